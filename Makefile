@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# One non-recursive Makefile. Objects go to $(O), never beside the sources.
+#
+#   make                 kmtlsd, kmtls and the BPF objects
+#   make unit            build and run the unit tests (TAP)
+#   make lint            clang-format, cppcheck, shellcheck
+#   make install         PREFIX, DESTDIR as usual
+#   make help            what else there is
+#
+# O=DIR objects (build), V=1 shows commands, SAN=1 ASan and UBSan, CC, CLANG, BPFTOOL.
+
+O ?= build
+V ?= 0
+SAN ?= 0
+PREFIX ?= /usr/local
+SBINDIR ?= $(PREFIX)/sbin
+MANDIR ?= $(PREFIX)/share/man
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+DESTDIR ?=
+
+CC ?= gcc
+CLANG ?= clang
+LLVM_STRIP ?= llvm-strip
+# Debian puts bpftool where only root's PATH looks.
+BPFTOOL ?= $(or $(shell command -v bpftool 2>/dev/null),/usr/sbin/bpftool)
+PKG_CONFIG ?= pkg-config
+VERSION := $(shell sed -n 's/^kmtls \([0-9.]*\).*/\1/p;T;q' NEWS 2>/dev/null)
+
+DAEMON_LIBS := libbpf libnl-3.0 libssl libcrypto libcyaml jansson libcap
+CLI_LIBS := jansson libcrypto
+PACKAGES := $(sort $(DAEMON_LIBS) $(CLI_LIBS))
+UNIT_LIBS := cmocka
+
+CFLAGS ?= -O2 -g
+CFLAGS += -std=gnu11 -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wshadow \
+	  -Wno-unused-parameter -fno-common -D_GNU_SOURCE -DKMTLS_VERSION='"$(VERSION)"'
+CPPFLAGS += -Iinclude -Iuserspace/lib -Iuserspace/kmtlsd -I$(O)/bpf \
+	    $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+LDFLAGS += -pthread -Wl,-z,relro,-z,now
+CFLAGS += -pthread -fstack-protector-strong -fPIE
+LDFLAGS += -pie
+ifeq ($(SAN),1)
+CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LDFLAGS += -fsanitize=address,undefined
+else
+CPPFLAGS += -D_FORTIFY_SOURCE=2
+endif
+
+BPF_ARCH := $(subst x86_64,x86,$(shell uname -m))
+# The multiarch include directory: asm/types.h lives there on Debian.
+BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter \
+	      -Wno-address-of-packed-member -fno-strict-aliasing -Iinclude -Ibpf \
+	      -I/usr/include/$(shell uname -m)-linux-gnu -D__TARGET_ARCH_$(BPF_ARCH)
+
+ifeq ($(V),1)
+Q :=
+say = @:
+else
+Q := @
+say = @printf '  %-8s %s\n'
+MAKEFLAGS += --no-print-directory
+endif
+
+BPF_SOURCES := $(wildcard bpf/*.bpf.c)
+BPF_OBJECTS := $(BPF_SOURCES:%.bpf.c=$(O)/%.bpf.o)
+SKELETONS := $(BPF_SOURCES:%.bpf.c=$(O)/%.skel.h)
+
+LIB_SOURCES := $(wildcard userspace/lib/*.c)
+DAEMON_SOURCES := $(wildcard userspace/kmtlsd/*.c)
+CLI_SOURCES := $(wildcard userspace/kmtls/*.c)
+UNIT_SOURCES := $(wildcard selftests/unit/test_*.c)
+UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard selftests/unit/*.c))
+TOOL_SOURCES := $(wildcard selftests/vm/tools/*.c)
+
+objects = $(patsubst %.c,$(O)/%.o,$(1))
+LIB_OBJECTS := $(call objects,$(LIB_SOURCES))
+DAEMON_OBJECTS := $(call objects,$(DAEMON_SOURCES))
+CLI_OBJECTS := $(call objects,$(CLI_SOURCES))
+UNIT_OBJECTS := $(call objects,$(UNIT_SOURCES) $(UNIT_HELPERS))
+UNIT_TESTS := $(UNIT_SOURCES:selftests/unit/%.c=$(O)/unit/%)
+TOOLS := $(TOOL_SOURCES:selftests/vm/tools/%.c=$(O)/tools/%)
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all bpf tools unit unit-build lint format install clean help FORCE
+
+all: $(O)/kmtlsd $(O)/kmtls bpf tools
+
+bpf: $(BPF_OBJECTS)
+tools: $(TOOLS)
+
+# A change of flags, compiler or version rebuilds: the objects depend on this file.
+$(O)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(subst ','\'',$(CC) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS) $(BPF_CFLAGS))' | \
+		cmp -s - $@ || echo '$(subst ','\'',$(CC) $(CFLAGS) $(CPPFLAGS) $(LDFLAGS) $(BPF_CFLAGS))' > $@
+
+$(O)/%.bpf.o: %.bpf.c $(O)/flags
+	@mkdir -p $(@D)
+	$(say) BPF $@
+	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ -c $< -o $@
+	$(Q)$(LLVM_STRIP) -g $@
+
+$(O)/%.skel.h: $(O)/%.bpf.o
+	$(say) SKEL $@
+	$(Q)$(BPFTOOL) gen skeleton $< name $(subst -,_,$(notdir $*))_bpf > $@
+
+$(O)/%.o: %.c $(O)/flags | $(SKELETONS)
+	@mkdir -p $(@D)
+	$(say) CC $@
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(O)/kmtlsd: $(DAEMON_OBJECTS) $(LIB_OBJECTS)
+	$(say) LINK $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs $(DAEMON_LIBS))
+
+$(O)/kmtls: $(CLI_OBJECTS) $(LIB_OBJECTS)
+	$(say) LINK $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs $(CLI_LIBS))
+
+$(O)/unit/%: $(O)/selftests/unit/%.o $(call objects,$(UNIT_HELPERS)) $(LIB_OBJECTS) \
+	     $(filter-out $(O)/userspace/kmtlsd/main.o,$(DAEMON_OBJECTS))
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ \
+		$(shell $(PKG_CONFIG) --libs $(DAEMON_LIBS) $(UNIT_LIBS))
+
+# Small programs the VM tests run inside the guest; they stand alone.
+$(O)/tools/%: $(O)/selftests/vm/tools/%.o
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
+
+unit-build: $(UNIT_TESTS)
+
+unit: unit-build
+	@status=0; for t in $(UNIT_TESTS); do \
+		echo "# $${t##*/}"; CMOCKA_MESSAGE_OUTPUT=TAP $$t || status=1; \
+	done; exit $$status
+
+C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNIT_HELPERS) \
+	   $(TOOL_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
+	   userspace/*/*.h selftests/unit/*.h selftests/vm/tools/*.h)
+SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null)
+
+lint:
+	$(say) FORMAT clang-format
+	$(Q)clang-format --dry-run -Werror $(C_FILES)
+	$(say) CPPCHECK userspace bpf
+	$(Q)cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
+		--inline-suppr --suppress=missingIncludeSystem --suppress=unknownMacro \
+		--suppress=nullPointerRedundantCheck -D__x86_64__ -DKMTLS_VERSION='"0"' \
+		-Iinclude -Iuserspace/lib -Iuserspace/kmtlsd $(LIB_SOURCES) $(DAEMON_SOURCES) \
+		$(CLI_SOURCES) $(TOOL_SOURCES)
+	$(say) SHELL shellcheck
+	$(Q)shellcheck -x $(SHELL_FILES)
+
+format:
+	$(Q)clang-format -i $(C_FILES)
+
+install: all
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
+		$(DESTDIR)$(COMPLETIONDIR)
+	install -m 0755 $(O)/kmtlsd $(O)/kmtls $(DESTDIR)$(SBINDIR)/
+	install -m 0644 $(wildcard man/*.5) $(DESTDIR)$(MANDIR)/man5/
+	install -m 0644 $(wildcard man/*.8) $(DESTDIR)$(MANDIR)/man8/
+	install -m 0644 completions/kmtls.bash $(DESTDIR)$(COMPLETIONDIR)/kmtls
+
+clean:
+	rm -rf $(O)/bpf $(O)/userspace $(O)/selftests $(O)/unit $(O)/tools $(O)/kmtlsd $(O)/kmtls $(O)/flags
+
+help:
+	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
+
+-include $(patsubst %.o,%.d,$(LIB_OBJECTS) $(DAEMON_OBJECTS) $(CLI_OBJECTS) $(UNIT_OBJECTS) \
+	$(call objects,$(TOOL_SOURCES)) $(BPF_OBJECTS))

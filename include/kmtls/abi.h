@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * abi.h - what the BPF programs, the daemon, the command line and any other
+ * controller agree on: keys and values of the pinned maps, and reason codes.
+ *
+ * Every map named here is pinned under the daemon's bpf directory (default
+ * /sys/fs/bpf/kmtls) and may be read and written by bpftool. All structs have
+ * fixed sizes and explicit padding; padding is written as zero. Integers are in
+ * host byte order unless said otherwise. Addresses are always 16 bytes in
+ * network order, IPv4 as ::ffff:a.b.c.d.
+ *
+ * Changing a size or an offset here means raising KMTLS_ABI_VERSION.
+ */
+#ifndef KMTLS_ABI_H
+#define KMTLS_ABI_H
+
+#include <linux/types.h>
+
+#define KMTLS_ABI_VERSION 1
+
+/* Longest SPIFFE ID in bytes (SPIFFE-ID section 2.3). */
+#define KMTLS_SPIFFE_ID_MAX 2048
+/* Ports a BYPASS prefix can name; none named means every port. */
+#define KMTLS_BYPASS_PORTS 8
+
+struct kmtls_address {
+	__u8 bytes[16];
+} __attribute__((aligned(4)));
+
+struct kmtls_endpoint {
+	struct kmtls_address address;
+	__u16 port; /* host order */
+	__u16 pad;
+};
+
+/* ---- settings: one element ------------------------------------------------ */
+
+enum kmtls_mode {
+	KMTLS_MODE_UNSET = 0, /* nothing said at this scope: ask the next wider one */
+	KMTLS_MODE_OFF = 1, /* not intercepted, plaintext */
+	KMTLS_MODE_PERMISSIVE = 2,
+	KMTLS_MODE_STRICT = 3, /* mutual TLS or nothing */
+};
+
+struct kmtls_settings {
+	__u32 abi_version; /* KMTLS_ABI_VERSION; checked before anything is touched */
+	__u32 pad;
+	__u64 generation; /* bumped by whoever writes a policy map */
+};
+
+/* ---- modes: hash ------------------------------------------------------------ */
+
+enum kmtls_scope {
+	KMTLS_SCOPE_MESH = 1, /* id 0, port 0 */
+	KMTLS_SCOPE_NAMESPACE = 2, /* id: hash of the namespace's text */
+	KMTLS_SCOPE_POD = 3, /* id: hash of the pod's name */
+	KMTLS_SCOPE_PORT = 4, /* id: hash of the pod's name, or 0 for every pod */
+};
+
+enum kmtls_direction {
+	KMTLS_INBOUND = 1,
+	KMTLS_OUTBOUND = 2,
+};
+
+struct kmtls_mode_key {
+	__u64 id;
+	__u8 scope; /* enum kmtls_scope */
+	__u8 direction; /* enum kmtls_direction */
+	__u16 port; /* host order; 0 unless scope is KMTLS_SCOPE_PORT */
+	__u32 pad;
+};
+
+struct kmtls_mode_value {
+	__u32 mode; /* enum kmtls_mode; an unknown value is treated as strict */
+};
+
+/* ---- peers: longest-prefix trie ---------------------------------------------- */
+
+enum kmtls_peer_kind {
+	KMTLS_PEER_MESH = 1, /* speaks mutual TLS, as the identity below */
+	KMTLS_PEER_BYPASS = 2, /* plaintext, on the ports below only */
+};
+
+enum kmtls_match {
+	KMTLS_MATCH_EXACT = 1, /* identity: hash of the SPIFFE ID */
+};
+
+struct kmtls_peer_key {
+	__u32 prefix_len; /* 0..128; an IPv4 prefix is its length + 96 */
+	struct kmtls_address address;
+};
+
+struct kmtls_peer_value {
+	__u64 identity; /* MESH: hash of the identity's text, found in `names` */
+	__u8 kind; /* enum kmtls_peer_kind; an unknown value is refused */
+	__u8 match; /* enum kmtls_match; an unknown value is refused */
+	__u8 port_count; /* BYPASS: how many of ports[] are set; 0 is every port */
+	__u8 pad[5];
+	__u16 ports[KMTLS_BYPASS_PORTS]; /* host order */
+};
+
+/* ---- names: hash, 64-bit hash -> text ----------------------------------------- */
+
+/*
+ * The key is the first eight bytes of SHA-256 of the text, read as a big-endian
+ * number: `printf %s TEXT | sha256sum | cut -c1-16` prints it in hex.
+ */
+struct kmtls_name_value {
+	__u32 length;
+	char text[KMTLS_SPIFFE_ID_MAX + 4]; /* zero-terminated, zero-filled */
+};
+
+/* ---- pods: hash, netns cookie -> pod --------------------------------------------- */
+
+struct kmtls_pod_value {
+	__u64 name; /* hash of the pod's name */
+	__u64 namespace_; /* hash of the namespace's text, 0 if it has none */
+	__u64 identity; /* hash of the SPIFFE ID */
+	__u64 cgroup; /* cgroup id */
+	struct kmtls_address address4; /* primary addresses; all zero: has none */
+	struct kmtls_address address6;
+};
+
+/* ---- flows: BPF_F_MMAPABLE array, slot -> flow ------------------------------------- */
+
+enum kmtls_flow_state {
+	KMTLS_FLOW_FREE = 0,
+	KMTLS_FLOW_HANDSHAKE = 1, /* nothing of the application has been moved */
+	KMTLS_FLOW_ESTABLISHED = 2, /* keys are in the kernel on the wire socket */
+	KMTLS_FLOW_CLOSING = 3, /* both ended; descriptors are being closed */
+};
+
+enum kmtls_role {
+	KMTLS_ROLE_CLIENT = 1, /* the pod connected */
+	KMTLS_ROLE_SERVER = 2, /* the pod accepted */
+};
+
+enum kmtls_notify {
+	KMTLS_NOTIFY_NONE = 0,
+	KMTLS_NOTIFY_INTENT = 1, /* sequence stored, close_notify may have gone out */
+	KMTLS_NOTIFY_SENT = 2,
+};
+
+/* One direction of a flow. Byte counts are never stored: FIONREAD on the pipe tells. */
+struct kmtls_flow_direction {
+	__s32 pipe_read; /* descriptors of the pipe that holds bytes, or -1 */
+	__s32 pipe_write;
+	__u8 source_closed; /* to_local: close_notify was seen on the wire */
+	__u8 notify; /* to_wire: enum kmtls_notify */
+	__u8 pad[6];
+	__u64 notify_sequence; /* to_wire: TX record sequence before close_notify */
+};
+
+#define KMTLS_OFFLOAD_NONE 0
+#define KMTLS_OFFLOAD_SW 1
+#define KMTLS_OFFLOAD_HW 2
+
+struct kmtls_flow {
+	__u32 state; /* enum kmtls_flow_state; stored last, with release order */
+	__u32 generation; /* of the slot; with the slot's index it names the flow */
+	__s32 local_fd; /* towards the application */
+	__s32 wire_fd; /* towards the peer, kernel TLS */
+	__u64 local_cookie; /* SO_COOKIE of both, so that a reused number is noticed */
+	__u64 wire_cookie;
+	struct kmtls_flow_direction to_wire;
+	struct kmtls_flow_direction to_local;
+	__u64 netns_cookie; /* of the pod */
+	__u64 self_identity; /* hashes, texts in `names` */
+	__u64 peer_identity;
+	struct kmtls_endpoint self; /* the pod's address and port on the wire */
+	struct kmtls_endpoint peer;
+	__u64 started; /* seconds since the epoch */
+	__u64 peer_not_after; /* end of the peer's SVID, seconds since the epoch */
+	__u16 cipher; /* TLS 1.3 cipher suite, e.g. 0x1301 */
+	__u8 role; /* enum kmtls_role */
+	__u8 pad;
+	__u32 rekeys;
+	__u8 reserved[24];
+};
+
+/* ---- reason codes and counters ------------------------------------------------------ */
+
+/*
+ * X(number, SYMBOL, "name", "what it means"). One list for programs, daemon, logs,
+ * counters, command line and docs. Numbers are never reused.
+ * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow.
+ */
+#define KMTLS_REASONS(X)                                                                       \
+	X(0, NONE, "none", "no reason: nothing was refused")                                   \
+	X(1, NO_PEER, "no-peer", "strict: the destination is not in the peers map")            \
+	X(2, NO_DAEMON, "no-daemon", "the daemon's listener is not there")                     \
+	X(3, NO_LISTENER, "no-listener", "no application listens on the destination port")     \
+	X(4, BAD_POLICY, "bad-policy", "a policy map holds a value this version cannot read")  \
+	X(5, POD_UNKNOWN, "pod-unknown", "the network namespace is not an enrolled pod")       \
+	X(6, STORAGE_FAILED, "storage-failed", "no memory to remember the destination")        \
+	X(7, NOT_TCP, "not-tcp", "a stream protocol that cannot be meshed")                    \
+	X(32, NO_DESTINATION, "no-destination",                                                \
+	  "a local connection reached the daemon without a remembered destination")            \
+	X(33, NO_IDENTITY, "no-identity", "the pod has no valid SVID")                         \
+	X(34, TABLE_FULL, "table-full", "the flow table is full")                              \
+	X(35, NO_RESOURCES, "no-resources", "out of descriptors or memory")                    \
+	X(36, DIAL_REFUSED, "dial-refused", "the peer refused the TCP connection")             \
+	X(37, DIAL_UNREACHABLE, "dial-unreachable", "no route to the peer")                    \
+	X(38, DIAL_TIMEOUT, "dial-timeout", "the peer did not answer the TCP connection")      \
+	X(39, DIAL_FAILED, "dial-failed", "the TCP connection to the peer failed")             \
+	X(40, HANDSHAKE_TIMEOUT, "handshake-timeout", "the handshake took too long")           \
+	X(41, HANDSHAKE_FAILED, "handshake-failed", "TLS protocol error")                      \
+	X(42, HANDSHAKE_RESET, "handshake-reset", "the peer went away during the handshake")   \
+	X(43, NOT_MESH, "not-mesh", "the peer does not speak TLS 1.3 with ALPN kmtls/1")       \
+	X(44, UNKNOWN_CA, "unknown-ca", "the peer's SVID does not chain to the trust bundle")  \
+	X(45, SVID_EXPIRED, "svid-expired", "the peer's SVID or a CA above it has expired")    \
+	X(46, SVID_NOT_YET_VALID, "svid-not-yet-valid",                                        \
+	  "the peer's SVID or a CA above it is not valid yet")                                 \
+	X(47, SVID_INVALID, "svid-invalid", "the peer's certificate breaks X.509 rules")       \
+	X(48, SVID_NO_ID, "svid-no-id", "the peer's certificate has no URI SAN")               \
+	X(49, SVID_MANY_IDS, "svid-many-ids", "the peer's certificate has several URI SANs")   \
+	X(50, SVID_BAD_ID, "svid-bad-id", "the peer's URI SAN is not a valid SPIFFE ID")       \
+	X(51, SVID_IS_CA, "svid-is-ca", "the peer's leaf certificate is a CA")                 \
+	X(52, SVID_KEY_USAGE, "svid-key-usage",                                                \
+	  "the peer's leaf lacks digitalSignature or may sign certificates")                   \
+	X(53, SVID_EXTENDED_KEY_USAGE, "svid-extended-key-usage",                              \
+	  "the peer's leaf has an extended key usage that excludes its role")                  \
+	X(54, SVID_WEAK_KEY, "svid-weak-key", "the peer's key is of a type or size not allowed") \
+	X(55, NO_CERTIFICATE, "no-certificate", "the peer presented no certificate")           \
+	X(56, WRONG_PEER, "wrong-peer",                                                        \
+	  "the server's SPIFFE ID is not the one the peers map promises")                      \
+	X(57, DENIED, "denied", "authorization denies this source")                            \
+	X(58, REFUSED_BY_PEER, "refused-by-peer", "the peer sent a TLS alert")                 \
+	X(59, REFUSED_UNKNOWN_CA, "refused-unknown-ca", "the peer does not trust our CA")      \
+	X(60, REFUSED_CERTIFICATE, "refused-certificate", "the peer does not accept our SVID") \
+	X(61, REFUSED_EXPIRED, "refused-expired", "the peer says our SVID has expired")        \
+	X(62, REFUSED_DENIED, "refused-denied", "the peer's authorization denies us")          \
+	X(63, REFUSED_BY_APPLICATION, "refused-by-application",                                \
+	  "the application behind the peer refused the connection")                            \
+	X(64, APPLICATION_REFUSED, "application-refused",                                      \
+	  "our application refused the connection")                                            \
+	X(65, KTLS_FAILED, "ktls-failed", "the kernel did not take the keys")                  \
+	X(66, EARLY_DATA, "early-data", "bytes arrived where the handshake allows none")       \
+	X(67, LOCAL_GONE, "local-gone", "the application went away during the handshake")      \
+	X(68, POD_REMOVED, "pod-removed", "the pod was removed during the handshake")          \
+	X(96, ENDED, "ended", "both sides ended in order")                                     \
+	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")              \
+	X(98, PEER_RESET, "peer-reset", "the peer reset the connection")                       \
+	X(99, TRUNCATED, "truncated", "the wire ended without close_notify")                   \
+	X(100, BAD_RECORD, "bad-record", "a TLS record could not be decrypted")                \
+	X(101, UNEXPECTED_RECORD, "unexpected-record",                                         \
+	  "a TLS record of a kind that is not expected here")                                  \
+	X(102, PEER_ALERT, "peer-alert", "the peer sent a fatal TLS alert")                    \
+	X(103, RELAY_FAILED, "relay-failed", "the kernel refused to move bytes")               \
+	X(104, STOPPED, "stopped", "the daemon stopped")                                       \
+	X(105, POD_DELETED, "pod-deleted", "the pod was removed")                              \
+	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")             \
+	X(120, ESTABLISHED, "established", "flows that completed the handshake")               \
+	X(121, PASSED, "passed", "connects left alone: not meshed by policy")                  \
+	X(122, INTERCEPTED, "intercepted", "connects turned towards the daemon")               \
+	X(123, STEERED, "steered", "inbound connections turned towards the daemon")
+
+enum kmtls_reason {
+#define KMTLS_REASON_ENUM(number, symbol, name, text) KMTLS_REASON_##symbol = number,
+	KMTLS_REASONS(KMTLS_REASON_ENUM)
+#undef KMTLS_REASON_ENUM
+	KMTLS_REASON_COUNT = 128, /* elements of `counters`, a per-CPU array of __u64 */
+};
+
+#define KMTLS_ASSERT_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " size")
+KMTLS_ASSERT_SIZE(struct kmtls_address, 16);
+KMTLS_ASSERT_SIZE(struct kmtls_endpoint, 20);
+KMTLS_ASSERT_SIZE(struct kmtls_settings, 16);
+KMTLS_ASSERT_SIZE(struct kmtls_mode_key, 16);
+KMTLS_ASSERT_SIZE(struct kmtls_mode_value, 4);
+KMTLS_ASSERT_SIZE(struct kmtls_peer_key, 20);
+KMTLS_ASSERT_SIZE(struct kmtls_peer_value, 32);
+KMTLS_ASSERT_SIZE(struct kmtls_name_value, 2056);
+KMTLS_ASSERT_SIZE(struct kmtls_pod_value, 64);
+KMTLS_ASSERT_SIZE(struct kmtls_flow_direction, 24);
+KMTLS_ASSERT_SIZE(struct kmtls_flow, 192);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control.h - the control protocol between kmtls and kmtlsd: JSON lines on a Unix stream
+ * socket (0600, peer must be root or the daemon's user). One request, one answer, in order;
+ * a client may send further requests on the same connection.
+ *
+ *   -> {"version":1,"verb":"pod-add","arguments":{...}}
+ *   <- {"version":1,"ok":true,"result":{...}}
+ *   <- {"version":1,"ok":false,"error":{"errno":"EEXIST","message":"pod a: exists already"}}
+ *
+ * A line is at most KMTLS_CONTROL_LINE_MAX bytes towards the daemon; unknown verbs, unknown
+ * or missing arguments and wrong types are refused by name and change nothing.
+ *
+ * verbs and arguments:
+ *   pod-add    name, netns (path), cgroup (path), id (SPIFFE ID)
+ *   pod-del    name
+ *   pod-list
+ *   peer-add   prefix, and either id (SPIFFE ID) or bypass:true with ports:[..] (may be empty)
+ *   peer-del   prefix
+ *   peer-list
+ *   flows
+ *   status
+ *   log        level
+ */
+#ifndef KMTLS_CONTROL_H
+#define KMTLS_CONTROL_H
+
+#define KMTLS_CONTROL_VERSION 1
+#define KMTLS_CONTROL_LINE_MAX 65536
+#define KMTLS_CONTROL_SOCKET "/run/kmtls/control.sock"
+
+#endif
