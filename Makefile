@@ -19,7 +19,10 @@ MANDIR ?= $(PREFIX)/share/man
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 DESTDIR ?=
 
-CC ?= gcc
+# make's own default is cc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 CLANG ?= clang
 LLVM_STRIP ?= llvm-strip
 # Debian puts bpftool where only root's PATH looks.
@@ -40,6 +43,8 @@ CPPFLAGS += -Iinclude -Iuserspace/lib -Iuserspace/kmtlsd -I$(O)/bpf \
 LDFLAGS += -pthread -Wl,-z,relro,-z,now
 CFLAGS += -pthread -fstack-protector-strong -fPIE
 LDFLAGS += -pie
+# Sentences for people are cut to their buffer on purpose; clang has no such warning.
+CFLAGS += $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),,-Wno-format-truncation)
 ifeq ($(SAN),1)
 CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * connect.bpf.c - outbound: on the pod's cgroup. connect4|6 decide from the maps whether a
+ * connect() is meshed, remember the true destination in the socket's storage and turn it to
+ * the daemon's listener in the pod's network namespace. getpeername and getsockname give the
+ * application the addresses it would see without us; accept() asks getpeername too.
+ *
+ * UDP is never touched. Refusals are EPERM, at once.
+ */
+#include "policy.bpf.h"
+
+#define SOCK_STREAM 1
+#define SOL_SOCKET 1
+#define SO_KEEPALIVE 9
+#define SO_PRIORITY 12
+#define IPPROTO_IP_ 0
+#define IPPROTO_TCP_ 6
+#define IPPROTO_IPV6_ 41
+#define IPPROTO_MPTCP_ 262
+#define IP_TOS 1
+#define IPV6_TCLASS 67
+#define TCP_KEEPIDLE 4
+#define TCP_KEEPINTVL 5
+#define TCP_KEEPCNT 6
+#define TCP_USER_TIMEOUT 18
+
+#define ALLOW 1
+#define DENY 0 /* EPERM */
+
+enum verdict {
+	VERDICT_LEAVE, /* not ours: plaintext, as without us */
+	VERDICT_DENY,
+	VERDICT_TURN,
+};
+
+static __always_inline enum verdict deny(enum kmtls_reason reason)
+{
+	count(reason);
+	return VERDICT_DENY;
+}
+
+static __always_inline enum verdict leave(enum kmtls_reason reason)
+{
+	count(reason);
+	return VERDICT_LEAVE;
+}
+
+static __always_inline enum verdict decide(struct bpf_sock_addr *context, __u64 netns,
+					   struct kmtls_endpoint *to)
+{
+	struct kmtls_pod_value *pod;
+	struct kmtls_peer_value *peer;
+
+	if (is_loopback(&to->address))
+		return VERDICT_LEAVE;
+	pod = bpf_map_lookup_elem(&pods, &netns);
+	if (!pod)
+		return deny(KMTLS_REASON_POD_UNKNOWN);
+	if (is_own(netns, &to->address))
+		return VERDICT_LEAVE;
+	if (is_off(pod, KMTLS_OUTBOUND, to->port))
+		return leave(KMTLS_REASON_PASSED);
+	peer = find_peer(&to->address);
+	if (!peer)
+		return deny(KMTLS_REASON_NO_PEER);
+	if (is_bypassed(peer, to->port))
+		return leave(KMTLS_REASON_PASSED);
+	if (peer->kind == KMTLS_PEER_BYPASS)
+		return deny(KMTLS_REASON_NO_PEER);
+	if (peer->kind != KMTLS_PEER_MESH || peer->match != KMTLS_MATCH_EXACT)
+		return deny(KMTLS_REASON_BAD_POLICY);
+	if (context->protocol != IPPROTO_TCP_ && context->protocol != IPPROTO_MPTCP_)
+		return deny(KMTLS_REASON_NOT_TCP);
+	return VERDICT_TURN;
+}
+
+/* 22 bits that spread destinations; no secret in it, collisions only share ports. */
+static __always_inline __u32 spread(struct kmtls_endpoint *to)
+{
+	__u32 *w = words(&to->address);
+	__u32 h = w[0] ^ (w[1] * 0x85ebca6b) ^ (w[2] * 0xc2b2ae35) ^ (w[3] * 0x9e3779b1);
+
+	h ^= to->port * 0x27d4eb2fu;
+	h ^= h >> 15;
+	h *= 0x2c1b3c6d;
+	h ^= h >> 12;
+	return h & KMTLS_INTERCEPT_HOSTS;
+}
+
+/* Where to turn a connect to. A socket bound to a device cannot reach loopback. */
+static __always_inline void choose_intercept(struct kmtls_endpoint *to, bool device_bound,
+					     struct kmtls_pod_value *pod,
+					     struct kmtls_endpoint *intercept)
+{
+	__u32 h = spread(to);
+	bool v4 = is_v4(&to->address);
+
+	intercept->port = KMTLS_INTERCEPT_PORTS_BASE + h % KMTLS_INTERCEPT_PORTS;
+	if (device_bound && v4) {
+		intercept->address = pod->address4;
+	} else if (device_bound) {
+		intercept->address = pod->address6;
+	} else if (v4) {
+		set_v4(&intercept->address, bpf_htonl(KMTLS_INTERCEPT_NET | h));
+		intercept->port = KMTLS_INTERCEPT_PORT;
+	} else {
+		__builtin_memset(&intercept->address, 0, sizeof(intercept->address));
+		words(&intercept->address)[3] = bpf_htonl(1);
+	}
+}
+
+static __always_inline __u32 option(struct bpf_sock_addr *context, int level, int name)
+{
+	int value = 0;
+
+	if (bpf_getsockopt(context, level, name, &value, sizeof(value)))
+		return 0;
+	return value;
+}
+
+static __always_inline void read_options(struct bpf_sock_addr *context,
+					 struct kmtls_socket_options *options)
+{
+	options->priority = option(context, SOL_SOCKET, SO_PRIORITY);
+	options->user_timeout = option(context, IPPROTO_TCP_, TCP_USER_TIMEOUT);
+	options->keepalive = option(context, SOL_SOCKET, SO_KEEPALIVE);
+	if (options->keepalive) {
+		options->keep_idle = option(context, IPPROTO_TCP_, TCP_KEEPIDLE);
+		options->keep_interval = option(context, IPPROTO_TCP_, TCP_KEEPINTVL);
+		options->keep_count = option(context, IPPROTO_TCP_, TCP_KEEPCNT);
+	}
+	if (context->family == AF_INET)
+		options->traffic_class = option(context, IPPROTO_IP_, IP_TOS);
+	else
+		options->traffic_class = option(context, IPPROTO_IPV6_, IPV6_TCLASS);
+}
+
+/* Fills *intercept and returns VERDICT_TURN, or says to leave or deny. */
+static __always_inline enum verdict turn(struct bpf_sock_addr *context, struct kmtls_endpoint *to,
+					 struct kmtls_endpoint *intercept)
+{
+	struct bpf_sock *sk = context->sk;
+	__u64 netns = bpf_get_netns_cookie(context);
+	struct kmtls_pod_value *pod;
+	struct kmtls_socket *socket;
+	enum verdict verdict;
+
+	if (!sk)
+		return deny(KMTLS_REASON_STORAGE_FAILED);
+	verdict = decide(context, netns, to);
+	if (verdict != VERDICT_TURN) {
+		/* The socket may be used a second time, for another destination. */
+		bpf_sk_storage_delete(&sockets, sk);
+		return verdict;
+	}
+	pod = bpf_map_lookup_elem(&pods, &netns);
+	socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!pod || !socket)
+		return deny(KMTLS_REASON_STORAGE_FAILED);
+	choose_intercept(to, sk->bound_dev_if != 0, pod, intercept);
+	__builtin_memset(&socket->options, 0, sizeof(socket->options));
+	read_options(context, &socket->options);
+	socket->peer = *to;
+	socket->intercept = *intercept;
+	socket->kind = KMTLS_SOCKET_CONNECTING;
+	count(KMTLS_REASON_INTERCEPTED);
+	return VERDICT_TURN;
+}
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *context)
+{
+	struct kmtls_endpoint to = {}, intercept = {};
+	enum verdict verdict;
+
+	if (context->type != SOCK_STREAM)
+		return ALLOW;
+	set_v4(&to.address, context->user_ip4);
+	to.port = bpf_ntohs(context->user_port);
+	verdict = turn(context, &to, &intercept);
+	if (verdict != VERDICT_TURN)
+		return verdict == VERDICT_LEAVE ? ALLOW : DENY;
+	context->user_ip4 = words(&intercept.address)[3];
+	context->user_port = bpf_htons(intercept.port);
+	return ALLOW;
+}
+
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *context)
+{
+	struct kmtls_endpoint to = {}, intercept = {};
+	enum verdict verdict;
+
+	if (context->type != SOCK_STREAM)
+		return ALLOW;
+	LOAD_V6(context, struct bpf_sock_addr, user_ip, &to.address);
+	to.port = bpf_ntohs(context->user_port);
+	verdict = turn(context, &to, &intercept);
+	if (verdict != VERDICT_TURN)
+		return verdict == VERDICT_LEAVE ? ALLOW : DENY;
+	context->user_ip6[0] = words(&intercept.address)[0];
+	context->user_ip6[1] = words(&intercept.address)[1];
+	context->user_ip6[2] = words(&intercept.address)[2];
+	context->user_ip6[3] = words(&intercept.address)[3];
+	context->user_port = bpf_htons(intercept.port);
+	return ALLOW;
+}
+
+static __always_inline struct kmtls_socket *application_socket(struct bpf_sock_addr *context)
+{
+	struct bpf_sock *sk = context->sk;
+	struct kmtls_socket *socket;
+
+	if (!sk)
+		return NULL;
+	socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (!socket)
+		return NULL;
+	if (socket->kind != KMTLS_SOCKET_CONNECTING && socket->kind != KMTLS_SOCKET_ACCEPTED)
+		return NULL;
+	return socket;
+}
+
+SEC("cgroup/getpeername4")
+int getpeername4(struct bpf_sock_addr *context)
+{
+	struct kmtls_socket *socket = application_socket(context);
+
+	if (!socket)
+		return 1;
+	context->user_ip4 = words(&socket->peer.address)[3];
+	context->user_port = bpf_htons(socket->peer.port);
+	return 1;
+}
+
+SEC("cgroup/getpeername6")
+int getpeername6(struct bpf_sock_addr *context)
+{
+	struct kmtls_socket *socket = application_socket(context);
+
+	if (!socket)
+		return 1;
+	context->user_ip6[0] = words(&socket->peer.address)[0];
+	context->user_ip6[1] = words(&socket->peer.address)[1];
+	context->user_ip6[2] = words(&socket->peer.address)[2];
+	context->user_ip6[3] = words(&socket->peer.address)[3];
+	context->user_port = bpf_htons(socket->peer.port);
+	return 1;
+}
+
+/* The loopback source of a turned connection is shown as the pod's address. */
+static __always_inline struct kmtls_pod_value *
+pod_of_connecting(struct bpf_sock_addr *context, struct kmtls_address *local)
+{
+	struct kmtls_socket *socket = application_socket(context);
+	__u64 netns;
+
+	if (!socket || socket->kind != KMTLS_SOCKET_CONNECTING || !is_loopback(local))
+		return NULL;
+	netns = bpf_get_netns_cookie(context);
+	return bpf_map_lookup_elem(&pods, &netns);
+}
+
+SEC("cgroup/getsockname4")
+int getsockname4(struct bpf_sock_addr *context)
+{
+	struct kmtls_address local;
+	struct kmtls_pod_value *pod;
+
+	set_v4(&local, context->user_ip4);
+	pod = pod_of_connecting(context, &local);
+	if (pod)
+		context->user_ip4 = words(&pod->address4)[3];
+	return 1;
+}
+
+SEC("cgroup/getsockname6")
+int getsockname6(struct bpf_sock_addr *context)
+{
+	struct kmtls_address local, *shown;
+	struct kmtls_pod_value *pod;
+
+	LOAD_V6(context, struct bpf_sock_addr, user_ip, &local);
+	pod = pod_of_connecting(context, &local);
+	if (!pod)
+		return 1;
+	shown = is_v4(&local) ? &pod->address4 : &pod->address6;
+	context->user_ip6[0] = words(shown)[0];
+	context->user_ip6[1] = words(shown)[1];
+	context->user_ip6[2] = words(shown)[2];
+	context->user_ip6[3] = words(shown)[3];
+	return 1;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

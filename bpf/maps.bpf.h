@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * maps.bpf.h - every map, declared once and included by every object. The daemon creates
+ * and pins them from the first object it loads and hands the same maps to the others
+ * (bpf_loader.c). Typed for BTF, so that bpftool prints field names.
+ */
+#ifndef KMTLS_MAPS_BPF_H
+#define KMTLS_MAPS_BPF_H
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+
+#include "kmtls/abi.h"
+#include "kmtls/internal_maps.h"
+
+#define KMTLS_MAP(name_, type_, key_, value_, entries_, flags_) \
+	struct {                                                \
+		__uint(type, BPF_MAP_TYPE_##type_);             \
+		__type(key, key_);                              \
+		__type(value, value_);                          \
+		__uint(max_entries, entries_);                  \
+		__uint(map_flags, flags_);                      \
+	} name_ SEC(".maps")
+
+/* ---- the operator's, see abi.h ---- */
+KMTLS_MAP(settings, ARRAY, __u32, struct kmtls_settings, 1, 0);
+KMTLS_MAP(modes, HASH, struct kmtls_mode_key, struct kmtls_mode_value, 65536, BPF_F_NO_PREALLOC);
+KMTLS_MAP(peers, LPM_TRIE, struct kmtls_peer_key, struct kmtls_peer_value, 131072,
+	  BPF_F_NO_PREALLOC);
+KMTLS_MAP(names, HASH, __u64, struct kmtls_name_value, 131072, BPF_F_NO_PREALLOC);
+KMTLS_MAP(pods, HASH, __u64, struct kmtls_pod_value, 1024, 0);
+KMTLS_MAP(flows, ARRAY, __u32, struct kmtls_flow, 65536, BPF_F_MMAPABLE);
+KMTLS_MAP(counters, PERCPU_ARRAY, __u32, __u64, KMTLS_REASON_COUNT, 0);
+
+/* ---- internal, see internal_maps.h ---- */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__type(key, int);
+	__type(value, struct kmtls_socket);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} sockets SEC(".maps");
+KMTLS_MAP(dials, LRU_HASH, struct kmtls_local_key, struct kmtls_socket, 65536, 0);
+KMTLS_MAP(callers, LRU_HASH, struct kmtls_local_key, struct kmtls_endpoint, 65536, 0);
+KMTLS_MAP(listeners, HASH, struct kmtls_local_key, __u32, 65536, BPF_F_NO_PREALLOC);
+KMTLS_MAP(own_addresses, HASH, struct kmtls_own_address_key, __u32, 8192, BPF_F_NO_PREALLOC);
+KMTLS_MAP(acceptors, SOCKHASH, struct kmtls_acceptor_key, __u64, 4096, 0);
+
+static __always_inline void count(enum kmtls_reason reason)
+{
+	__u32 key = reason;
+	__u64 *counter = bpf_map_lookup_elem(&counters, &key);
+
+	if (counter)
+		*counter += 1; /* per CPU: no other writer */
+}
+
+#endif

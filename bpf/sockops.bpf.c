@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * sockops.bpf.c - memory between the two ends of a local leg, race-free. TCP_CONNECT_CB runs
+ * when the local port is chosen and the SYN is not sent yet: the connecting end publishes
+ * what it holds under {netns, local end}. PASSIVE_ESTABLISHED on the accepted end picks it
+ * up into that socket's own storage. One program for pods' cgroups, one for the daemon's.
+ *
+ * The pods' program also counts listeners, because sk_lookup cannot look up sockets (6.1)
+ * and a closed port must answer as a closed port.
+ */
+#include "context.bpf.h"
+
+static __always_inline void local_key(struct bpf_sock_ops *context, struct kmtls_local_key *key)
+{
+	key->netns = bpf_get_netns_cookie(context);
+	LOAD_ADDRESS(context, struct bpf_sock_ops, local_ip, &key->local.address);
+	key->local.port = context->local_port;
+}
+
+/* The local end of the other side of a local leg is this side's remote end. */
+static __always_inline void remote_key(struct bpf_sock_ops *context, struct kmtls_local_key *key)
+{
+	key->netns = bpf_get_netns_cookie(context);
+	LOAD_ADDRESS(context, struct bpf_sock_ops, remote_ip, &key->local.address);
+	key->local.port = bpf_ntohl(context->remote_port);
+}
+
+static __always_inline struct kmtls_socket *stored(struct bpf_sock_ops *context, __u32 kind)
+{
+	struct bpf_sock *sk = context->sk;
+	struct kmtls_socket *socket;
+
+	if (!sk)
+		return NULL;
+	socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	return socket && socket->kind == kind ? socket : NULL;
+}
+
+static __always_inline struct kmtls_socket *store(struct bpf_sock_ops *context)
+{
+	struct bpf_sock *sk = context->sk;
+
+	if (!sk)
+		return NULL;
+	return bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+/* ---- pods ---- */
+
+static __always_inline void publish_dial(struct bpf_sock_ops *context)
+{
+	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_CONNECTING);
+	struct kmtls_local_key key = {};
+
+	if (!socket)
+		return;
+	local_key(context, &key);
+	bpf_map_update_elem(&dials, &key, socket, BPF_ANY);
+	bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+static __always_inline void learn_caller(struct bpf_sock_ops *context)
+{
+	struct kmtls_local_key key = {};
+	struct kmtls_endpoint *caller;
+	struct kmtls_socket *socket;
+
+	remote_key(context, &key);
+	caller = bpf_map_lookup_elem(&callers, &key);
+	if (!caller)
+		return;
+	socket = store(context);
+	if (!socket)
+		return;
+	socket->peer = *caller;
+	socket->kind = KMTLS_SOCKET_ACCEPTED;
+	bpf_map_delete_elem(&callers, &key);
+}
+
+static __always_inline void count_listener(struct bpf_sock_ops *context)
+{
+	struct kmtls_local_key key = {};
+	__u32 one = 1, *number;
+
+	local_key(context, &key);
+	number = bpf_map_lookup_elem(&listeners, &key);
+	if (number)
+		__sync_fetch_and_add(number, 1);
+	else
+		bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
+	bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+static __always_inline void uncount_listener(struct bpf_sock_ops *context)
+{
+	struct kmtls_local_key key = {};
+	__u32 *number;
+
+	local_key(context, &key);
+	number = bpf_map_lookup_elem(&listeners, &key);
+	if (number && *number > 1)
+		__sync_fetch_and_add(number, -1);
+	else
+		bpf_map_delete_elem(&listeners, &key);
+}
+
+SEC("sockops")
+int sockops_pod(struct bpf_sock_ops *context)
+{
+	struct kmtls_local_key key = {};
+
+	if (context->family != AF_INET && context->family != AF_INET6)
+		return 1;
+	switch (context->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		publish_dial(context);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		learn_caller(context);
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		count_listener(context);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (context->args[0] == BPF_TCP_LISTEN) {
+			uncount_listener(context);
+		} else if (context->args[0] == BPF_TCP_SYN_SENT &&
+			   context->args[1] == BPF_TCP_CLOSE) {
+			local_key(context, &key);
+			bpf_map_delete_elem(&dials, &key);
+		}
+		break;
+	}
+	return 1;
+}
+
+/* ---- the daemon ---- */
+
+static __always_inline void publish_caller(struct bpf_sock_ops *context)
+{
+	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_DELIVERING);
+	struct kmtls_local_key key = {};
+
+	if (!socket)
+		return;
+	local_key(context, &key);
+	bpf_map_update_elem(&callers, &key, &socket->peer, BPF_ANY);
+	bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+static __always_inline void learn_dial(struct bpf_sock_ops *context)
+{
+	struct kmtls_local_key key = {}, local = {};
+	struct kmtls_socket *dial, *socket;
+
+	remote_key(context, &key);
+	dial = bpf_map_lookup_elem(&dials, &key);
+	if (!dial)
+		return;
+	/* A remembered dial counts only for the address it was turned to. */
+	local_key(context, &local);
+	if (!same_address(&dial->intercept.address, &local.local.address) ||
+	    dial->intercept.port != local.local.port)
+		return;
+	socket = store(context);
+	if (!socket)
+		return;
+	*socket = *dial;
+	socket->kind = KMTLS_SOCKET_TURNED;
+	bpf_map_delete_elem(&dials, &key);
+}
+
+SEC("sockops")
+int sockops_daemon(struct bpf_sock_ops *context)
+{
+	struct kmtls_local_key key = {};
+
+	if (context->family != AF_INET && context->family != AF_INET6)
+		return 1;
+	switch (context->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		publish_caller(context);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		learn_dial(context);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (context->args[0] == BPF_TCP_SYN_SENT && context->args[1] == BPF_TCP_CLOSE) {
+			local_key(context, &key);
+			bpf_map_delete_elem(&callers, &key);
+		}
+		break;
+	}
+	return 1;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

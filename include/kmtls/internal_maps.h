@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * internal_maps.h - keys and values of the maps pinned under internal/: what the programs
+ * and the daemon pass each other about single sockets. Not for operators; may change with
+ * KMTLS_ABI_VERSION.
+ */
+#ifndef KMTLS_INTERNAL_MAPS_H
+#define KMTLS_INTERNAL_MAPS_H
+
+#include "kmtls/abi.h"
+
+/*
+ * Where connects are turned to. IPv4: 127.64.0.0/10 by a hash of the destination, one port.
+ * IPv6 has a single loopback address, so there (and for sockets bound to a device, which
+ * cannot reach loopback and are turned to the pod's own address) the port varies. Each
+ * destination thus has the pod's whole ephemeral port range.
+ */
+#define KMTLS_INTERCEPT_NET 0x7f400000u /* 127.64.0.0, host order */
+#define KMTLS_INTERCEPT_HOSTS 0x003fffffu /* 22 bits */
+#define KMTLS_INTERCEPT_PORT 15001
+#define KMTLS_INTERCEPT_PORTS_BASE 15104
+#define KMTLS_INTERCEPT_PORTS 1024
+
+enum kmtls_socket_kind {
+	KMTLS_SOCKET_CONNECTING = 1, /* application's, turned by connect4|6 */
+	KMTLS_SOCKET_TURNED = 2, /* daemon's accepted end of that */
+	KMTLS_SOCKET_DELIVERING = 3, /* daemon's, towards the accepting application */
+	KMTLS_SOCKET_ACCEPTED = 4, /* application's accepted end of that */
+};
+
+/* Options of the application's socket at connect(), to be set on the wire socket. */
+struct kmtls_socket_options {
+	__u32 priority; /* SO_PRIORITY */
+	__u32 user_timeout; /* TCP_USER_TIMEOUT, ms */
+	__u32 keep_idle, keep_interval, keep_count; /* seconds, seconds, probes */
+	__u8 keepalive; /* SO_KEEPALIVE */
+	__u8 traffic_class; /* IP_TOS or IPV6_TCLASS */
+	__u8 pad[2];
+};
+
+/* sockets: SK_STORAGE */
+struct kmtls_socket {
+	__u32 kind; /* enum kmtls_socket_kind */
+	struct kmtls_endpoint peer; /* whom the application talks to, in truth */
+	struct kmtls_endpoint intercept; /* CONNECTING, TURNED: what it was turned to */
+	struct kmtls_socket_options options; /* CONNECTING, TURNED */
+};
+
+/*
+ * dials: LRU hash, from the local end of a CONNECTING socket to what it holds, between its
+ * SYN and the daemon's accept. callers: LRU hash, likewise for DELIVERING, to the client.
+ */
+struct kmtls_local_key {
+	__u64 netns; /* cookie */
+	struct kmtls_endpoint local;
+	__u32 pad;
+};
+
+/* listeners: hash, {netns, address, port} -> how many sockets of the pod listen there. */
+
+/* own_addresses: hash, {netns, address} -> 1 */
+struct kmtls_own_address_key {
+	__u64 netns;
+	struct kmtls_address address;
+};
+
+/* acceptors: sockhash of the daemon's listeners */
+enum kmtls_acceptor {
+	KMTLS_ACCEPTOR_TURNED4 = 0,
+	KMTLS_ACCEPTOR_TURNED6 = 1,
+	KMTLS_ACCEPTOR_INBOUND4 = 2,
+	KMTLS_ACCEPTOR_INBOUND6 = 3,
+	KMTLS_ACCEPTOR_COUNT
+};
+
+struct kmtls_acceptor_key {
+	__u64 netns;
+	__u32 acceptor; /* enum kmtls_acceptor */
+	__u32 pad;
+};
+
+KMTLS_ASSERT_SIZE(struct kmtls_socket_options, 24);
+KMTLS_ASSERT_SIZE(struct kmtls_socket, 68);
+KMTLS_ASSERT_SIZE(struct kmtls_local_key, 32);
+KMTLS_ASSERT_SIZE(struct kmtls_own_address_key, 24);
+KMTLS_ASSERT_SIZE(struct kmtls_acceptor_key, 16);
+
+#endif

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_config.c - every rule of kmtlsd.conf(5) broken once, with the exact line, key and
+ * sentence that must come of it, and good files with what they must mean.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "config.h"
+#include "config_yaml.h"
+
+#define TD "identity:\n  trust_domain: example.org\n"
+#define PATH "must be an absolute path without '..', of at most 1024 bytes"
+#define PORTS "must be a list of ports, each from 1 to 65535"
+#define NODE "must be 1 to 253 letters, digits, dots, hyphens or underscores"
+#define FLOWS "must be a number from 64 to 1048576"
+#define WORKERS "must be a number from 0 to 256"
+#define TIMEOUT "must be between 1s and 5m"
+#define SVID "must be between 10s and 3650d"
+#define ROOT "must be between 10s and 36500d"
+#define DOMAIN "must be 1 to 255 lower-case letters, digits, dots, hyphens or underscores"
+#define A16 "aaaaaaaaaaaaaaaa"
+#define A64 A16 A16 A16 A16
+#define A256 A64 A64 A64 A64
+#define BUILTIN(text) TD "  builtin:\n    " text "\n"
+
+struct bad {
+	const char *name, *text, *error; /* error: after the file's path */
+};
+
+static const struct bad bad_files[] = {
+	/* Shape. */
+	{ "empty", "", ": identity.trust_domain: is required" },
+	{ "comment only", "# nothing\n", ": identity.trust_domain: is required" },
+	{ "list at the top", "- a\n", ":1: must be a mapping of keys" },
+	{ "scalar at the top", "\n\nabc\n", ":3: must be a mapping of keys" },
+	{ "unknown key", TD "colour: red\n", ":3: colour: unknown key" },
+	{ "unknown key below", TD "  source: builtin\n  spire: x\n",
+	  ":4: identity.spire: unknown key" },
+	{ "unknown key two below", BUILTIN("key: x"), ":4: identity.builtin.key: unknown key" },
+	{ "unknown key before all", "a: 1\n" TD, ":1: a: unknown key" },
+	{ "wrong case", TD "Node: a\n", ":3: Node: unknown key" },
+	{ "key with a dot", TD "identity.source: builtin\n", ":3: unknown key" },
+	{ "long key", TD A64 "b: 1\n", ":3: unknown key" },
+	{ "key that is a list", TD "? [a]\n: b\n", ":3: a key must be a word" },
+	{ "merge key", TD "<<: {node: a}\n", ":3: unknown key" },
+	{ "duplicate key", "node: a\n" TD "node: b\n", ":4: node: must be there only once" },
+	{ "duplicate key below", TD "  trust_domain: b\n",
+	  ":3: identity.trust_domain: must be there only once" },
+	{ "duplicate mapping", TD "identity:\n  source: builtin\n",
+	  ":3: identity: must be there only once" },
+	{ "two documents", TD "---\nnode: a\n", ":3: one document only is allowed" },
+	{ "anchor", TD "node: &n a\n", ":3: node: anchors, aliases and tags are not allowed" },
+	{ "alias", TD "node: *n\n", ":3: node: anchors, aliases and tags are not allowed" },
+	{ "tag", TD "workers: !!int 3\n",
+	  ":3: workers: anchors, aliases and tags are not allowed" },
+	{ "zero byte", TD "node: \"a\\0b\"\n", ":3: node: must not hold a zero byte" },
+	{ "deep nesting", TD "exclude: [[[[[[[[[1]]]]]]]]]\n",
+	  ":3: exclude: nested deeper than 8" },
+	/* Syntax. */
+	{ "not closed", TD "node: [a\n", ":4: not YAML: did not find expected ',' or ']'" },
+	{ "tab", TD "\tnode: a\n",
+	  ":3: not YAML: found a tab character that violates indentation" },
+	{ "indentation", TD " node: a\n", ":3: not YAML: did not find expected key" },
+	{ "not UTF-8", TD "node: a\n# \xff\n", ":4: not YAML: invalid leading UTF-8 octet" },
+	{ "control byte", TD "# \x01\n", ":3: not YAML: control characters are not allowed" },
+	/* node */
+	{ "node empty", TD "node: \"\"\n", ":3: node: " NODE },
+	{ "node null", TD "node:\n", ":3: node: " NODE },
+	{ "node blank", TD "node: a b\n", ":3: node: " NODE },
+	{ "node newline", TD "node: \"a\\nb\"\n", ":3: node: " NODE },
+	{ "node long", TD "node: " A256 "\n", ":3: node: " NODE },
+	{ "node a list", TD "node: [a]\n", ":3: node: " NODE },
+	{ "node a mapping", TD "node:\n  a: b\n", ":3: node: " NODE },
+	/* paths */
+	{ "bpf_dir relative", TD "bpf_dir: sys/fs\n", ":3: bpf_dir: " PATH },
+	{ "bpf_dir empty", TD "bpf_dir: ''\n", ":3: bpf_dir: " PATH },
+	{ "bpf_dir dots", TD "bpf_dir: /sys/../etc\n", ":3: bpf_dir: " PATH },
+	{ "bpf_dir dots last", TD "bpf_dir: /sys/..\n", ":3: bpf_dir: " PATH },
+	{ "run_dir control byte", TD "run_dir: \"/run\\tx\"\n", ":3: run_dir: " PATH },
+	{ "run_dir long", TD "run_dir: /" A256 A256 A256 A256 "\n", ":3: run_dir: " PATH },
+	{ "run_dir too long for the socket", TD "\n\nrun_dir: /" A64 A16 A16 "\n",
+	  ":5: run_dir: too long for control_socket below it, which is not set" },
+	{ "control_socket relative", TD "control_socket: a.sock\n",
+	  ":3: control_socket: must be an absolute path without '..', of at most 107 bytes" },
+	{ "control_socket long", TD "control_socket: /" A64 A16 A16 "bbbbbbbbbbb\n",
+	  ":3: control_socket: must be an absolute path without '..', of at most 107 bytes" },
+	{ "cgroup relative", TD "cgroup: kmtls\n", ":3: cgroup: " PATH },
+	{ "cgroup tilde", TD "cgroup: ~\n", ":3: cgroup: " PATH },
+	/* words */
+	{ "log_level", TD "log_level: loud\n",
+	  ":3: log_level: must be error, warning, info or debug" },
+	{ "log_level a number", TD "log_level: 7\n",
+	  ":3: log_level: must be error, warning, info or debug" },
+	{ "mode", TD "mode: on\n", ":3: mode: must be strict or off" },
+	{ "mode a number", TD "mode: 3\n", ":3: mode: must be strict or off" },
+	{ "mode permissive", TD "mode: permissive\n",
+	  ":3: mode: permissive is not there yet: this version offers strict and off" },
+	{ "source", TD "  source: spire\n", ":3: identity.source: must be builtin" },
+	/* numbers */
+	{ "workers many", TD "workers: 257\n", ":3: workers: " WORKERS },
+	{ "workers negative", TD "workers: -1\n", ":3: workers: " WORKERS },
+	{ "workers wrapped", TD "workers: -18446744073709551615\n", ":3: workers: " WORKERS },
+	{ "workers hex", TD "workers: 0x10\n", ":3: workers: " WORKERS },
+	{ "workers octal", TD "workers: 010\n", ":3: workers: " WORKERS },
+	{ "workers quoted", TD "workers: \"4\"\n", ":3: workers: " WORKERS },
+	{ "workers a word", TD "workers: many\n", ":3: workers: " WORKERS },
+	{ "workers empty", TD "workers:\n", ":3: workers: " WORKERS },
+	{ "workers a fraction", TD "workers: 1.5\n", ":3: workers: " WORKERS },
+	{ "workers a list", TD "workers: [1]\n", ":3: workers: " WORKERS },
+	{ "max_flows few", TD "max_flows: 63\n", ":3: max_flows: " FLOWS },
+	{ "max_flows zero", TD "max_flows: 0\n", ":3: max_flows: " FLOWS },
+	{ "max_flows many", TD "max_flows: 1048577\n", ":3: max_flows: " FLOWS },
+	{ "max_flows beyond 32 bits", TD "max_flows: 4294967360\n", ":3: max_flows: " FLOWS },
+	/* durations */
+	{ "handshake_timeout zero", TD "handshake_timeout: 0\n",
+	  ":3: handshake_timeout: " TIMEOUT },
+	{ "handshake_timeout long", TD "handshake_timeout: 301s\n",
+	  ":3: handshake_timeout: " TIMEOUT },
+	{ "handshake_timeout unit", TD "handshake_timeout: 10ms\n",
+	  ":3: handshake_timeout: " TIMEOUT },
+	{ "handshake_timeout fraction", TD "handshake_timeout: 1.5s\n",
+	  ":3: handshake_timeout: " TIMEOUT },
+	{ "handshake_timeout blank", TD "handshake_timeout: 10 s\n",
+	  ":3: handshake_timeout: " TIMEOUT },
+	{ "handshake_timeout sign", TD "handshake_timeout: +10s\n",
+	  ":3: handshake_timeout: " TIMEOUT },
+	{ "handshake_timeout unit alone", TD "handshake_timeout: s\n",
+	  ":3: handshake_timeout: " TIMEOUT },
+	{ "handshake_timeout empty", TD "handshake_timeout:\n", ":3: handshake_timeout: " TIMEOUT },
+	{ "svid_ttl short", BUILTIN("svid_ttl: 9s"), ":4: identity.builtin.svid_ttl: " SVID },
+	{ "svid_ttl long", BUILTIN("svid_ttl: 3651d"), ":4: identity.builtin.svid_ttl: " SVID },
+	{ "svid_ttl leading zero", BUILTIN("svid_ttl: 010s"),
+	  ":4: identity.builtin.svid_ttl: " SVID },
+	{ "root_ttl long", BUILTIN("root_ttl: 36501d"), ":4: identity.builtin.root_ttl: " ROOT },
+	{ "root_ttl overflow", BUILTIN("root_ttl: 9999999999d"),
+	  ":4: identity.builtin.root_ttl: " ROOT },
+	{ "root_ttl digits", BUILTIN("root_ttl: 99999999999"),
+	  ":4: identity.builtin.root_ttl: " ROOT },
+	{ "svid_ttl beyond root_ttl", BUILTIN("svid_ttl: 2h\n    root_ttl: 1h"),
+	  ":4: identity.builtin.svid_ttl: must not be longer than root_ttl" },
+	{ "root_ttl below the default svid_ttl", BUILTIN("root_ttl: 1h"),
+	  ":4: identity.builtin.root_ttl: must not be shorter than svid_ttl (default 24h)" },
+	/* identity */
+	{ "trust_domain missing", "node: a\n\nidentity:\n  source: builtin\n",
+	  ":3: identity.trust_domain: is required" },
+	{ "trust_domain empty", "identity:\n  trust_domain: ''\n",
+	  ":2: identity.trust_domain: " DOMAIN },
+	{ "trust_domain upper case", "identity:\n  trust_domain: Example.org\n",
+	  ":2: identity.trust_domain: " DOMAIN },
+	{ "trust_domain with a scheme", "identity:\n  trust_domain: spiffe://a\n",
+	  ":2: identity.trust_domain: " DOMAIN },
+	{ "trust_domain long", "identity:\n  trust_domain: " A256 "\n",
+	  ":2: identity.trust_domain: " DOMAIN },
+	{ "identity empty", "identity:\n", ":1: identity: must be a mapping" },
+	{ "identity a list", "identity: [a]\n", ":1: identity: must be a mapping" },
+	{ "builtin a scalar", TD "  builtin: yes\n", ":3: identity.builtin: must be a mapping" },
+	{ "root_file relative", BUILTIN("root_file: root.pem"),
+	  ":4: identity.builtin.root_file: " PATH },
+	/* ports */
+	{ "exclude a scalar", TD "exclude: 22\n", ":3: exclude: must be a mapping" },
+	{ "ports a scalar", TD "exclude:\n  inbound_ports: 22\n",
+	  ":4: exclude.inbound_ports: " PORTS },
+	{ "ports a mapping", TD "exclude:\n  inbound_ports: {a: 1}\n",
+	  ":4: exclude.inbound_ports: " PORTS },
+	{ "ports empty", TD "exclude:\n  inbound_ports:\n", ":4: exclude.inbound_ports: " PORTS },
+	{ "port zero", TD "exclude:\n  inbound_ports:\n    - 22\n    - 0\n",
+	  ":6: exclude.inbound_ports: " PORTS },
+	{ "port large", TD "exclude:\n  outbound_ports:\n    - 65535\n    - 65536\n",
+	  ":6: exclude.outbound_ports: " PORTS },
+	{ "port a word", TD "exclude:\n  outbound_ports: [22,\n    23,\n    ssh]\n",
+	  ":6: exclude.outbound_ports: " PORTS },
+	{ "port hex", TD "exclude:\n  outbound_ports:\n    - 1\n    - 0x16\n",
+	  ":6: exclude.outbound_ports: " PORTS },
+	{ "port quoted", TD "exclude:\n  outbound_ports: ['22']\n",
+	  ":4: exclude.outbound_ports: " PORTS },
+	{ "port a list", TD "exclude:\n  outbound_ports: [[22]]\n",
+	  ":4: exclude.outbound_ports: " PORTS },
+	{ "port twice", TD "exclude:\n  outbound_ports:\n    - 22\n    - 80\n    - 22\n",
+	  ":7: exclude.outbound_ports: port 22 is listed twice" },
+};
+
+#define BAD_FILES (sizeof(bad_files) / sizeof(bad_files[0]))
+
+static char path[64];
+
+static void put_file(const char *text, size_t length)
+{
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(text, 1, length, file), length);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void test_bad(void **state)
+{
+	const struct bad *bad = *state;
+	struct kmtls_config *config = (void *)1;
+	char error[KMTLS_CONFIG_ERROR], expected[KMTLS_CONFIG_ERROR];
+
+	put_file(bad->text, strlen(bad->text));
+	snprintf(expected, sizeof(expected), "%s%s", path, bad->error);
+	assert_int_equal(kmtls_config_load(path, &config, error), -EINVAL);
+	assert_string_equal(error, expected);
+	assert_ptr_equal(config, (void *)1); /* written only on success */
+}
+
+static struct kmtls_config *load_good(const char *text)
+{
+	struct kmtls_config *config = NULL;
+	char error[KMTLS_CONFIG_ERROR];
+	int err;
+
+	put_file(text, strlen(text));
+	err = kmtls_config_load(path, &config, error);
+	assert_string_equal(error, "");
+	assert_int_equal(err, 0);
+	return config;
+}
+
+static void test_defaults(void **state)
+{
+	struct kmtls_config *config = load_good(TD);
+	char host[256] = "";
+
+	gethostname(host, sizeof(host) - 1);
+	assert_string_equal(config->node, host);
+	assert_string_equal(config->bpf_dir, "/sys/fs/bpf/kmtls");
+	assert_string_equal(config->run_dir, "/run/kmtls");
+	assert_string_equal(config->control_socket, "/run/kmtls/control.sock");
+	assert_null(config->cgroup);
+	assert_int_equal(config->log_level, KMTLS_LOG_INFO);
+	assert_int_equal(config->workers, 0);
+	assert_int_equal(config->max_flows, 65536);
+	assert_int_equal(config->handshake_timeout, 10);
+	assert_int_equal(config->mode, KMTLS_MODE_STRICT);
+	assert_int_equal(config->exclude.outbound_ports_count, 0);
+	assert_int_equal(config->exclude.inbound_ports_count, 0);
+	assert_string_equal(config->identity.trust_domain, "example.org");
+	assert_null(config->identity.builtin.root_file);
+	assert_int_equal(config->identity.builtin.root_ttl, 3650 * 86400);
+	assert_int_equal(config->identity.builtin.svid_ttl, 86400);
+	kmtls_config_free(config);
+}
+
+static void test_everything(void **state)
+{
+	struct kmtls_config *config = load_good("---\n"
+						"node: node-1.a_b\n"
+						"bpf_dir: /sys/fs/bpf/other\n"
+						"run_dir: /run/other\n"
+						"control_socket: /run/other.sock\n"
+						"cgroup: /sys/fs/cgroup/kmtls\n"
+						"log_level: debug\n"
+						"workers: 256\n"
+						"max_flows: 1048576\n"
+						"handshake_timeout: 5m\n"
+						"mode: off\n"
+						"exclude:\n"
+						"  outbound_ports: [22, 65535]\n"
+						"  inbound_ports:\n"
+						"    - 1\n"
+						"identity:\n"
+						"  source: builtin\n"
+						"  trust_domain: \"a.b-c_d.9\"\n"
+						"  builtin:\n"
+						"    root_file: /etc/kmtls/root.pem\n"
+						"    root_ttl: 36500d\n"
+						"    svid_ttl: 3650d\n"
+						"...\n");
+
+	assert_string_equal(config->node, "node-1.a_b");
+	assert_string_equal(config->bpf_dir, "/sys/fs/bpf/other");
+	assert_string_equal(config->run_dir, "/run/other");
+	assert_string_equal(config->control_socket, "/run/other.sock");
+	assert_string_equal(config->cgroup, "/sys/fs/cgroup/kmtls");
+	assert_int_equal(config->log_level, KMTLS_LOG_DEBUG);
+	assert_int_equal(config->workers, 256);
+	assert_int_equal(config->max_flows, 1048576);
+	assert_int_equal(config->handshake_timeout, 300);
+	assert_int_equal(config->mode, KMTLS_MODE_OFF);
+	assert_int_equal(config->exclude.outbound_ports_count, 2);
+	assert_int_equal(config->exclude.outbound_ports[0], 22);
+	assert_int_equal(config->exclude.outbound_ports[1], 65535);
+	assert_int_equal(config->exclude.inbound_ports_count, 1);
+	assert_int_equal(config->exclude.inbound_ports[0], 1);
+	assert_string_equal(config->identity.trust_domain, "a.b-c_d.9");
+	assert_string_equal(config->identity.builtin.root_file, "/etc/kmtls/root.pem");
+	assert_int_equal(config->identity.builtin.root_ttl, 36500u * 86400u);
+	assert_int_equal(config->identity.builtin.svid_ttl, 3650 * 86400);
+	kmtls_config_free(config);
+}
+
+static void test_durations(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned seconds;
+	} durations[] = { { "10", 10 },	    { "11s", 11 },   { "\"12\"", 12 },	 { "2m", 120 },
+			  { "24h", 86400 }, { "1d", 86400 }, { "'3d'", 259200 }, { "1h", 3600 } };
+	char text[128];
+
+	for (size_t i = 0; i < sizeof(durations) / sizeof(durations[0]); i++) {
+		struct kmtls_config *config;
+
+		snprintf(text, sizeof(text), BUILTIN("svid_ttl: %s"), durations[i].text);
+		config = load_good(text);
+		assert_int_equal(config->identity.builtin.svid_ttl, durations[i].seconds);
+		kmtls_config_free(config);
+	}
+}
+
+static void test_limits_taken(void **state)
+{
+	struct kmtls_config *config;
+
+	config = load_good(
+		"{workers: 0, max_flows: 64, handshake_timeout: 1s, mode: strict,\n"
+		" exclude: {outbound_ports: [], inbound_ports: []},\n"
+		" control_socket: /" A64 A16 A16 "bbbbbbbbbb,\n"
+		" identity: {trust_domain: a, builtin: {root_ttl: 10s, svid_ttl: 10s}}}\n");
+	assert_int_equal(config->max_flows, 64);
+	assert_int_equal(config->handshake_timeout, 1);
+	assert_int_equal(strlen(config->control_socket), 107);
+	assert_int_equal(config->exclude.outbound_ports_count, 0);
+	assert_int_equal(config->identity.builtin.root_ttl, 10);
+	kmtls_config_free(config);
+	config = load_good(TD "run_dir: /srv\nlog_level: error\n");
+	assert_string_equal(config->control_socket, "/srv/control.sock");
+	assert_int_equal(config->log_level, KMTLS_LOG_ERROR);
+	kmtls_config_free(config);
+}
+
+static void test_file(void **state)
+{
+	static char large[1024 * 1024 + 2];
+	struct kmtls_config *config = NULL;
+	char error[KMTLS_CONFIG_ERROR], expected[KMTLS_CONFIG_ERROR];
+
+	assert_int_equal(kmtls_config_load("/nonexistent/c.yaml", &config, error), -ENOENT);
+	assert_string_equal(error, "/nonexistent/c.yaml: No such file or directory");
+	assert_int_equal(kmtls_config_load("/", &config, error), -EINVAL);
+	assert_string_equal(error, "/: must be a regular file");
+	/* Exactly 1 MiB is taken, one byte more is not. */
+	memset(large, '#', sizeof(large));
+	memcpy(large, TD, strlen(TD));
+	put_file(large, 1024 * 1024);
+	assert_int_equal(kmtls_config_load(path, &config, error), 0);
+	kmtls_config_free(config);
+	put_file(large, 1024 * 1024 + 1);
+	snprintf(expected, sizeof(expected), "%s: must be at most 1 MiB", path);
+	assert_int_equal(kmtls_config_load(path, &config, error), -EINVAL);
+	assert_string_equal(error, expected);
+}
+
+static void test_fifo(void **state)
+{
+	struct kmtls_config *config = NULL;
+	char error[KMTLS_CONFIG_ERROR], fifo[80];
+
+	snprintf(fifo, sizeof(fifo), "%s.fifo", path);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	assert_int_equal(kmtls_config_load(fifo, &config, error), -EINVAL); /* does not hang */
+	assert_non_null(strstr(error, ".fifo: must be a regular file"));
+	unlink(fifo);
+}
+
+static void test_many(void **state)
+{
+	struct kmtls_config *config = NULL;
+	char error[KMTLS_CONFIG_ERROR];
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	fputs(TD "exclude:\n  inbound_ports:\n", file);
+	for (unsigned i = 1; i <= 65535; i++)
+		fprintf(file, "    - %u\n", i);
+	fclose(file);
+	assert_int_equal(kmtls_config_load(path, &config, error), 0);
+	assert_int_equal(config->exclude.inbound_ports_count, 65535);
+	assert_int_equal(config->exclude.inbound_ports[65534], 65535);
+	kmtls_config_free(config);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	for (unsigned i = 0; i < 100000; i++)
+		fprintf(file, "k%u: 1\n", i);
+	fclose(file);
+	assert_int_equal(kmtls_config_load(path, &config, error), -EINVAL);
+	assert_non_null(strstr(error, ":257: k256: more than 256 keys in one file"));
+}
+
+static void test_free_null(void **state)
+{
+	kmtls_config_free(NULL);
+}
+
+int main(void)
+{
+	static struct CMUnitTest tests[BAD_FILES + 8] = {
+		cmocka_unit_test(test_defaults),  cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_durations), cmocka_unit_test(test_limits_taken),
+		cmocka_unit_test(test_file),	  cmocka_unit_test(test_fifo),
+		cmocka_unit_test(test_many),	  cmocka_unit_test(test_free_null),
+	};
+	int fd, failed;
+
+	for (size_t i = 0; i < BAD_FILES; i++)
+		tests[8 + i] = (struct CMUnitTest){ .name = bad_files[i].name,
+						    .test_func = test_bad,
+						    .initial_state = (void *)&bad_files[i] };
+	snprintf(path, sizeof(path), "/tmp/kmtls-test-config-XXXXXX");
+	fd = mkstemp(path);
+	if (fd < 0)
+		return 1;
+	close(fd);
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	failed = cmocka_run_group_tests_name("config", tests, NULL, NULL);
+	unlink(path);
+	return failed;
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_key_schedule.c - against published vectors: RFC 8448 section 3 (AES-128-GCM), RFC 9001
+ * appendix A.5 (ChaCha20-Poly1305; its labels are HKDF-Expand-Label's of TLS 1.3), and, where
+ * nothing is published, against HKDF-Expand written out with HMAC (RFC 5869 section 2.3).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <openssl/hmac.h>
+#include <string.h>
+
+#include "key_schedule.h"
+
+#define CLIENT_SECRET "9e40646ce79a7f9dc05af8889bce6552875afa0b06df0087f792ebb7c17504a5"
+#define SERVER_SECRET "a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643"
+#define RANDOM "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+#define HEX_96 CLIENT_SECRET "00112233445566778899aabbccddeeff"
+
+static size_t unhex(const char *text, unsigned char *bytes)
+{
+	size_t length = strlen(text) / 2, i;
+
+	for (i = 0; i < length; i++) {
+		const char pair[3] = { text[2 * i], text[2 * i + 1], 0 };
+
+		bytes[i] = strtoul(pair, NULL, 16);
+	}
+	return length;
+}
+
+static struct kmtls_secret secret_of(const char *text)
+{
+	struct kmtls_secret secret = { 0 };
+
+	secret.length = unhex(text, secret.bytes);
+	return secret;
+}
+
+static void assert_hex(const unsigned char *bytes, const char *text)
+{
+	unsigned char wanted[64];
+	size_t length = unhex(text, wanted);
+
+	assert_memory_equal(bytes, wanted, length);
+}
+
+static void rfc8448_client(void **state)
+{
+	struct kmtls_secret secret = secret_of(CLIENT_SECRET);
+	struct kmtls_record_key key;
+
+	assert_int_equal(kmtls_record_key_derive(0x1301, &secret, &key), 0);
+	assert_int_equal(key.cipher, 0x1301);
+	assert_hex(key.key, "17422dda596ed5d9acd890e3c63f5051");
+	assert_hex(key.iv, "5b78923dee08579033e523d9");
+}
+
+static void rfc8448_server(void **state)
+{
+	struct kmtls_secret secret = secret_of(SERVER_SECRET);
+	struct kmtls_record_key key;
+
+	assert_int_equal(kmtls_record_key_derive(0x1301, &secret, &key), 0);
+	assert_hex(key.key, "9f02283b6c9c07efc26bb9f2ac92e356");
+	assert_hex(key.iv, "cf782b88dd83549aadf1e984");
+}
+
+static void rfc9001_chacha20(void **state)
+{
+	struct kmtls_secret secret =
+		secret_of("9ac312a7f877468ebe69422748ad00a15443f18203a07d6060f688f30f21632b");
+	unsigned char bytes[32];
+
+	assert_int_equal(kmtls_expand_label(0x1303, &secret, "quic key", bytes, 32), 0);
+	assert_hex(bytes, "c6d98ff3441c3fe1b2182094f69caa2ed4b716b65488960a7a984979fb23e1c8");
+	assert_int_equal(kmtls_expand_label(0x1303, &secret, "quic iv", bytes, 12), 0);
+	assert_hex(bytes, "e0459b3474bdd0e44a41c144");
+	assert_int_equal(kmtls_expand_label(0x1303, &secret, "quic ku", bytes, 32), 0);
+	assert_hex(bytes, "1223504755036d556342ee9361d253421a826c9ecdf3c7148684b36b714881f9");
+}
+
+/* struct HkdfLabel of RFC 8446 section 7.1 by hand; lengths here need one block only. */
+static void expand_by_hand(const EVP_MD *digest, const struct kmtls_secret *secret,
+			   const char *label, unsigned char *ret_bytes, size_t length)
+{
+	unsigned char info[64] = { length >> 8, length, 6 + strlen(label) }, block[64];
+	size_t used = 3;
+	unsigned size;
+
+	memcpy(info + used, "tls13 ", 6);
+	memcpy(info + used + 6, label, strlen(label));
+	used += 6 + strlen(label);
+	info[used++] = 0; /* no context */
+	info[used++] = 1; /* the counter of HKDF-Expand */
+	assert_non_null(HMAC(digest, secret->bytes, secret->length, info, used, block, &size));
+	assert_true(length <= size);
+	memcpy(ret_bytes, block, length);
+}
+
+static void sha384(void **state)
+{
+	struct kmtls_secret secret = secret_of(HEX_96);
+	struct kmtls_record_key key;
+	unsigned char wanted[48], bytes[48];
+
+	assert_int_equal(secret.length, 48);
+	assert_int_equal(kmtls_record_key_derive(0x1302, &secret, &key), 0);
+	assert_int_equal(key.cipher, 0x1302);
+	expand_by_hand(EVP_sha384(), &secret, "key", wanted, 32);
+	assert_memory_equal(key.key, wanted, 32);
+	expand_by_hand(EVP_sha384(), &secret, "iv", wanted, 12);
+	assert_memory_equal(key.iv, wanted, 12);
+	assert_int_equal(kmtls_expand_label(0x1302, &secret, "traffic upd", bytes, 48), 0);
+	expand_by_hand(EVP_sha384(), &secret, "traffic upd", wanted, 48);
+	assert_memory_equal(bytes, wanted, 48);
+}
+
+static void traffic_update(void **state)
+{
+	struct kmtls_secret secret = secret_of(SERVER_SECRET);
+	unsigned char wanted[32], bytes[32];
+
+	assert_int_equal(kmtls_expand_label(0x1301, &secret, "traffic upd", bytes, 32), 0);
+	expand_by_hand(EVP_sha256(), &secret, "traffic upd", wanted, 32);
+	assert_memory_equal(bytes, wanted, 32);
+}
+
+static void bad_arguments(void **state)
+{
+	struct kmtls_secret of_32 = secret_of(CLIENT_SECRET), of_48 = secret_of(HEX_96);
+	struct kmtls_secret unset = { 0 };
+	struct kmtls_record_key key, before;
+	unsigned char byte;
+
+	memset(&key, 0x5a, sizeof(key));
+	before = key;
+	assert_int_equal(kmtls_record_key_derive(0x1302, &of_32, &key), -EINVAL);
+	assert_int_equal(kmtls_record_key_derive(0x1301, &of_48, &key), -EINVAL);
+	assert_int_equal(kmtls_record_key_derive(0x1303, &of_48, &key), -EINVAL);
+	assert_int_equal(kmtls_record_key_derive(0x1301, &unset, &key), -EINVAL);
+	assert_int_equal(kmtls_record_key_derive(0x1304, &of_32, &key), -EINVAL);
+	assert_int_equal(kmtls_record_key_derive(0, &of_32, &key), -EINVAL);
+	assert_int_equal(kmtls_expand_label(0x009c, &of_32, "key", &byte, 1), -EINVAL);
+	assert_memory_equal(&key, &before, sizeof(key));
+}
+
+static void wiping(void **state)
+{
+	struct kmtls_traffic_secrets secrets = { secret_of(CLIENT_SECRET), secret_of(HEX_96) };
+	static const struct kmtls_traffic_secrets no_secrets;
+	static const struct kmtls_record_key no_key;
+	struct kmtls_record_key key = { .cipher = 0x1301 };
+
+	memset(key.key, 0xff, sizeof(key.key));
+	memset(key.iv, 0xff, sizeof(key.iv));
+	kmtls_record_key_wipe(&key);
+	assert_memory_equal(&key, &no_key, sizeof(key));
+	kmtls_secret_wipe(&secrets.client);
+	assert_memory_equal(&secrets.client, &no_secrets.client, sizeof(secrets.client));
+	assert_int_equal(secrets.server.length, 48);
+	kmtls_traffic_secrets_wipe(&secrets);
+	assert_memory_equal(&secrets, &no_secrets, sizeof(secrets));
+}
+
+/* ---- the keylog ---------------------------------------------------------------------------- */
+
+struct keylog {
+	SSL_CTX *context;
+	SSL *ssl;
+	struct kmtls_traffic_secrets secrets;
+};
+
+static int setup(void **state)
+{
+	static struct keylog keylog;
+
+	memset(&keylog, 0, sizeof(keylog));
+	keylog.context = SSL_CTX_new(TLS_client_method());
+	keylog.ssl = SSL_new(keylog.context);
+	assert_int_equal(kmtls_traffic_secrets_attach(keylog.ssl, &keylog.secrets), 0);
+	*state = &keylog;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct keylog *keylog = *state;
+
+	SSL_free(keylog->ssl);
+	SSL_CTX_free(keylog->context);
+	return 0;
+}
+
+static void keylog_takes_both(void **state)
+{
+	struct keylog *keylog = *state;
+
+	kmtls_traffic_secrets_keylog(keylog->ssl,
+				     "CLIENT_TRAFFIC_SECRET_0 " RANDOM " " CLIENT_SECRET);
+	assert_int_equal(keylog->secrets.client.length, 32);
+	assert_int_equal(keylog->secrets.server.length, 0);
+	assert_hex(keylog->secrets.client.bytes, CLIENT_SECRET);
+	kmtls_traffic_secrets_keylog(keylog->ssl, "SERVER_TRAFFIC_SECRET_0 " RANDOM " " HEX_96);
+	assert_int_equal(keylog->secrets.server.length, 48);
+	assert_hex(keylog->secrets.server.bytes, HEX_96);
+}
+
+static void keylog_ignores_the_rest(void **state)
+{
+	static const char *const lines[] = {
+		"CLIENT_HANDSHAKE_TRAFFIC_SECRET " RANDOM " " CLIENT_SECRET,
+		"SERVER_HANDSHAKE_TRAFFIC_SECRET " RANDOM " " CLIENT_SECRET,
+		"EXPORTER_SECRET " RANDOM " " CLIENT_SECRET,
+		"CLIENT_TRAFFIC_SECRET_1 " RANDOM " " CLIENT_SECRET,
+		"CLIENT_TRAFFIC_SECRET_00 " RANDOM " " CLIENT_SECRET,
+		"XCLIENT_TRAFFIC_SECRET_0 " RANDOM " " CLIENT_SECRET,
+		"client_traffic_secret_0 " RANDOM " " CLIENT_SECRET,
+		"",
+		"CLIENT_TRAFFIC_SECRET_0",
+		"CLIENT_TRAFFIC_SECRET_0 ",
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM,
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM " ",
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM CLIENT_SECRET, /* no space */
+		"CLIENT_TRAFFIC_SECRET_0" RANDOM " " CLIENT_SECRET,
+		"CLIENT_TRAFFIC_SECRET_0  " RANDOM " " CLIENT_SECRET,
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM "  " CLIENT_SECRET,
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM "0 " CLIENT_SECRET,
+		"CLIENT_TRAFFIC_SECRET_0 00 " CLIENT_SECRET,
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM " " CLIENT_SECRET "0", /* odd */
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM " " CLIENT_SECRET "00",
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM " " CLIENT_SECRET "\n",
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM " " HEX_96 "00", /* too long */
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM " " HEX_96 HEX_96 HEX_96,
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM " 00",
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM
+		" gg1af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643",
+		"CLIENT_TRAFFIC_SECRET_0 " RANDOM
+		" a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb63164 ",
+	};
+	static const struct kmtls_traffic_secrets none;
+	struct keylog *keylog = *state;
+	size_t i;
+
+	for (i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		kmtls_traffic_secrets_keylog(keylog->ssl, lines[i]);
+		assert_memory_equal(&keylog->secrets, &none, sizeof(none));
+	}
+}
+
+static void keylog_without_secrets(void **state)
+{
+	struct keylog *keylog = *state;
+	SSL *other = SSL_new(keylog->context);
+
+	kmtls_traffic_secrets_keylog(other, "CLIENT_TRAFFIC_SECRET_0 " RANDOM " " CLIENT_SECRET);
+	SSL_free(other);
+	assert_int_equal(keylog->secrets.client.length, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(rfc8448_client),
+		cmocka_unit_test(rfc8448_server),
+		cmocka_unit_test(rfc9001_chacha20),
+		cmocka_unit_test(sha384),
+		cmocka_unit_test(traffic_update),
+		cmocka_unit_test(bad_arguments),
+		cmocka_unit_test(wiping),
+		cmocka_unit_test_setup_teardown(keylog_takes_both, setup, teardown),
+		cmocka_unit_test_setup_teardown(keylog_ignores_the_rest, setup, teardown),
+		cmocka_unit_test_setup_teardown(keylog_without_secrets, setup, teardown),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("key_schedule", tests, NULL, NULL);
+}

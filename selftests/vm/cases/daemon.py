@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon dies, comes back, is asked to go."""
+import errno
+import os
+import time
+
+from lib.bed import MARKER
+from lib.tap import case, check, equal, until
+
+from .policy import connect_and_talk
+from .streams import REFUSED, pair, refusal
+
+
+@case("kill -9 of a daemon: connections in progress are reset, never ended", mesh=True)
+def killed_in_progress(bed):
+    streams = [pair(bed, version, near, far, 5710 + version) for version, near, far in
+               ((4, "a", "b"), (6, "a", "b"), (4, "b", "a"))]
+    for client, server in streams:
+        client.sendall(MARKER.encode())
+        server.recv_exactly(len(MARKER))
+    readers = [(end, end.start("recv_to_end")) for ends in streams for end in ends]
+    time.sleep(0.3)
+    since = bed.log_size(2)
+    bed.testbed("kill", "1")
+    for end, reader in readers:
+        equal(end.agent.result(reader), (b"", errno.ECONNRESET), "how the connection ends")
+    bed.wait_log(2, since, "reason=")
+
+
+@case("a dead daemon: meshed connections are refused, all else goes on", mesh=True)
+def dead(bed):
+    for near, far, version in (("a", "b", 4), ("a", "b", 6), ("b", "a", 4), ("b", "a", 6), ("a", "c", 4)):
+        listener = bed.agent(far).listen(bed.address(far, version), 5720)
+        code, seconds = refusal(bed.agent(near), bed.address(far, version), 5720)
+        check(code in REFUSED, f"{near} to {far}, IPv{version}: errno {code}, not ECONNREFUSED or ECONNRESET")
+        check(seconds < 15, f"{near} to {far}, IPv{version}: it took {seconds:.1f} s")
+        listener.settimeout(0.2)
+        try:
+            listener.accept()
+            check(False, f"{near} to {far}, IPv{version}: got through")
+        except TimeoutError:
+            pass
+        listener.close()
+    agent = bed.agent("a")
+    for address in ("127.0.0.1", "::1", bed.address("a")):
+        connect_and_talk(agent, agent, address, 5721, b"loopback")
+    connect_and_talk(bed.agent("x"), bed.agent("n1"), bed.address("n1"), 5722, b"to the node")
+    connect_and_talk(bed.agent("x"), bed.agent("b"), bed.address("b"), int(bed.env["excluded_port"]), b"excluded")
+    connect_and_talk(bed.agent("d"), bed.agent("b"), bed.address("b"), 5723, b"on the other node")
+    server = bed.agent("b").socket(2, 2)
+    server.bind((bed.address("b"), 5724))
+    client = agent.socket(2, 2)
+    client.sendto(b"udp", (bed.address("b"), 5724))
+    equal(server.recv(10), b"udp", "UDP")
+
+
+@case("started again it serves the same pods at once", mesh=True)
+def restarted(bed):
+    bed.testbed("start", "1")
+    equal(sorted(pod["name"] for pod in bed.kmtls(1, "pod", "list")), ["a", "c"], "pods of node 1")
+    for near, far, version in (("a", "b", 4), ("a", "b", 6), ("b", "a", 4), ("b", "a", 6), ("a", "c", 4), ("c", "d", 4)):
+        connect_and_talk(bed.agent(near), bed.agent(far), bed.address(far, version), 5725, MARKER.encode())
+
+
+@case("SIGTERM resets what is open; after a restart it works again", mesh=True)
+def stopped(bed):
+    client, server = pair(bed, 4)
+    client.sendall(b"x")
+    server.recv_exactly(1)
+    start = time.monotonic()
+    bed.testbed("stop", "2")
+    took = time.monotonic() - start
+    check(took < 10, f"the daemon took {took:.1f} s to stop")
+    for end in (client, server):
+        equal(end.recv_to_end(), (b"", errno.ECONNRESET), "how the connection ends")
+    code, _ = refusal(bed.agent("a"), bed.address("b"), 5001)
+    check(code in REFUSED, f"errno {code} while it is stopped")
+    bed.testbed("start", "2")
+    connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), 5726, MARKER.encode())
+
+
+@case("connections go on while a daemon is restarted three times under load", mesh=True, timeout=100)
+def restarts_under_load(bed):
+    """Each connect is served or refused; none hangs, none is wrong, none is in the clear."""
+    for _ in range(3):
+        bed.testbed("restart", "2")
+        result = bed.load("a", "storm", "-t", 10, "-r", 3, bed.at("b", 5001), bed.at("b", 5002, 6))
+        equal(result["ok"], 30, "connects right after a restart")
+
+
+@case("a pod that is deleted is left alone, and can come back", mesh=True)
+def pod_deleted(bed):
+    client, server = pair(bed, 4, "a", "d")
+    client.sendall(b"x")
+    server.recv_exactly(1)
+    bed.kmtls(2, "pod", "del", "d")
+    equal(client.recv_to_end(), (b"", errno.ECONNRESET), "a flow of the pod")
+    equal([pod["name"] for pod in bed.kmtls(2, "pod", "list")], ["b"], "pods of node 2")
+    connect_and_talk(bed.agent("x"), bed.agent("d"), bed.address("d"), 5727, b"not meshed any more")
+    bed.kmtls(2, "pod", "add", "d", "--netns", "/run/netns/kt-d", "--cgroup", bed.env["cgroup"] + "/d", "--id",
+              bed.env["d_id"])
+    connect_and_talk(bed.agent("a"), bed.agent("d"), bed.address("d"), 5728, MARKER.encode())
+
+
+@case("a daemon that is gone for good (--uninstall) leaves no pin and no program", mesh=True)
+def uninstalled(bed):
+    pins = f"{bed.env['pins']}/n2"
+    check(os.listdir(pins), "there are pins before")
+    bed.testbed("uninstall", "2")
+    left = [os.path.join(base, name) for base, _, files in os.walk(pins) for name in files]
+    equal(left, [], "pins left")
+    until(lambda: not os.path.exists(pins) or not os.listdir(pins), "the directory is empty", 2)
+    connect_and_talk(bed.agent("x"), bed.agent("b"), bed.address("b"), 5729, b"plain again")
+    connect_and_talk(bed.agent("b"), bed.agent("x"), bed.address("x"), 5729, b"plain again")

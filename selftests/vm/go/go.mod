@@ -1,0 +1,3 @@
+module kmtls/selftests/vm/go
+
+go 1.19

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Someone on the wire: sees every packet of a link, and sends forged ones. Runs in agents."""
+import select
+import socket
+import struct
+import time
+
+ETH_P_ALL = 3
+
+
+def _open(interface):
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    sock.bind((interface, ETH_P_ALL))
+    return sock
+
+
+def _checksum(data):
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+class Packet:
+    """An IPv4 TCP packet in an Ethernet frame, without VLAN."""
+
+    def __init__(self, frame):
+        self.frame = frame
+        header = (frame[14] & 15) * 4
+        length = struct.unpack("!H", frame[16:18])[0]
+        self.tos = frame[15]
+        self.ip = frame[14:14 + header]
+        self.tcp = frame[14 + header:14 + length]
+        self.source = (socket.inet_ntoa(self.ip[12:16]), struct.unpack("!H", self.tcp[0:2])[0])
+        self.destination = (socket.inet_ntoa(self.ip[16:20]), struct.unpack("!H", self.tcp[2:4])[0])
+        self.sequence = struct.unpack("!I", self.tcp[4:8])[0]
+        self.header = (self.tcp[12] >> 4) * 4
+        self.flags = self.tcp[13]
+        self.payload = len(self.tcp) - self.header
+
+    @staticmethod
+    def parse(frame):
+        if len(frame) < 54 or frame[12:14] != b"\x08\x00" or frame[23] != socket.IPPROTO_TCP:
+            return None
+        return Packet(frame)
+
+
+def watch(interface, source, destination, quiet, seconds):
+    """The packets from source to destination until none came for a while: Packets."""
+    packets = []
+    end = time.monotonic() + seconds
+    with _open(interface) as sock:
+        while time.monotonic() < end:
+            wait = quiet if packets else end - time.monotonic()
+            if not select.select([sock], [], [], max(wait, 0))[0]:
+                break
+            packet = Packet.parse(sock.recv(1 << 17))
+            if packet and packet.source[0] == source[0] and packet.destination[0] == destination[0] and \
+                    packet.source[1] in (source[1], packet.source[1] if not source[1] else None) and \
+                    packet.destination[1] in (destination[1], packet.destination[1] if not destination[1] else None):
+                packets.append(packet)
+    return packets
+
+
+def watch_tos(interface, source, destination, seconds):
+    """The TOS bytes of these packets, with and without payload: {tos: count}."""
+    counts = {}
+    for packet in watch(interface, source, destination, 1.0, seconds):
+        counts[packet.tos] = counts.get(packet.tos, 0) + 1
+    return counts
+
+
+def forge_end(interface, source, destination, flags):
+    """Waits until source has sent something, then goes on in its name with FIN or RST."""
+    packets = watch(interface, source, destination, 0.5, 15)
+    if not packets:
+        return False
+    # The one that is furthest, in case one was sent twice.
+    last = max(packets, key=lambda packet: (packet.sequence - packets[0].sequence + (1 << 31)) % (1 << 32)
+               + packet.payload)
+    tcp = bytearray(last.tcp[:last.header])
+    struct.pack_into("!I", tcp, 4, (last.sequence + last.payload) & 0xFFFFFFFF)
+    tcp[13] = flags
+    struct.pack_into("!H", tcp, 16, 0)
+    pseudo = last.ip[12:20] + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(tcp))
+    struct.pack_into("!H", tcp, 16, _checksum(pseudo + bytes(tcp)))
+    header = bytearray(last.ip)
+    struct.pack_into("!H", header, 2, len(header) + len(tcp))
+    struct.pack_into("!H", header, 10, 0)
+    struct.pack_into("!H", header, 10, _checksum(bytes(header)))
+    with _open(interface) as sock:
+        sock.send(last.frame[:14] + bytes(header) + bytes(tcp))
+    return True

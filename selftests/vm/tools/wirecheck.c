@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wirecheck - reads a capture (pcap, Ethernet) and says what an eavesdropper saw: which TCP
+ * connections are TLS record for record in both directions, which are not, and where given byte
+ * strings stand in the clear, in any packet of any protocol or across two segments of a stream.
+ *
+ *   wirecheck [-m BYTES]... [-x PORT]... [-a ADDRESS]... FILE
+ *     -m  a marker to search for          -x  a port whose connections may be plaintext
+ *     -a  an address of the mesh: connections with both ends among these must be TLS; none: all
+ *
+ * Prints JSON. Exit status 0 if it could read the capture, whatever it found.
+ */
+#include <netinet/if_ether.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
+#include <netinet/tcp.h>
+#include <search.h>
+#include <stdbool.h>
+
+#include "testwire.h"
+
+#define MARKERS_MAX 8
+#define ADDRESSES_MAX 16
+#define PORTS_MAX 8
+#define HEADER 5
+#define RECORD_MAX (16384 + 256)
+#define HELD_MAX 256
+#define TAIL 64
+
+enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 23 };
+
+struct held {
+	uint32_t sequence;
+	uint32_t size;
+	uint8_t *data;
+};
+
+struct direction {
+	bool synchronised, not_tls, tls13, alpn, lost;
+	uint32_t next; /* sequence number expected */
+	uint64_t bytes;
+	uint8_t header[HEADER];
+	unsigned header_size;
+	uint32_t record_left, record_size;
+	uint8_t first[2048]; /* of the first record: ClientHello or ServerHello */
+	unsigned first_size;
+	unsigned records[4];
+	uint8_t tail[TAIL]; /* end of the last segment, for markers across two */
+	unsigned tail_size;
+	struct held held[HELD_MAX]; /* segments that came before their turn */
+	unsigned held_count;
+};
+
+struct flow_key {
+	struct in6_addr low, high;
+	uint16_t low_port, high_port;
+};
+
+struct flow {
+	struct flow_key key;
+	struct direction directions[2]; /* from the low end, from the high end */
+	bool mesh, excluded, reset, client_is_high;
+	struct flow *older; /* an earlier connection of the same addresses and ports */
+};
+
+static struct {
+	const char *markers[MARKERS_MAX];
+	unsigned marker_count;
+	uint16_t ports[PORTS_MAX];
+	unsigned port_count;
+	struct in6_addr addresses[ADDRESSES_MAX];
+	unsigned address_count;
+} options;
+
+static struct {
+	uint64_t packets, tcp, udp, bytes;
+	uint64_t found[MARKERS_MAX];
+	unsigned connections, tls, empty, plaintext, excluded, foreign, gaps, client_hellos, alpn,
+		server_hellos;
+	uint64_t records[4];
+	char example[256];
+} totals;
+
+static void *flows; /* tsearch tree of struct flow, the newest of each key */
+
+static int compare_flows(const void *left, const void *right)
+{
+	return memcmp(left, right, sizeof(struct flow_key));
+}
+
+static void search_markers(const uint8_t *data, size_t size)
+{
+	for (unsigned i = 0; i < options.marker_count; i++) {
+		size_t length = strlen(options.markers[i]);
+		const uint8_t *at = data, *hit;
+
+		while ((hit = memmem(at, size - (size_t)(at - data), options.markers[i], length))) {
+			totals.found[i]++;
+			at = hit + length;
+		}
+	}
+}
+
+/* Only what lies across the border; each part has been searched by itself. */
+static void search_border(struct direction *direction, const uint8_t *data, size_t size)
+{
+	uint8_t border[2 * TAIL];
+	size_t part;
+
+	for (unsigned i = 0; i < options.marker_count; i++) {
+		size_t keep = strlen(options.markers[i]) - 1;
+		size_t before = keep < direction->tail_size ? keep : direction->tail_size;
+
+		part = size < keep ? size : keep;
+		memcpy(border, direction->tail + direction->tail_size - before, before);
+		memcpy(border + before, data, part);
+		if (memmem(border, before + part, options.markers[i], keep + 1))
+			totals.found[i]++;
+	}
+	if (size >= TAIL) {
+		memcpy(direction->tail, data + size - TAIL, TAIL);
+		direction->tail_size = TAIL;
+		return;
+	}
+	part = direction->tail_size + size > TAIL ? direction->tail_size + size - TAIL : 0;
+	memmove(direction->tail, direction->tail + part, direction->tail_size - part);
+	memcpy(direction->tail + direction->tail_size - part, data, size);
+	direction->tail_size += (unsigned)(size - part);
+}
+
+static bool header_valid(const struct direction *direction)
+{
+	const uint8_t *header = direction->header;
+	unsigned length = (unsigned)header[3] << 8 | header[4];
+
+	return header[0] >= CHANGE_CIPHER_SPEC && header[0] <= APPLICATION_DATA && header[1] == 3 &&
+	       (header[2] == 1 || header[2] == 3) && length && length <= RECORD_MAX;
+}
+
+/* In-order bytes of one direction: all of them must be TLS records. */
+static void parse_records(struct direction *direction, const uint8_t *data, size_t size)
+{
+	bool first = direction->first_size < sizeof(direction->first);
+
+	if (first) {
+		size_t room = sizeof(direction->first) - direction->first_size;
+
+		memcpy(direction->first + direction->first_size, data, size < room ? size : room);
+		direction->first_size += (unsigned)(size < room ? size : room);
+	}
+	direction->bytes += size;
+	while (size && !direction->not_tls) {
+		size_t part;
+
+		if (direction->record_left) {
+			part = size < direction->record_left ? size : direction->record_left;
+			direction->record_left -= (uint32_t)part;
+		} else {
+			part = HEADER - direction->header_size;
+			part = size < part ? size : part;
+			memcpy(direction->header + direction->header_size, data, part);
+			direction->header_size += (unsigned)part;
+			if (direction->header_size == HEADER) {
+				if (!header_valid(direction)) {
+					direction->not_tls = true;
+					return;
+				}
+				direction->record_left =
+					(uint32_t)direction->header[3] << 8 | direction->header[4];
+				direction->records[direction->header[0] - CHANGE_CIPHER_SPEC]++;
+				direction->header_size = 0;
+			}
+		}
+		data += part;
+		size -= part;
+	}
+}
+
+static void in_order(struct direction *direction, const uint8_t *data, size_t size)
+{
+	search_border(direction, data, size);
+	parse_records(direction, data, size);
+	direction->next += (uint32_t)size;
+}
+
+static bool take_held(struct direction *direction)
+{
+	for (unsigned i = 0; i < direction->held_count; i++) {
+		struct held held = direction->held[i];
+		uint32_t skip = direction->next - held.sequence;
+
+		if ((int32_t)skip < 0)
+			continue;
+		if (skip < held.size)
+			in_order(direction, held.data + skip, held.size - skip);
+		free(held.data);
+		direction->held[i] = direction->held[--direction->held_count];
+		return true;
+	}
+	return false;
+}
+
+static void segment(struct direction *direction, uint32_t sequence, const uint8_t *data,
+		    size_t size)
+{
+	uint32_t skip;
+
+	if (!size || direction->lost)
+		return;
+	if (!direction->synchronised) { /* the capture began later */
+		direction->synchronised = true;
+		direction->next = sequence;
+	}
+	skip = direction->next - sequence;
+	if ((int32_t)skip < 0) {
+		struct held *held = &direction->held[direction->held_count];
+
+		if (direction->held_count == HELD_MAX) {
+			direction->lost = true;
+			return;
+		}
+		*held = (struct held){ sequence, (uint32_t)size, malloc(size) };
+		if (!held->data)
+			abort();
+		memcpy(held->data, data, size);
+		direction->held_count++;
+		return;
+	}
+	if (skip >= size)
+		return; /* sent again */
+	in_order(direction, data + skip, size - skip);
+	while (direction->held_count && take_held(direction))
+		;
+}
+
+static bool listed(const struct in6_addr *address)
+{
+	for (unsigned i = 0; i < options.address_count; i++)
+		if (!memcmp(address, &options.addresses[i], sizeof(*address)))
+			return true;
+	return !options.address_count;
+}
+
+static struct flow *find_flow(const struct flow_key *key, bool fresh)
+{
+	struct flow *flow;
+	void **slot = tfind(key, &flows, compare_flows);
+
+	if (slot && !fresh)
+		return *slot;
+	flow = calloc(1, sizeof(*flow));
+	if (!flow)
+		abort();
+	flow->key = *key;
+	flow->mesh = listed(&key->low) && listed(&key->high);
+	for (unsigned i = 0; i < options.port_count; i++)
+		if (key->low_port == options.ports[i] || key->high_port == options.ports[i])
+			flow->excluded = true;
+	if (slot) {
+		flow->older = *slot;
+		*slot = flow;
+	} else {
+		tsearch(flow, &flows, compare_flows);
+	}
+	return flow;
+}
+
+static void tcp_packet(const struct in6_addr *from, const struct in6_addr *to, const uint8_t *data,
+		       size_t size)
+{
+	const struct tcphdr *tcp = (const void *)data;
+	uint16_t source, destination;
+	struct flow_key key;
+	struct flow *flow;
+	bool high, opening;
+	uint32_t sequence;
+
+	totals.tcp++;
+	if (size < sizeof(*tcp) || size < tcp->doff * 4u)
+		return;
+	source = ntohs(tcp->source);
+	destination = ntohs(tcp->dest);
+	high = memcmp(from, to, sizeof(*from)) > 0 ||
+	       (!memcmp(from, to, sizeof(*from)) && source > destination);
+	memset(&key, 0, sizeof(key));
+	key.low = high ? *to : *from;
+	key.high = high ? *from : *to;
+	key.low_port = high ? destination : source;
+	key.high_port = high ? source : destination;
+	sequence = ntohl(tcp->seq);
+	opening = tcp->syn && !tcp->ack;
+	flow = find_flow(&key, false);
+	if (opening && flow->directions[high].synchronised &&
+	    flow->directions[high].next != sequence + 1)
+		flow = find_flow(&key, true); /* the same ports again */
+	if (tcp->syn) {
+		flow->directions[high].synchronised = true;
+		flow->directions[high].next = sequence + 1;
+	}
+	if (opening)
+		flow->client_is_high = high;
+	flow->reset |= tcp->rst;
+	if (!tcp->rst)
+		segment(&flow->directions[high], sequence, data + tcp->doff * 4u,
+			size - tcp->doff * 4u);
+}
+
+static void map_v4(uint32_t address, struct in6_addr *ret_address)
+{
+	memset(ret_address, 0, sizeof(*ret_address));
+	ret_address->s6_addr[10] = ret_address->s6_addr[11] = 0xff;
+	memcpy(&ret_address->s6_addr[12], &address, sizeof(address));
+}
+
+static void packet(const uint8_t *data, size_t size)
+{
+	const struct ethhdr *ethernet = (const void *)data;
+	struct in6_addr from, to;
+	size_t header, total;
+	uint8_t protocol;
+
+	totals.packets++;
+	totals.bytes += size;
+	search_markers(data, size);
+	if (size < sizeof(*ethernet))
+		return;
+	data += sizeof(*ethernet);
+	size -= sizeof(*ethernet);
+	if (ntohs(ethernet->h_proto) == ETH_P_IP && size >= sizeof(struct iphdr)) {
+		const struct iphdr *ip = (const void *)data;
+
+		map_v4(ip->saddr, &from);
+		map_v4(ip->daddr, &to);
+		header = ip->ihl * 4u;
+		total = ntohs(ip->tot_len) ?: size;
+		protocol = ip->protocol;
+	} else if (ntohs(ethernet->h_proto) == ETH_P_IPV6 && size >= sizeof(struct ip6_hdr)) {
+		const struct ip6_hdr *ip = (const void *)data;
+
+		from = ip->ip6_src;
+		to = ip->ip6_dst;
+		header = sizeof(*ip);
+		total = ip->ip6_plen ? header + ntohs(ip->ip6_plen) : size;
+		protocol = ip->ip6_nxt;
+	} else {
+		return;
+	}
+	if (total > size || header > total)
+		return;
+	totals.udp += protocol == IPPROTO_UDP;
+	if (protocol == IPPROTO_TCP)
+		tcp_packet(&from, &to, data + header, total - header);
+}
+
+static bool first_holds(const struct direction *direction, const void *bytes, size_t size)
+{
+	return memmem(direction->first, direction->first_size, bytes, size) != NULL;
+}
+
+static void count_hellos(const struct direction *client, const struct direction *server)
+{
+	static const uint8_t version[] = { 0, 0x2b, 0, 2, 3, 4 }; /* supported_versions: TLS 1.3 */
+
+	if (client->first_size > 5 && client->first[0] == HANDSHAKE && client->first[5] == 1) {
+		totals.client_hellos++;
+		totals.alpn += first_holds(client, "\x07kmtls/1", 8);
+	}
+	if (server->first_size > 5 && server->first[0] == HANDSHAKE && server->first[5] == 2)
+		totals.server_hellos += first_holds(server, version, sizeof(version));
+}
+
+static void describe(const struct flow *flow)
+{
+	union address low = { .v6 = { .sin6_family = AF_INET6,
+				      .sin6_addr = flow->key.low,
+				      .sin6_port = htons(flow->key.low_port) } };
+	union address high = { .v6 = { .sin6_family = AF_INET6,
+				       .sin6_addr = flow->key.high,
+				       .sin6_port = htons(flow->key.high_port) } };
+	char left[ADDRESS_TEXT], right[ADDRESS_TEXT];
+
+	if (!totals.example[0])
+		snprintf(totals.example, sizeof(totals.example), "%s - %s",
+			 address_format(&low, left), address_format(&high, right));
+}
+
+static void judge(const struct flow *flow)
+{
+	const struct direction *one = &flow->directions[0], *two = &flow->directions[1];
+
+	totals.connections++;
+	if (!flow->mesh) {
+		totals.foreign++;
+	} else if (flow->excluded) {
+		totals.excluded++;
+	} else if (one->lost || two->lost || one->held_count || two->held_count) {
+		totals.gaps++;
+		describe(flow);
+	} else if (one->not_tls || two->not_tls) {
+		totals.plaintext++;
+		describe(flow);
+	} else if (!one->bytes && !two->bytes) {
+		totals.empty++;
+	} else {
+		totals.tls++;
+		for (unsigned i = 0; i < 4; i++)
+			totals.records[i] += one->records[i] + two->records[i];
+		count_hellos(&flow->directions[flow->client_is_high],
+			     &flow->directions[!flow->client_is_high]);
+	}
+}
+
+static void visit(const void *node, VISIT which, int depth)
+{
+	if (which == postorder || which == leaf)
+		for (const struct flow *flow = *(struct flow *const *)node; flow;
+		     flow = flow->older)
+			judge(flow);
+}
+
+static int read_capture(const char *path)
+{
+	static uint8_t data[1 << 18];
+	struct {
+		uint32_t seconds, fraction, size, original;
+	} record;
+	struct {
+		uint32_t magic;
+		uint16_t major, minor;
+		uint32_t zone, accuracy, snap_length, link;
+	} file;
+	FILE *input = fopen(path, "re");
+
+	if (!input || fread(&file, sizeof(file), 1, input) != 1)
+		return -EIO;
+	setvbuf(input, NULL, _IOFBF, 1 << 20);
+	if ((file.magic != 0xa1b2c3d4 && file.magic != 0xa1b23c4d) || file.link != 1) {
+		errno = EPROTO;
+		return -EPROTO;
+	}
+	while (fread(&record, sizeof(record), 1, input) == 1) {
+		if (record.size > sizeof(data))
+			return -EOVERFLOW;
+		if (fread(data, record.size, 1, input) != 1)
+			break;
+		packet(data, record.size);
+	}
+	fclose(input);
+	return 0;
+}
+
+static void print(void)
+{
+	printf("{\"packets\": %llu, \"bytes\": %llu, \"tcp_packets\": %llu, \"udp_packets\": %llu, "
+	       "\"connections\": %u, \"tls\": %u, \"plaintext\": %u, \"empty\": %u, "
+	       "\"excluded\": %u, \"foreign\": %u, \"gaps\": %u, \"client_hellos\": %u, "
+	       "\"alpn_kmtls\": %u, \"tls13\": %u, \"records\": {\"change_cipher_spec\": %llu, "
+	       "\"alert\": %llu, \"handshake\": %llu, \"application_data\": %llu}, "
+	       "\"example\": \"%s\", \"found\": [",
+	       (unsigned long long)totals.packets, (unsigned long long)totals.bytes,
+	       (unsigned long long)totals.tcp, (unsigned long long)totals.udp, totals.connections,
+	       totals.tls, totals.plaintext, totals.empty, totals.excluded, totals.foreign,
+	       totals.gaps, totals.client_hellos, totals.alpn, totals.server_hellos,
+	       (unsigned long long)totals.records[0], (unsigned long long)totals.records[1],
+	       (unsigned long long)totals.records[2], (unsigned long long)totals.records[3],
+	       totals.example);
+	for (unsigned i = 0; i < options.marker_count; i++)
+		printf("%s%llu", i ? ", " : "", (unsigned long long)totals.found[i]);
+	printf("]}\n");
+}
+
+static void add_address(const char *text)
+{
+	struct in6_addr *address = &options.addresses[options.address_count++];
+	uint32_t v4;
+
+	if (inet_pton(AF_INET, text, &v4) == 1)
+		map_v4(v4, address);
+	else if (inet_pton(AF_INET6, text, address) != 1)
+		exit(2);
+}
+
+int main(int argc, char **argv)
+{
+	int option;
+
+	while ((option = getopt(argc, argv, "m:x:a:")) > 0) {
+		if (option == 'm' && options.marker_count < MARKERS_MAX && *optarg &&
+		    strlen(optarg) <= TAIL)
+			options.markers[options.marker_count++] = optarg;
+		else if (option == 'x' && options.port_count < PORTS_MAX)
+			options.ports[options.port_count++] = (uint16_t)atoi(optarg);
+		else if (option == 'a' && options.address_count < ADDRESSES_MAX)
+			add_address(optarg);
+		else
+			return 2;
+	}
+	if (optind + 1 != argc) {
+		fprintf(stderr, "usage: wirecheck [-m BYTES] [-x PORT] [-a ADDRESS] FILE\n");
+		return 2;
+	}
+	if (read_capture(argv[optind])) {
+		fprintf(stderr, "wirecheck: %s: %s\n", argv[optind], strerror(errno));
+		return 1;
+	}
+	twalk(flows, visit);
+	print();
+	return 0;
+}

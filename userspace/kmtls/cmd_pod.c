@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_pod.c - kmtls pod add, del, list. */
+#include <string.h>
+#include <time.h>
+
+#include "cleanup.h"
+#include "cli.h"
+#include "json.h"
+#include "table.h"
+
+/* Loading and attaching programs for a pod takes the kernel's verifier its time. */
+#define ADD_SECONDS 60
+
+static const char *const name_only[] = { "NAME", NULL };
+
+static int add(struct kmtls_cli *cli, const char *name, const char *netns, const char *cgroup,
+	       const char *id)
+{
+	__cleanup_free char *netns_path = NULL, *cgroup_path = NULL;
+	int err;
+
+	err = kmtls_options_path(cli, "--netns", netns, &netns_path);
+	if (!err)
+		err = kmtls_options_path(cli, "--cgroup", cgroup, &cgroup_path);
+	if (!err)
+		err = kmtls_options_spiffe_id(cli, "--id", id);
+	if (err)
+		return err;
+	return kmtls_client_do(cli, "pod-add",
+			       json_pack("{s:o, s:o, s:o, s:o}", "name", kmtls_json_string(name),
+					 "netns", kmtls_json_string(netns_path), "cgroup",
+					 kmtls_json_string(cgroup_path), "id",
+					 kmtls_json_string(id)),
+			       ADD_SECONDS);
+}
+
+int kmtls_cmd_pod_add(struct kmtls_cli *cli, int argc, char **argv)
+{
+	const char *name, *netns = NULL, *cgroup = NULL, *id = NULL;
+	const struct kmtls_option options[] = {
+		{ .name = "--netns", .values = &netns, .limit = 1 },
+		{ .name = "--cgroup", .values = &cgroup, .limit = 1 },
+		{ .name = "--id", .values = &id, .limit = 1 },
+		{ .name = NULL },
+	};
+	int err = kmtls_options_parse(cli, argc, argv, options, name_only, &name);
+
+	if (err)
+		return err;
+	for (const struct kmtls_option *option = options; option->name; option++) {
+		if (!*option->values)
+			return kmtls_cli_usage(cli, "%s: is missing", option->name);
+	}
+	return add(cli, name, netns, cgroup, id);
+}
+
+int kmtls_cmd_pod_delete(struct kmtls_cli *cli, int argc, char **argv)
+{
+	const char *name;
+	int err = kmtls_options_parse(cli, argc, argv, NULL, name_only, &name);
+
+	if (err)
+		return err;
+	return kmtls_client_do(cli, "pod-del", json_pack("{s:o}", "name", kmtls_json_string(name)),
+			       KMTLS_CLIENT_SECONDS);
+}
+
+static void put_addresses(struct kmtls_table *table, const json_t *list)
+{
+	const char *first = json_string_value(json_array_get(list, 0));
+	const char *second = json_string_value(json_array_get(list, 1));
+
+	kmtls_table_cell(table, KMTLS_PLAIN, "%s%s%s", first ? first : "", second ? "," : "",
+			 second ? second : "");
+}
+
+static void put_expiry(struct kmtls_table *table, long long not_after)
+{
+	char text[32];
+
+	if (!not_after)
+		kmtls_table_cell(table, KMTLS_RED, "none");
+	else
+		kmtls_table_cell(table, not_after < time(NULL) ? KMTLS_RED : KMTLS_PLAIN, "%s",
+				 kmtls_table_time(not_after, text));
+}
+
+static int put_pod(struct kmtls_table *table, const json_t *pod)
+{
+	const char *name, *id, *netns, *cgroup;
+	json_int_t not_after, flows;
+	json_t *addresses;
+
+	if (json_unpack((json_t *)pod, "{s:s, s:s, s:s, s:s, s:o, s:I, s:I}", "name", &name, "id",
+			&id, "netns", &netns, "cgroup", &cgroup, "addresses", &addresses,
+			"svid_not_after", &not_after, "flows", &flows))
+		return -1;
+	kmtls_table_cell(table, KMTLS_PLAIN, "%s", name);
+	put_addresses(table, addresses);
+	kmtls_table_cell(table, KMTLS_PLAIN, "%s", id);
+	put_expiry(table, not_after);
+	kmtls_table_cell(table, KMTLS_PLAIN, "%lld", (long long)flows);
+	kmtls_table_cell(table, KMTLS_PLAIN, "%s", netns);
+	kmtls_table_cell(table, KMTLS_PLAIN, "%s", cgroup);
+	return 0;
+}
+
+int kmtls_cmd_pod_list(struct kmtls_cli *cli, int argc, char **argv)
+{
+	static const char *const headings[] = { "NAME",	 "ADDRESS", "ID",     "SVID-EXPIRES",
+						"FLOWS", "NETNS",   "CGROUP", NULL };
+
+	return kmtls_table_show(cli, argc, argv, "pod-list", headings, put_pod);
+}

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bpf_loader.c - see bpf_loader.h. Every object declares every map; libbpf finds the pinned
+ * one by path, so the objects share them and a restarted daemon gets those of the old one.
+ */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fcntl.h>
+#include <string.h>
+#include <linux/limits.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#include "bpf_links.h"
+#include "bpf_loader.h"
+#include "cleanup.h"
+#include "config.h"
+#include "kmtls/abi.h"
+#include "log.h"
+#include "pods.h"
+
+#include "connect.skel.h"
+#include "sk_lookup.skel.h"
+#include "sockops.skel.h"
+
+static const struct {
+	const char *name;
+	const char *subdirectory;
+} map_places[KMTLS_MAP_NUMBER] = {
+	[KMTLS_MAP_SETTINGS] = { "settings", "" },
+	[KMTLS_MAP_MODES] = { "modes", "" },
+	[KMTLS_MAP_PEERS] = { "peers", "" },
+	[KMTLS_MAP_NAMES] = { "names", "" },
+	[KMTLS_MAP_PODS] = { "pods", "" },
+	[KMTLS_MAP_FLOWS] = { "flows", "" },
+	[KMTLS_MAP_COUNTERS] = { "counters", "" },
+	[KMTLS_MAP_SOCKETS] = { "sockets", "internal/" },
+	[KMTLS_MAP_DIALS] = { "dials", "internal/" },
+	[KMTLS_MAP_CALLERS] = { "callers", "internal/" },
+	[KMTLS_MAP_LISTENERS] = { "listeners", "internal/" },
+	[KMTLS_MAP_OWN_ADDRESSES] = { "own_addresses", "internal/" },
+	[KMTLS_MAP_ACCEPTORS] = { "acceptors", "internal/" },
+};
+
+struct kmtls_bpf {
+	char *directory;
+	unsigned max_flows;
+	struct connect_bpf *connect;
+	struct sockops_bpf *sockops;
+	int maps[KMTLS_MAP_NUMBER]; /* descriptors of connect's maps */
+};
+
+static int print_libbpf(enum libbpf_print_level level, const char *format, va_list arguments)
+{
+	char line[1024];
+	size_t length;
+
+	if (level == LIBBPF_DEBUG)
+		return 0;
+	vsnprintf(line, sizeof(line), format, arguments);
+	length = strlen(line);
+	while (length && line[length - 1] == '\n')
+		line[--length] = '\0';
+	/* libbpf warns about things we probe for; what matters comes back as an error. */
+	log_debug("libbpf", "text=%s", kmtls_log_quote(line));
+	return 0;
+}
+
+static void map_path(const char *directory, enum kmtls_map map, char *ret_path, size_t size)
+{
+	snprintf(ret_path, size, "%s/%s%s", directory, map_places[map].subdirectory,
+		 map_places[map].name);
+}
+
+static int make_directories(const char *directory, char *ret_why)
+{
+	static const char *const below[] = { "", "/internal", "/links" };
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(below) / sizeof(below[0]); i++) {
+		snprintf(path, sizeof(path), "%s%s", directory, below[i]);
+		if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+			int err = -errno;
+
+			snprintf(ret_why, KMTLS_WHY, "%s: cannot be made: %s (is bpffs mounted?)",
+				 path, strerror(-err));
+			return err;
+		}
+	}
+	return 0;
+}
+
+/* Before anything is touched: do the pinned maps speak our version? */
+static int check_version(const char *directory, char *ret_why)
+{
+	struct kmtls_settings settings;
+	char path[PATH_MAX];
+	__u32 zero = 0;
+	__cleanup_fd int fd = -1;
+
+	map_path(directory, KMTLS_MAP_SETTINGS, path, sizeof(path));
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return 0;
+	if (bpf_map_lookup_elem(fd, &zero, &settings) == 0 &&
+	    (settings.abi_version == KMTLS_ABI_VERSION || settings.abi_version == 0))
+		return 0;
+	snprintf(ret_why, KMTLS_WHY,
+		 "%s: maps of another version are pinned here (this one is %u): run the old "
+		 "version, or kmtlsd --uninstall first",
+		 path, KMTLS_ABI_VERSION);
+	return -EPROTO;
+}
+
+/* Flows end with the daemon that held their sockets; a table of another size is replaced. */
+static void drop_resized_flows(const char *directory, unsigned max_flows)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+	char path[PATH_MAX];
+	__cleanup_fd int fd = -1;
+
+	map_path(directory, KMTLS_MAP_FLOWS, path, sizeof(path));
+	fd = bpf_obj_get(path);
+	if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &length) == 0 &&
+	    info.max_entries != max_flows)
+		unlink(path);
+}
+
+/* Sets the pin path of each map that has a place; others (.rodata) stay private. */
+static int place_maps(struct bpf_object *object, const char *directory, unsigned max_flows)
+{
+	char path[PATH_MAX];
+	struct bpf_map *map;
+	int err;
+
+	for (int i = 0; i < KMTLS_MAP_NUMBER; i++) {
+		map = bpf_object__find_map_by_name(object, map_places[i].name);
+		if (!map)
+			return -ENOENT;
+		map_path(directory, i, path, sizeof(path));
+		err = bpf_map__set_pin_path(map, path);
+		if (!err && i == KMTLS_MAP_FLOWS)
+			err = bpf_map__set_max_entries(map, max_flows);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int load(struct bpf_object *object, struct kmtls_bpf *bpf, const char *name, char *ret_why)
+{
+	int err = place_maps(object, bpf->directory, bpf->max_flows);
+
+	if (!err)
+		err = bpf_object__load(object);
+	if (err)
+		snprintf(ret_why, KMTLS_WHY, "the BPF object %s cannot be loaded: %s%s", name,
+			 strerror(-err),
+			 err == -EPERM ? " (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)" :
+					 "");
+	return err;
+}
+
+static int stamp_version(struct kmtls_bpf *bpf)
+{
+	int fd = bpf->maps[KMTLS_MAP_SETTINGS];
+	struct kmtls_settings settings;
+	__u32 zero = 0;
+
+	if (bpf_map_lookup_elem(fd, &zero, &settings) < 0)
+		return -errno;
+	settings.abi_version = KMTLS_ABI_VERSION;
+	return bpf_map_update_elem(fd, &zero, &settings, BPF_ANY) < 0 ? -errno : 0;
+}
+
+static int attach_daemon(struct kmtls_bpf *bpf, int cgroup_fd, char *ret_why)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/links/daemon", bpf->directory);
+	return kmtls_bpf_link_cgroup(bpf->sockops->progs.sockops_daemon, cgroup_fd, path, ret_why);
+}
+
+int kmtls_bpf_open(const struct kmtls_config *config, int cgroup_fd, struct kmtls_bpf **ret_bpf,
+		   char *ret_why)
+{
+	struct kmtls_bpf *bpf;
+	int err;
+
+	libbpf_set_print(print_libbpf);
+	err = check_version(config->bpf_dir, ret_why);
+	if (!err)
+		err = make_directories(config->bpf_dir, ret_why);
+	if (err)
+		return err;
+	drop_resized_flows(config->bpf_dir, config->max_flows);
+
+	snprintf(ret_why, KMTLS_WHY, "out of memory");
+	bpf = calloc(1, sizeof(*bpf));
+	if (!bpf)
+		return -ENOMEM;
+	bpf->max_flows = config->max_flows;
+	bpf->directory = strdup(config->bpf_dir);
+	bpf->connect = connect_bpf__open();
+	bpf->sockops = sockops_bpf__open();
+	err = -ENOMEM;
+	if (!bpf->directory || !bpf->connect || !bpf->sockops)
+		goto fail;
+	err = load(bpf->connect->obj, bpf, "connect", ret_why);
+	if (!err)
+		err = load(bpf->sockops->obj, bpf, "sockops", ret_why);
+	if (err)
+		goto fail;
+	for (int i = 0; i < KMTLS_MAP_NUMBER; i++)
+		bpf->maps[i] = bpf_object__find_map_fd_by_name(bpf->connect->obj,
+							       map_places[i].name);
+	err = stamp_version(bpf);
+	if (!err)
+		err = attach_daemon(bpf, cgroup_fd, ret_why);
+	if (err)
+		goto fail;
+	*ret_bpf = bpf;
+	return 0;
+fail:
+	kmtls_bpf_close(bpf);
+	return err;
+}
+
+void kmtls_bpf_close(struct kmtls_bpf *bpf)
+{
+	if (!bpf)
+		return;
+	sockops_bpf__destroy(bpf->sockops);
+	connect_bpf__destroy(bpf->connect);
+	free(bpf->directory);
+	free(bpf);
+}
+
+int kmtls_bpf_map(const struct kmtls_bpf *bpf, enum kmtls_map map)
+{
+	return bpf->maps[map];
+}
+
+/* ---- one pod ---- */
+
+static void pod_directory(const struct kmtls_bpf *bpf, __u64 name_hash, char *ret_path,
+			  size_t size)
+{
+	/* A hash: bpffs refuses names with a dot. */
+	snprintf(ret_path, size, "%s/links/%016llx", bpf->directory,
+		 (unsigned long long)name_hash);
+}
+
+/* One instance per pod: the namespace's cookie is a constant of the program. */
+static int attach_lookup(struct kmtls_bpf *bpf, const char *directory, int netns_fd,
+			 __u64 netns_cookie, char *ret_why)
+{
+	struct sk_lookup_bpf *lookup = sk_lookup_bpf__open();
+	char path[PATH_MAX];
+	int err;
+
+	if (!lookup)
+		return -ENOMEM;
+	lookup->rodata->own_netns = netns_cookie;
+	err = load(lookup->obj, bpf, "sk_lookup", ret_why);
+	if (!err) {
+		snprintf(path, sizeof(path), "%s/sk_lookup", directory);
+		err = kmtls_bpf_link_netns(lookup->progs.steer, netns_fd, path, ret_why);
+	}
+	sk_lookup_bpf__destroy(lookup); /* the pinned link keeps the program */
+	return err;
+}
+
+int kmtls_bpf_attach_pod(struct kmtls_bpf *bpf, __u64 name_hash, int cgroup_fd, int netns_fd,
+			 __u64 netns_cookie, char *ret_why)
+{
+	/* connect last: nothing is turned before all else is there. */
+	const struct {
+		const char *name;
+		struct bpf_program *program;
+	} cgroup_programs[] = {
+		{ "sockops", bpf->sockops->progs.sockops_pod },
+		{ "getpeername4", bpf->connect->progs.getpeername4 },
+		{ "getpeername6", bpf->connect->progs.getpeername6 },
+		{ "getsockname4", bpf->connect->progs.getsockname4 },
+		{ "getsockname6", bpf->connect->progs.getsockname6 },
+		{ "connect4", bpf->connect->progs.connect4 },
+		{ "connect6", bpf->connect->progs.connect6 },
+	};
+	char directory[PATH_MAX - 32], path[PATH_MAX];
+	bool adopted;
+	int err;
+
+	pod_directory(bpf, name_hash, directory, sizeof(directory));
+	adopted = mkdir(directory, 0700) < 0 && errno == EEXIST;
+	err = attach_lookup(bpf, directory, netns_fd, netns_cookie, ret_why);
+	for (size_t i = 0; !err && i < sizeof(cgroup_programs) / sizeof(cgroup_programs[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", directory, cgroup_programs[i].name);
+		err = kmtls_bpf_link_cgroup(cgroup_programs[i].program, cgroup_fd, path, ret_why);
+	}
+	/* What an earlier daemon attached stays on failure: refusing is safe. */
+	if (err && !adopted)
+		kmtls_bpf_detach_pod(bpf, name_hash);
+	return err;
+}
+
+void kmtls_bpf_detach_pod(struct kmtls_bpf *bpf, __u64 name_hash)
+{
+	char directory[PATH_MAX];
+
+	pod_directory(bpf, name_hash, directory, sizeof(directory));
+	kmtls_bpf_links_remove(directory);
+}
+
+int kmtls_bpf_uninstall(const char *bpf_dir, char *ret_why)
+{
+	char links[PATH_MAX];
+	struct stat status;
+
+	if (stat(bpf_dir, &status) < 0 && errno == ENOENT)
+		return 0;
+	/* Attachments first: as long as one is there it needs its maps. */
+	snprintf(links, sizeof(links), "%s/links", bpf_dir);
+	kmtls_bpf_links_remove(links);
+	kmtls_bpf_links_remove(bpf_dir);
+	if (stat(bpf_dir, &status) == 0) {
+		snprintf(ret_why, KMTLS_WHY, "%s: could not be removed", bpf_dir);
+		return -EBUSY;
+	}
+	return 0;
+}

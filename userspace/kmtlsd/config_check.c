@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_check.c - what a schema cannot say about the configuration: ranges, spelling of
+ * numbers and durations, paths, duplicates, and what excludes what.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config_parts.h"
+
+#define LOWER "abcdefghijklmnopqrstuvwxyz0123456789.-_"
+#define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+static bool present(const struct kmtls_config_load *load, const char *key)
+{
+	return kmtls_yaml_find(&load->yaml, key, -1) != NULL;
+}
+
+static bool is_path(const char *text, size_t limit)
+{
+	if (*text != '/' || strlen(text) > limit)
+		return false;
+	for (const char *c = text; *c; c++) {
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			return false;
+		if (!strncmp(c, "/..", 3) && (c[3] == '/' || !c[3]))
+			return false;
+	}
+	return true;
+}
+
+static bool is_name(const char *text, const char *letters, size_t limit)
+{
+	size_t length = strlen(text);
+
+	return length && length <= limit && strspn(text, letters) == length;
+}
+
+/* Plain decimal digits: libcyaml would take 0x10, 010 and "-18446744073709551615" as well. */
+static bool is_number(const struct kmtls_yaml_entry *entry)
+{
+	size_t digits = entry->text ? strspn(entry->text, "0123456789") : 0;
+
+	return entry->plain && digits && !entry->text[digits] &&
+	       (digits == 1 || *entry->text != '0');
+}
+
+/* "90", "90s", "5m", "24h", "3650d" -> seconds. */
+static int parse_duration(const char *text, unsigned *ret_seconds)
+{
+	static const struct {
+		const char *unit;
+		unsigned seconds;
+	} units[] = { { "", 1 },
+		      { "s", 1 },
+		      { "m", KMTLS_CONFIG_MINUTE },
+		      { "h", KMTLS_CONFIG_HOUR },
+		      { "d", KMTLS_CONFIG_DAY } };
+	size_t digits = strspn(text, "0123456789");
+	unsigned long long value;
+
+	if (!digits || digits > 10 || (digits > 1 && *text == '0'))
+		return -EINVAL;
+	value = strtoull(text, NULL, 10);
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(text + digits, units[i].unit))
+			continue;
+		if (value > UINT_MAX / units[i].seconds)
+			return -ERANGE;
+		*ret_seconds = (unsigned)value * units[i].seconds;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static int check_duration(struct kmtls_config_load *load, const char *key, const char *text,
+			  unsigned from, unsigned to, unsigned *seconds)
+{
+	unsigned value;
+
+	if (!present(load, key))
+		return 0;
+	if (parse_duration(text, &value) || value < from || value > to)
+		return kmtls_config_refuse(load, key);
+	*seconds = value;
+	return 0;
+}
+
+static int check_number(struct kmtls_config_load *load, const char *key, unsigned value,
+			unsigned from, unsigned to, unsigned *number)
+{
+	const struct kmtls_yaml_entry *entry = kmtls_yaml_find(&load->yaml, key, -1);
+
+	if (!entry)
+		return 0;
+	if (!is_number(entry) || value < from || value > to)
+		return kmtls_config_refuse(load, key);
+	*number = value;
+	return 0;
+}
+
+static int check_ports(struct kmtls_config_load *load, const char *key, const uint16_t *ports,
+		       unsigned count)
+{
+	unsigned char seen[65536 / 8] = { 0 };
+	char rule[64];
+
+	for (unsigned i = 0; i < load->yaml.count; i++) {
+		const struct kmtls_yaml_entry *entry = &load->yaml.entries[i];
+
+		if (entry->item >= 0 && !strcmp(entry->key, key) && !is_number(entry))
+			return kmtls_config_refuse_item(load, key, entry->item,
+							kmtls_config_rule(key));
+	}
+	for (unsigned i = 0; i < count; i++) {
+		if (!ports[i])
+			return kmtls_config_refuse_item(load, key, (int)i, kmtls_config_rule(key));
+		if (seen[ports[i] / 8] & 1 << ports[i] % 8) {
+			snprintf(rule, sizeof(rule), "port %u is listed twice", ports[i]);
+			return kmtls_config_refuse_item(load, key, (int)i, rule);
+		}
+		seen[ports[i] / 8] |= (unsigned char)(1 << ports[i] % 8);
+	}
+	return 0;
+}
+
+static int check_paths(struct kmtls_config_load *load)
+{
+	const struct kmtls_config_file *file = load->file;
+	const struct {
+		const char *key, *value;
+		size_t limit;
+	} paths[] = {
+		{ "bpf_dir", file->bpf_dir, KMTLS_CONFIG_PATH_MAX },
+		{ "run_dir", file->run_dir, KMTLS_CONFIG_PATH_MAX },
+		{ "control_socket", file->control_socket, KMTLS_CONFIG_SOCKET_MAX },
+		{ "cgroup", file->cgroup, KMTLS_CONFIG_PATH_MAX },
+		{ "identity.builtin.root_file", file->identity.builtin.root_file,
+		  KMTLS_CONFIG_PATH_MAX },
+	};
+
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		if (paths[i].value && !is_path(paths[i].value, paths[i].limit))
+			return kmtls_config_refuse(load, paths[i].key);
+	}
+	return 0;
+}
+
+static int check_ttls(struct kmtls_config_load *load, struct kmtls_config *config)
+{
+	const struct kmtls_config_file_builtin *file = &load->file->identity.builtin;
+	unsigned *root_ttl = &config->identity.builtin.root_ttl;
+	unsigned *svid_ttl = &config->identity.builtin.svid_ttl;
+	int err;
+
+	err = check_duration(load, "identity.builtin.root_ttl", file->root_ttl, 10,
+			     36500 * KMTLS_CONFIG_DAY, root_ttl);
+	if (!err)
+		err = check_duration(load, "identity.builtin.svid_ttl", file->svid_ttl, 10,
+				     3650 * KMTLS_CONFIG_DAY, svid_ttl);
+	if (err || *svid_ttl <= *root_ttl)
+		return err;
+	if (present(load, "identity.builtin.svid_ttl"))
+		return kmtls_config_refuse_item(load, "identity.builtin.svid_ttl", -1,
+						"must not be longer than root_ttl");
+	return kmtls_config_refuse_item(load, "identity.builtin.root_ttl", -1,
+					"must not be shorter than svid_ttl (default 24h)");
+}
+
+static int check_identity(struct kmtls_config_load *load)
+{
+	const struct kmtls_config_file_identity *identity = &load->file->identity;
+	const struct kmtls_yaml_entry *entry;
+
+	if (!identity->trust_domain) {
+		entry = kmtls_yaml_find(&load->yaml, "identity", -1);
+		return kmtls_config_say(load, entry ? entry->line : 0, "identity.trust_domain",
+					"is required");
+	}
+	if (!is_name(identity->trust_domain, LOWER, 255))
+		return kmtls_config_refuse(load, "identity.trust_domain");
+	return 0;
+}
+
+int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *config)
+{
+	const struct kmtls_config_file *file = load->file;
+	int err;
+
+	if (file->node && !is_name(file->node, LOWER UPPER, 253))
+		return kmtls_config_refuse(load, "node");
+	err = check_paths(load);
+	if (!err)
+		err = check_number(load, "workers", file->workers, 0, 256, &config->workers);
+	if (!err)
+		err = check_number(load, "max_flows", file->max_flows, 64, 1048576,
+				   &config->max_flows);
+	if (!err)
+		err = check_duration(load, "handshake_timeout", file->handshake_timeout, 1,
+				     5 * KMTLS_CONFIG_MINUTE, &config->handshake_timeout);
+	if (!err && file->mode == KMTLS_MODE_PERMISSIVE)
+		err = kmtls_config_refuse_item(
+			load, "mode", -1,
+			"permissive is not there yet: this version offers strict and off");
+	if (!err)
+		err = check_ports(load, "exclude.outbound_ports", file->exclude.outbound_ports,
+				  file->exclude.outbound_ports_count);
+	if (!err)
+		err = check_ports(load, "exclude.inbound_ports", file->exclude.inbound_ports,
+				  file->exclude.inbound_ports_count);
+	if (!err)
+		err = check_identity(load);
+	return err ? err : check_ttls(load, config);
+}

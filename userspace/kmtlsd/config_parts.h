@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_parts.h - what the three files of the configuration reader share. config.c reads
+ * the file and makes the result, config_schema.c has the schema, the rules and libcyaml,
+ * config_check.c the checks a schema cannot express.
+ */
+#ifndef KMTLS_CONFIG_PARTS_H
+#define KMTLS_CONFIG_PARTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/un.h>
+
+#include "config.h"
+#include "config_yaml.h"
+
+#define KMTLS_CONFIG_PATH_MAX 1024
+#define KMTLS_CONFIG_SOCKET_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
+
+#define KMTLS_CONFIG_MINUTE 60u
+#define KMTLS_CONFIG_HOUR (60 * KMTLS_CONFIG_MINUTE)
+#define KMTLS_CONFIG_DAY (24 * KMTLS_CONFIG_HOUR)
+
+/* The file as the schema sees it. Durations are text until they are checked. */
+struct kmtls_config_file {
+	char *node, *bpf_dir, *run_dir, *control_socket, *cgroup, *handshake_timeout;
+	int log_level, mode;
+	unsigned workers, max_flows;
+	struct kmtls_config_file_exclude {
+		uint16_t *outbound_ports, *inbound_ports;
+		unsigned outbound_ports_count, inbound_ports_count;
+	} exclude;
+	struct kmtls_config_file_identity {
+		int source;
+		char *trust_domain;
+		struct kmtls_config_file_builtin {
+			char *root_file, *root_ttl, *svid_ttl;
+		} builtin;
+	} identity;
+};
+
+struct kmtls_config_load {
+	const char *path; /* of the file, for messages */
+	char *error;	  /* KMTLS_CONFIG_ERROR bytes */
+	struct kmtls_yaml yaml;
+	struct kmtls_config_file *file;
+	/* What libcyaml said of the first thing it refused. */
+	char key[KMTLS_YAML_KEY];
+	unsigned line;
+	bool unknown_key;
+};
+
+/* The rule a key must keep, as a sentence; "unknown key" if there is no such key. */
+const char *kmtls_config_rule(const char *key);
+/* The one place that writes an error. line 0 and key "" are left out. Always -EINVAL. */
+int kmtls_config_say(struct kmtls_config_load *load, unsigned line, const char *key,
+		     const char *rule);
+/* Refuse a key or an item of a list, at its line. Always -EINVAL. */
+int kmtls_config_refuse(struct kmtls_config_load *load, const char *key);
+int kmtls_config_refuse_item(struct kmtls_config_load *load, const char *key, int item,
+			     const char *rule);
+
+/* load->yaml is there; sets load->file, to be freed with the other. -EINVAL, -ENOMEM. */
+int kmtls_config_schema_load(struct kmtls_config_load *load, const char *bytes, size_t length);
+void kmtls_config_schema_free(struct kmtls_config_load *load);
+
+/* Checks load->file and writes its numbers and durations over config's defaults. */
+int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *config);
+
+#endif

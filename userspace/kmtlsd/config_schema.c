@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_schema.c - the schema of the configuration file, the rules in words, and how
+ * libcyaml's refusals become lines with them. libcyaml reports through its log function: a
+ * sentence, then a backtrace of keys from the inside out with the place of each.
+ */
+#include <cyaml/cyaml.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config_parts.h"
+
+#define RULE_PATH "must be an absolute path without '..', of at most 1024 bytes"
+#define RULE_PORTS "must be a list of ports, each from 1 to 65535"
+#define RULE_MAPPING "must be a mapping"
+
+static const struct {
+	const char *key, *rule;
+} rules[] = {
+	{ "", "must be a mapping of keys" },
+	{ "node", "must be 1 to 253 letters, digits, dots, hyphens or underscores" },
+	{ "bpf_dir", RULE_PATH },
+	{ "run_dir", RULE_PATH },
+	{ "control_socket", "must be an absolute path without '..', of at most 107 bytes" },
+	{ "cgroup", RULE_PATH },
+	{ "log_level", "must be error, warning, info or debug" },
+	{ "workers", "must be a number from 0 to 256" },
+	{ "max_flows", "must be a number from 64 to 1048576" },
+	{ "handshake_timeout", "must be between 1s and 5m" },
+	{ "mode", "must be strict or off" },
+	{ "exclude", RULE_MAPPING },
+	{ "exclude.outbound_ports", RULE_PORTS },
+	{ "exclude.inbound_ports", RULE_PORTS },
+	{ "identity", RULE_MAPPING },
+	{ "identity.source", "must be builtin" },
+	{ "identity.trust_domain",
+	  "must be 1 to 255 lower-case letters, digits, dots, hyphens or underscores" },
+	{ "identity.builtin", RULE_MAPPING },
+	{ "identity.builtin.root_file", RULE_PATH },
+	{ "identity.builtin.root_ttl", "must be between 10s and 36500d" },
+	{ "identity.builtin.svid_ttl", "must be between 10s and 3650d" },
+};
+
+#define OPTIONAL CYAML_FLAG_OPTIONAL
+#define OPTIONAL_POINTER (CYAML_FLAG_OPTIONAL | CYAML_FLAG_POINTER)
+#define OPTIONAL_WORD (CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT)
+#define STRING(key, type) \
+	CYAML_FIELD_STRING_PTR(#key, OPTIONAL_POINTER, type, key, 0, CYAML_UNLIMITED)
+#define WORD(key, type, words) \
+	CYAML_FIELD_ENUM(#key, OPTIONAL_WORD, type, key, words, CYAML_ARRAY_LEN(words))
+
+static const cyaml_strval_t level_words[] = {
+	{ "error", KMTLS_LOG_ERROR },
+	{ "warning", KMTLS_LOG_WARNING },
+	{ "info", KMTLS_LOG_INFO },
+	{ "debug", KMTLS_LOG_DEBUG },
+};
+static const cyaml_strval_t mode_words[] = {
+	{ "off", KMTLS_MODE_OFF },
+	{ "permissive", KMTLS_MODE_PERMISSIVE }, /* known, in order to refuse it by name */
+	{ "strict", KMTLS_MODE_STRICT },
+};
+static const cyaml_strval_t source_words[] = {
+	{ "builtin", 1 },
+};
+static const cyaml_schema_value_t port = { CYAML_VALUE_UINT(CYAML_FLAG_DEFAULT, uint16_t) };
+static const cyaml_schema_field_t exclude_fields[] = {
+	CYAML_FIELD_SEQUENCE("outbound_ports", OPTIONAL_POINTER, struct kmtls_config_file_exclude,
+			     outbound_ports, &port, 0, CYAML_UNLIMITED),
+	CYAML_FIELD_SEQUENCE("inbound_ports", OPTIONAL_POINTER, struct kmtls_config_file_exclude,
+			     inbound_ports, &port, 0, CYAML_UNLIMITED),
+	CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t builtin_fields[] = {
+	STRING(root_file, struct kmtls_config_file_builtin),
+	STRING(root_ttl, struct kmtls_config_file_builtin),
+	STRING(svid_ttl, struct kmtls_config_file_builtin),
+	CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t identity_fields[] = {
+	WORD(source, struct kmtls_config_file_identity, source_words),
+	STRING(trust_domain, struct kmtls_config_file_identity),
+	CYAML_FIELD_MAPPING("builtin", OPTIONAL, struct kmtls_config_file_identity, builtin,
+			    builtin_fields),
+	CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t file_fields[] = {
+	STRING(node, struct kmtls_config_file),
+	STRING(bpf_dir, struct kmtls_config_file),
+	STRING(run_dir, struct kmtls_config_file),
+	STRING(control_socket, struct kmtls_config_file),
+	STRING(cgroup, struct kmtls_config_file),
+	STRING(handshake_timeout, struct kmtls_config_file),
+	WORD(log_level, struct kmtls_config_file, level_words),
+	WORD(mode, struct kmtls_config_file, mode_words),
+	CYAML_FIELD_UINT("workers", OPTIONAL, struct kmtls_config_file, workers),
+	CYAML_FIELD_UINT("max_flows", OPTIONAL, struct kmtls_config_file, max_flows),
+	CYAML_FIELD_MAPPING("exclude", OPTIONAL, struct kmtls_config_file, exclude, exclude_fields),
+	CYAML_FIELD_MAPPING("identity", OPTIONAL, struct kmtls_config_file, identity,
+			    identity_fields),
+	CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t schema = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct kmtls_config_file, file_fields),
+};
+
+const char *kmtls_config_rule(const char *key)
+{
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+		if (!strcmp(rules[i].key, key))
+			return rules[i].rule;
+	}
+	return "unknown key";
+}
+
+int kmtls_config_say(struct kmtls_config_load *load, unsigned line, const char *key,
+		     const char *rule)
+{
+	char at[16] = "";
+
+	if (line)
+		snprintf(at, sizeof(at), ":%u", line);
+	snprintf(load->error, KMTLS_CONFIG_ERROR, "%s%s: %s%s%s", load->path, at, key,
+		 *key ? ": " : "", rule);
+	for (char *c = load->error; *c; c++) {
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			*c = '?';
+	}
+	return -EINVAL;
+}
+
+int kmtls_config_refuse_item(struct kmtls_config_load *load, const char *key, int item,
+			     const char *rule)
+{
+	const struct kmtls_yaml_entry *entry = kmtls_yaml_find(&load->yaml, key, item);
+
+	return kmtls_config_say(load, entry ? entry->line : 0, key, rule);
+}
+
+int kmtls_config_refuse(struct kmtls_config_load *load, const char *key)
+{
+	return kmtls_config_refuse_item(load, key, -1, kmtls_config_rule(key));
+}
+
+/* Prepends part to the key collected so far: a backtrace goes from the inside out. */
+static void prepend(struct kmtls_config_load *load, const char *part)
+{
+	char key[KMTLS_YAML_KEY];
+
+	if (snprintf(key, sizeof(key), "%s%s%s", part, *load->key ? "." : "", load->key) <
+	    (int)sizeof(key))
+		strcpy(load->key, key);
+}
+
+static void collect(cyaml_log_t level, void *context, const char *format, va_list list)
+{
+	struct kmtls_config_load *load = context;
+	char text[512], part[128];
+	unsigned item, line;
+
+	(void)level;
+	vsnprintf(text, sizeof(text), format, list);
+	if (sscanf(text, "Load: Unexpected key: %127s", part) == 1) {
+		load->unknown_key = true;
+		prepend(load, part);
+	} else if (sscanf(text, " in mapping field '%127[^']' (line: %u", part, &line) == 2) {
+		prepend(load, part);
+	} else if (sscanf(text, " in sequence entry '%u' (line: %u", &item, &line) == 2) {
+		load->line = line;
+	}
+}
+
+/* So that strings and lists can be taken over and freed with free(). */
+static void *allocate(void *context, void *pointer, size_t size)
+{
+	(void)context;
+	if (size)
+		return realloc(pointer, size);
+	free(pointer);
+	return NULL;
+}
+
+static cyaml_config_t cyaml_config(struct kmtls_config_load *load)
+{
+	return (cyaml_config_t){
+		.log_fn = collect,
+		.log_ctx = load,
+		.mem_fn = allocate,
+		.log_level = CYAML_LOG_ERROR,
+		.flags = CYAML_CFG_NO_ALIAS,
+	};
+}
+
+int kmtls_config_schema_load(struct kmtls_config_load *load, const char *bytes, size_t length)
+{
+	cyaml_config_t config = cyaml_config(load);
+	const struct kmtls_yaml_entry *entry;
+	cyaml_err_t err;
+
+	err = cyaml_load_data((const uint8_t *)bytes, length, &config, &schema,
+			      (cyaml_data_t **)&load->file, NULL);
+	if (err == CYAML_ERR_OOM)
+		return -ENOMEM;
+	if (err == CYAML_OK) {
+		/* An empty file: no data and no error. */
+		if (!load->file)
+			load->file = calloc(1, sizeof(*load->file));
+		return load->file ? 0 : -ENOMEM;
+	}
+	entry = kmtls_yaml_find(&load->yaml, load->key, -1);
+	if (!load->line)
+		load->line = entry ? entry->line : load->yaml.line;
+	return kmtls_config_say(load, load->line, load->key,
+				load->unknown_key ? "unknown key" : kmtls_config_rule(load->key));
+}
+
+void kmtls_config_schema_free(struct kmtls_config_load *load)
+{
+	cyaml_config_t config = cyaml_config(load);
+
+	cyaml_free(&config, &schema, load->file, 0);
+	load->file = NULL;
+}

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control.c - the control socket's thread: accepts, reads lines, writes answers. Verbs run in
+ * this thread too, one at a time; that may keep other control clients waiting, never the data
+ * path. A client's next request is looked at only when its last answer has left, so requests
+ * are answered in order and a client that does not read costs one answer at most.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kmtls/control.h"
+
+#include "control_request.h"
+#include "control_socket.h"
+#include "daemon.h"
+
+#define CLIENTS 64
+#define STALL 10 /* seconds a client may leave an answer unread or a line unfinished */
+
+struct client {
+	int fd;	       /* -1: free */
+	bool ended;    /* the client has closed its side, or is being turned away */
+	time_t stalls; /* monotonic; when it will have stalled, 0: it is idle */
+	size_t used;   /* bytes of input */
+	size_t sent;   /* bytes of answer */
+	struct kmtls_text answer;
+	char *input; /* KMTLS_CONTROL_LINE_MAX bytes */
+};
+
+struct kmtls_control {
+	struct kmtls_daemon *daemon;
+	const struct kmtls_control_verb *verbs;
+	struct kmtls_control_socket socket;
+	int epoll_fd, stop_fd;
+	pthread_t thread;
+	struct client clients[CLIENTS];
+};
+
+static time_t monotonic(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+static void drop(struct client *client)
+{
+	close(client->fd); /* which takes it out of the epoll set */
+	free(client->input);
+	kmtls_text_free(&client->answer);
+	*client = (struct client){ .fd = -1 };
+}
+
+/* ---- accepting ------------------------------------------------------------------------ */
+
+/* For a client that is not let in: one line, sent if the socket takes it, and goodbye. */
+static void turn_away(int fd, int err, const char *message)
+{
+	struct kmtls_text line = { .limit = 0 };
+
+	if (!kmtls_control_answer_error(&line, err, message))
+		send(fd, line.bytes, line.length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	kmtls_text_free(&line);
+	close(fd);
+}
+
+static bool may_enter(int fd)
+{
+	struct ucred peer = { .uid = (uid_t)-1 };
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+		return false;
+	if (peer.uid == 0 || peer.uid == geteuid())
+		return true;
+	log_warning("control client refused", "uid=%u pid=%d", peer.uid, peer.pid);
+	return false;
+}
+
+static struct client *find_free(struct kmtls_control *control)
+{
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		if (control->clients[i].fd < 0)
+			return &control->clients[i];
+	}
+	return NULL;
+}
+
+static void enter(struct kmtls_control *control, struct client *client, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = client };
+
+	client->input = malloc(KMTLS_CONTROL_LINE_MAX);
+	client->fd = fd;
+	if (!client->input || epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, fd, &event))
+		drop(client);
+}
+
+static void accept_clients(struct kmtls_control *control)
+{
+	struct client *client;
+	int fd;
+
+	for (;;) {
+		fd = accept4(control->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd < 0) {
+			/* Out of descriptors: the connection stays in the backlog, and the
+			 * level-triggered epoll would spin on it. */
+			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+				usleep(100 * 1000);
+			return;
+		}
+		client = find_free(control);
+		if (!may_enter(fd))
+			turn_away(fd, -EPERM, "only root and the daemon's user may control kmtlsd");
+		else if (!client)
+			turn_away(fd, -EBUSY, "too many control clients, at most 64");
+		else
+			enter(control, client, fd);
+	}
+}
+
+/* ---- one client ----------------------------------------------------------------------- */
+
+static bool has_answer(const struct client *client)
+{
+	return client->sent < client->answer.length;
+}
+
+/* Sends what the socket takes. -errno: the client is gone. */
+static int send_answer(struct client *client)
+{
+	while (has_answer(client)) {
+		ssize_t sent =
+			send(client->fd, client->answer.bytes + client->sent,
+			     client->answer.length - client->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0)
+			return errno == EAGAIN ? 0 : -errno;
+		client->sent += (size_t)sent;
+		client->stalls = monotonic() + STALL;
+	}
+	kmtls_text_free(&client->answer);
+	client->sent = 0;
+	return 0;
+}
+
+/* Answers the first line in the input, if there is a whole one. 1: answered; 0: none. */
+static int answer_line(struct kmtls_control *control, struct client *client)
+{
+	char *newline = client->used ? memchr(client->input, '\n', client->used) : NULL;
+	size_t length;
+	int err;
+
+	if (!newline && client->used < KMTLS_CONTROL_LINE_MAX)
+		return 0;
+	if (!newline) {
+		client->ended = true;
+		client->used = 0;
+		err = kmtls_control_answer_error(&client->answer, -EMSGSIZE,
+						 "request: a line is at most 65536 bytes");
+		return err ? err : 1;
+	}
+	length = (size_t)(newline - client->input);
+	err = kmtls_control_answer(control->daemon, control->verbs, client->input, length,
+				   &client->answer);
+	client->used -= length + 1;
+	memmove(client->input, newline + 1, client->used);
+	return err ? err : 1;
+}
+
+/* Reads once. 0; -errno: the client is gone. */
+static int receive(struct client *client)
+{
+	size_t room = KMTLS_CONTROL_LINE_MAX - client->used;
+	ssize_t got;
+
+	if (client->ended || !room)
+		return 0;
+	got = recv(client->fd, client->input + client->used, room, MSG_DONTWAIT);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	if (!got)
+		client->ended = true;
+	client->used += (size_t)got;
+	return 0;
+}
+
+/* Waits for what the client must do next; how long that may take starts anew when bytes of
+ * an answer have left or a line has been finished, not with every byte of a line. */
+static int watch(struct kmtls_control *control, struct client *client)
+{
+	struct epoll_event event = { .data.ptr = client };
+
+	if (has_answer(client))
+		event.events = EPOLLOUT;
+	else if (!client->ended)
+		event.events = EPOLLIN;
+	else
+		return -EPIPE;
+	if (!has_answer(client) && !client->used)
+		client->stalls = 0;
+	else if (!client->stalls)
+		client->stalls = monotonic() + STALL;
+	return epoll_ctl(control->epoll_fd, EPOLL_CTL_MOD, client->fd, &event) ? -errno : 0;
+}
+
+static void serve(struct kmtls_control *control, struct client *client)
+{
+	int err = send_answer(client);
+
+	if (!err && !has_answer(client))
+		err = receive(client);
+	while (!err && !has_answer(client)) {
+		err = answer_line(control, client);
+		if (err <= 0)
+			break;
+		client->stalls = 0;
+		err = send_answer(client);
+	}
+	if (!err)
+		err = watch(control, client);
+	if (err)
+		drop(client);
+}
+
+/* ---- the thread ----------------------------------------------------------------------- */
+
+static void drop_stalled(struct kmtls_control *control)
+{
+	time_t now = monotonic();
+
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		struct client *client = &control->clients[i];
+
+		if (client->fd < 0 || !client->stalls || now < client->stalls)
+			continue;
+		log_warning("control client dropped", "why=%s",
+			    has_answer(client) ? "answer-not-read" : "line-not-finished");
+		drop(client);
+	}
+}
+
+static void *run(void *argument)
+{
+	struct kmtls_control *control = argument;
+	struct epoll_event events[16];
+
+	for (;;) {
+		int count = epoll_wait(control->epoll_fd, events, 16, 1000);
+
+		for (int i = 0; i < count; i++) {
+			void *source = events[i].data.ptr;
+
+			if (source == &control->stop_fd)
+				return NULL;
+			if (source == &control->socket)
+				accept_clients(control);
+			else
+				serve(control, source);
+		}
+		drop_stalled(control);
+	}
+}
+
+static int start_thread(struct kmtls_control *control)
+{
+	sigset_t all, before;
+	int err;
+
+	/* Signals belong to the main thread. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(&control->thread, NULL, run, control);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -err;
+}
+
+static int watch_source(struct kmtls_control *control, int fd, void *source)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = source };
+
+	return epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+int kmtls_control_open_verbs(struct kmtls_daemon *daemon, const struct kmtls_control_verb *verbs,
+			     struct kmtls_control **ret_control, char *ret_why)
+{
+	struct kmtls_control *control = calloc(1, sizeof(*control));
+	int err = -ENOMEM;
+
+	*ret_why = '\0';
+	if (!control)
+		goto no_control;
+	control->daemon = daemon;
+	control->verbs = verbs;
+	for (unsigned i = 0; i < CLIENTS; i++)
+		control->clients[i].fd = -1;
+	err = kmtls_control_socket_open(daemon->config->control_socket, &control->socket, ret_why);
+	if (err)
+		goto no_socket;
+	control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	err = control->epoll_fd < 0 ? -errno : 0;
+	if (err)
+		goto no_epoll;
+	control->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	err = control->stop_fd < 0 ? -errno : 0;
+	if (err)
+		goto no_event;
+	err = watch_source(control, control->stop_fd, &control->stop_fd);
+	if (!err)
+		err = watch_source(control, control->socket.fd, &control->socket);
+	if (!err)
+		err = start_thread(control);
+	if (err)
+		goto no_thread;
+	*ret_control = control;
+	return 0;
+
+no_thread:
+	close(control->stop_fd);
+no_event:
+	close(control->epoll_fd);
+no_epoll:
+	kmtls_control_socket_close(&control->socket);
+no_socket:
+	free(control);
+no_control:
+	if (!*ret_why)
+		snprintf(ret_why, KMTLS_CONTROL_WHY, "control socket: %s", strerror(-err));
+	return err;
+}
+
+int kmtls_control_open(struct kmtls_daemon *daemon, struct kmtls_control **ret_control,
+		       char *ret_why)
+{
+	return kmtls_control_open_verbs(daemon, kmtls_control_verbs, ret_control, ret_why);
+}
+
+void kmtls_control_close(struct kmtls_control *control)
+{
+	const unsigned long long one = 1;
+
+	if (!control)
+		return;
+	if (write(control->stop_fd, &one, sizeof(one)) != sizeof(one))
+		log_error("control thread cannot be stopped", NULL); /* an eventfd at 0: never */
+	pthread_join(control->thread, NULL);
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		if (control->clients[i].fd >= 0)
+			drop(&control->clients[i]);
+	}
+	close(control->stop_fd);
+	close(control->epoll_fd);
+	kmtls_control_socket_close(&control->socket);
+	free(control);
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control_flows.c - what `kmtls flows` and `kmtls status` show. Both only read. Flows are
+ * written out one by one: a full table of a big node is tens of megabytes of text, and would
+ * be ten times that as a tree.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "control_request.h"
+#include "daemon.h"
+#include "flow_table.h"
+#include "pods.h"
+#include "policy.h"
+#include "reason.h"
+
+static const char *state_name(unsigned state)
+{
+	switch (state) {
+	case KMTLS_FLOW_FREE:
+		return "free";
+	case KMTLS_FLOW_HANDSHAKE:
+		return "handshake";
+	case KMTLS_FLOW_ESTABLISHED:
+		return "established";
+	case KMTLS_FLOW_CLOSING:
+		return "closing";
+	default:
+		return "unknown";
+	}
+}
+
+static const char *role_name(unsigned role)
+{
+	switch (role) {
+	case KMTLS_ROLE_CLIENT:
+		return "client";
+	case KMTLS_ROLE_SERVER:
+		return "server";
+	default:
+		return "unknown";
+	}
+}
+
+static const char *offload_name(unsigned offload)
+{
+	switch (offload) {
+	case KMTLS_OFFLOAD_NONE:
+		return "none";
+	case KMTLS_OFFLOAD_SW:
+		return "sw";
+	case KMTLS_OFFLOAD_HW:
+		return "hw";
+	default:
+		return "unknown";
+	}
+}
+
+/* RFC 8446 appendix B.4; null before the handshake has chosen one. */
+static json_t *cipher_json(unsigned cipher)
+{
+	char number[8];
+
+	switch (cipher) {
+	case 0:
+		return json_null();
+	case 0x1301:
+		return json_string("TLS_AES_128_GCM_SHA256");
+	case 0x1302:
+		return json_string("TLS_AES_256_GCM_SHA384");
+	case 0x1303:
+		return json_string("TLS_CHACHA20_POLY1305_SHA256");
+	default:
+		snprintf(number, sizeof(number), "0x%04x", cipher & 0xffff);
+		return json_string(number);
+	}
+}
+
+static json_t *side_json(const char *id, const struct kmtls_endpoint *endpoint)
+{
+	char address[KMTLS_ENDPOINT_TEXT];
+
+	kmtls_address_format(&endpoint->address, address, sizeof(address));
+	return json_pack("{s:o, s:s, s:i}", "id", kmtls_json_string(id ? id : ""), "address",
+			 address, "port", (int)endpoint->port);
+}
+
+static int list_flow(void *context, const struct kmtls_flow_info *info)
+{
+	const struct kmtls_flow *flow = &info->flow;
+	char id[32];
+
+	snprintf(id, sizeof(id), "%u.%u", info->slot, flow->generation);
+	return kmtls_text_append_element(
+		context,
+		json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "id",
+			  id, "state", state_name(flow->state), "role", role_name(flow->role),
+			  "self", side_json(info->self_id, &flow->self), "peer",
+			  side_json(info->peer_id, &flow->peer), "cipher",
+			  cipher_json(flow->cipher), "ktls_tx", offload_name(info->offload_tx),
+			  "ktls_rx", offload_name(info->offload_rx), "started",
+			  (json_int_t)flow->started, "peer_not_after",
+			  (json_int_t)flow->peer_not_after, "rekeys", (json_int_t)flow->rekeys,
+			  "bytes_sent", (json_int_t)info->bytes_sent, "bytes_received",
+			  (json_int_t)info->bytes_received));
+}
+
+int kmtls_control_flows(struct kmtls_daemon *daemon, const json_t *arguments,
+			struct kmtls_text *result, char *ret_why)
+{
+	int err;
+
+	kmtls_text_append_string(result, "[");
+	err = kmtls_flow_table_visit(daemon, list_flow, result);
+	kmtls_text_append_string(result, "]");
+	return result->err ? 0 : err; /* the caller looks at result->err */
+}
+
+static json_t *counters_json(struct kmtls_daemon *daemon)
+{
+	static const enum kmtls_reason reasons[] = {
+#define REASON_NUMBER(number, symbol, name, text) KMTLS_REASON_##symbol,
+		KMTLS_REASONS(REASON_NUMBER)
+#undef REASON_NUMBER
+	};
+	json_t *counters = json_object();
+
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+		__u64 value = kmtls_policy_counter(daemon->bpf, reasons[i]);
+
+		if (value)
+			json_object_set_new(counters, kmtls_reason_name(reasons[i]),
+					    json_integer((json_int_t)value));
+	}
+	return counters;
+}
+
+static void count_pod(void *context, const struct kmtls_pod_info *info)
+{
+	(*(unsigned *)context)++;
+}
+
+static const char *mode_name(enum kmtls_mode mode)
+{
+	switch (mode) {
+	case KMTLS_MODE_OFF:
+		return "off";
+	case KMTLS_MODE_PERMISSIVE:
+		return "permissive";
+	case KMTLS_MODE_STRICT:
+		return "strict";
+	default:
+		return "unset";
+	}
+}
+
+static json_t *totals_json(struct kmtls_daemon *daemon)
+{
+	struct kmtls_flow_totals totals;
+
+	kmtls_flow_table_totals(daemon, &totals);
+	return json_pack("{s:I, s:I, s:I, s:I}", "capacity", (json_int_t)totals.capacity,
+			 "handshake", (json_int_t)totals.handshake, "established",
+			 (json_int_t)totals.established, "closing", (json_int_t)totals.closing);
+}
+
+int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
+			 struct kmtls_text *result, char *ret_why)
+{
+	const struct kmtls_config *config = daemon->config;
+	struct utsname kernel = { .release = "" };
+	time_t now = time(NULL);
+	unsigned pods = 0;
+
+	uname(&kernel);
+	kmtls_pods_visit(daemon->pods, count_pod, &pods);
+	return kmtls_text_append_json(
+		result,
+		json_pack("{s:s, s:i, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:I, s:I, s:o, s:o}",
+			  "version", KMTLS_VERSION, "pid", (int)getpid(), "node",
+			  kmtls_json_string(config->node), "started", (json_int_t)daemon->started,
+			  "uptime", (json_int_t)(now > daemon->started ? now - daemon->started : 0),
+			  "kernel", kmtls_json_string(kernel.release), "mode",
+			  mode_name(config->mode), "log_level",
+			  kmtls_log_level_name(kmtls_log_get_level()), "trust_domain",
+			  kmtls_json_string(config->identity.trust_domain), "workers",
+			  (json_int_t)config->workers, "pods", (json_int_t)pods, "flows",
+			  totals_json(daemon), "counters", counters_json(daemon)));
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control_request.h - one request line to one answer line. control.c moves lines,
+ * control_request.c checks them against the table of verbs, control_verbs.c and
+ * control_flows.c do what they ask for.
+ */
+#ifndef KMTLS_CONTROL_REQUEST_H
+#define KMTLS_CONTROL_REQUEST_H
+
+#include <stdbool.h>
+
+#include "control.h"
+#include "json.h"
+
+#define KMTLS_CONTROL_WHY 256		     /* size of every ret_why */
+#define KMTLS_CONTROL_ARGUMENTS 4	     /* most that a verb has */
+#define KMTLS_CONTROL_ANSWER_MAX (64u << 20) /* bytes; a longer answer becomes an error */
+
+struct kmtls_daemon;
+
+enum kmtls_control_type {
+	KMTLS_CONTROL_STRING = 1, /* not empty */
+	KMTLS_CONTROL_BOOLEAN,
+	KMTLS_CONTROL_PORTS, /* a list of numbers, 1 to 65535, at most KMTLS_BYPASS_PORTS */
+};
+
+struct kmtls_control_argument {
+	const char *name; /* NULL ends the list */
+	enum kmtls_control_type type;
+	bool required;
+};
+
+struct kmtls_control_verb {
+	const char *name; /* NULL ends the table */
+	struct kmtls_control_argument arguments[KMTLS_CONTROL_ARGUMENTS + 1];
+	/* arguments are checked already. Appends one JSON value to result. -errno and a
+	 * sentence in ret_why, which is an empty string before; result is then thrown away. */
+	int (*run)(struct kmtls_daemon *daemon, const json_t *arguments, struct kmtls_text *result,
+		   char *ret_why);
+};
+
+extern const struct kmtls_control_verb kmtls_control_verbs[];
+
+/* Answers a request of length bytes without its newline; the answer has one. -ENOMEM. */
+int kmtls_control_answer(struct kmtls_daemon *daemon, const struct kmtls_control_verb *verbs,
+			 const char *line, size_t length, struct kmtls_text *answer);
+/* An error answer by itself, err as -errno. -ENOMEM. */
+int kmtls_control_answer_error(struct kmtls_text *answer, int err, const char *message);
+
+/* kmtls_control_open() with another table, for tests. */
+int kmtls_control_open_verbs(struct kmtls_daemon *daemon, const struct kmtls_control_verb *verbs,
+			     struct kmtls_control **ret_control, char *ret_why);
+
+/* control_flows.c: arguments as in struct kmtls_control_verb. */
+int kmtls_control_flows(struct kmtls_daemon *daemon, const json_t *arguments,
+			struct kmtls_text *result, char *ret_why);
+int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
+			 struct kmtls_text *result, char *ret_why);
+
+#endif

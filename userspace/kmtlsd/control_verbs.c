@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control_verbs.c - the table of verbs and the handlers that change something or list pods
+ * and peers. A handler translates: what may be done and what it means is decided by pods.c
+ * and policy.c, whose sentences go back to the user as they are.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "address.h"
+#include "control_request.h"
+#include "daemon.h"
+#include "pods.h"
+#include "policy.h"
+
+static const char *text_of(const json_t *arguments, const char *name)
+{
+	return json_string_value(json_object_get(arguments, name));
+}
+
+/* The result of a verb that has none. */
+static int nothing(struct kmtls_text *result)
+{
+	return kmtls_text_append_string(result, "{}");
+}
+
+/* ---- pods ----------------------------------------------------------------------------- */
+
+static int pod_add(struct kmtls_daemon *daemon, const json_t *arguments, struct kmtls_text *result,
+		   char *ret_why)
+{
+	struct kmtls_pod_spec spec = {
+		.name = text_of(arguments, "name"),
+		.netns = text_of(arguments, "netns"),
+		.cgroup = text_of(arguments, "cgroup"),
+		.id = text_of(arguments, "id"),
+	};
+	int err = kmtls_pods_add(daemon->pods, &spec, ret_why);
+
+	if (err)
+		return err;
+	log_info("pod added", "pod=%s id=%s netns=%s cgroup=%s", kmtls_log_quote(spec.name),
+		 kmtls_log_quote(spec.id), kmtls_log_quote(spec.netns),
+		 kmtls_log_quote(spec.cgroup));
+	return nothing(result);
+}
+
+static int pod_delete(struct kmtls_daemon *daemon, const json_t *arguments,
+		      struct kmtls_text *result, char *ret_why)
+{
+	const char *name = text_of(arguments, "name");
+	int err = kmtls_pods_delete(daemon->pods, name, ret_why);
+
+	if (err)
+		return err;
+	log_info("pod deleted", "pod=%s", kmtls_log_quote(name));
+	return nothing(result);
+}
+
+static void add_address(json_t *list, const struct kmtls_address *address)
+{
+	char text[KMTLS_ENDPOINT_TEXT];
+
+	if (!kmtls_address_is_zero(address))
+		json_array_append_new(
+			list, json_string(kmtls_address_format(address, text, sizeof(text))));
+}
+
+static void list_pod(void *context, const struct kmtls_pod_info *info)
+{
+	json_t *addresses = json_array();
+
+	add_address(addresses, &info->address4);
+	add_address(addresses, &info->address6);
+	kmtls_text_append_element(
+		context,
+		json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:I, s:I}", "name",
+			  kmtls_json_string(info->name), "id", kmtls_json_string(info->id), "netns",
+			  kmtls_json_string(info->netns), "cgroup", kmtls_json_string(info->cgroup),
+			  "netns_cookie", (json_int_t)info->netns_cookie, "addresses", addresses,
+			  "svid_not_before", (json_int_t)info->svid_not_before, "svid_not_after",
+			  (json_int_t)info->svid_not_after, "flows", (json_int_t)info->flows));
+}
+
+static int pod_list(struct kmtls_daemon *daemon, const json_t *arguments, struct kmtls_text *result,
+		    char *ret_why)
+{
+	kmtls_text_append_string(result, "[");
+	kmtls_pods_visit(daemon->pods, list_pod, result);
+	return kmtls_text_append_string(result, "]");
+}
+
+/* ---- peers ---------------------------------------------------------------------------- */
+
+static int parse_prefix(const char *verb, const char *text, struct kmtls_peer_key *ret_key,
+			char *ret_why)
+{
+	int err = kmtls_prefix_parse(text, ret_key);
+
+	if (err == -ERANGE)
+		snprintf(ret_why, KMTLS_CONTROL_WHY, "%s: prefix: %.64s: length must be 0 to %d",
+			 verb, text, strchr(text, ':') ? 128 : 32);
+	else if (err == -EDOM)
+		snprintf(ret_why, KMTLS_CONTROL_WHY,
+			 "%s: prefix: %.64s: bits set beyond the length", verb, text);
+	else if (err)
+		snprintf(ret_why, KMTLS_CONTROL_WHY,
+			 "%s: prefix: %.64s: not ADDRESS or ADDRESS/LEN", verb, text);
+	return err ? -EINVAL : 0;
+}
+
+static int add_bypass(struct kmtls_daemon *daemon, const struct kmtls_peer_key *key,
+		      const json_t *list, char *ret_why)
+{
+	__u16 ports[KMTLS_BYPASS_PORTS];
+	unsigned count = 0;
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach (list, i, item)
+		ports[count++] = (__u16)json_integer_value(item);
+	return kmtls_policy_peer_add_bypass(daemon->bpf, key, ports, count, ret_why);
+}
+
+/* Exactly one of the two kinds, and ports with bypass only. */
+static int check_kind(const json_t *arguments, char *ret_why)
+{
+	bool bypass = json_object_get(arguments, "bypass") != NULL;
+	const char *rule = NULL;
+
+	if (bypass && !json_is_true(json_object_get(arguments, "bypass")))
+		rule = "bypass: must be true where it is given";
+	else if (bypass && text_of(arguments, "id"))
+		rule = "id: cannot be together with bypass";
+	else if (!bypass && !text_of(arguments, "id"))
+		rule = "id: is required, or bypass";
+	else if (!bypass && json_object_get(arguments, "ports"))
+		rule = "ports: only with bypass";
+	if (!rule)
+		return 0;
+	snprintf(ret_why, KMTLS_CONTROL_WHY, "peer-add: %s", rule);
+	return -EINVAL;
+}
+
+static int peer_add(struct kmtls_daemon *daemon, const json_t *arguments, struct kmtls_text *result,
+		    char *ret_why)
+{
+	const char *prefix = text_of(arguments, "prefix"), *id = text_of(arguments, "id");
+	struct kmtls_peer_key key;
+	int err;
+
+	err = check_kind(arguments, ret_why);
+	if (!err)
+		err = parse_prefix("peer-add", prefix, &key, ret_why);
+	if (err)
+		return err;
+	if (id)
+		err = kmtls_policy_peer_add_mesh(daemon->bpf, &key, id, ret_why);
+	else
+		err = add_bypass(daemon, &key, json_object_get(arguments, "ports"), ret_why);
+	if (err)
+		return err;
+	log_info("peer added", "prefix=%s kind=%s id=%s", kmtls_log_quote(prefix),
+		 id ? "mesh" : "bypass", kmtls_log_quote(id));
+	return nothing(result);
+}
+
+static int peer_delete(struct kmtls_daemon *daemon, const json_t *arguments,
+		       struct kmtls_text *result, char *ret_why)
+{
+	const char *prefix = text_of(arguments, "prefix");
+	struct kmtls_peer_key key;
+	int err;
+
+	err = parse_prefix("peer-del", prefix, &key, ret_why);
+	if (!err)
+		err = kmtls_policy_peer_delete(daemon->bpf, &key, ret_why);
+	if (err)
+		return err;
+	log_info("peer deleted", "prefix=%s", kmtls_log_quote(prefix));
+	return nothing(result);
+}
+
+static const char *kind_name(unsigned kind)
+{
+	switch (kind) {
+	case KMTLS_PEER_MESH:
+		return "mesh";
+	case KMTLS_PEER_BYPASS:
+		return "bypass";
+	default:
+		return "unknown";
+	}
+}
+
+static int list_peer(void *context, const struct kmtls_peer_info *info)
+{
+	const struct kmtls_peer_value *value = &info->value;
+	unsigned count = value->kind == KMTLS_PEER_BYPASS ? value->port_count : 0;
+	json_t *ports = json_array();
+	char prefix[KMTLS_ENDPOINT_TEXT];
+
+	/* Anyone may write the map: a count this version cannot read is not trusted. */
+	for (unsigned i = 0; i < count && i < KMTLS_BYPASS_PORTS; i++)
+		json_array_append_new(ports, json_integer(value->ports[i]));
+	kmtls_prefix_format(&info->key, prefix, sizeof(prefix));
+	return kmtls_text_append_element(
+		context,
+		json_pack("{s:s, s:s, s:o, s:o}", "prefix", prefix, "kind", kind_name(value->kind),
+			  "id", kmtls_json_string(info->id ? info->id : ""), "ports", ports));
+}
+
+static int peer_list(struct kmtls_daemon *daemon, const json_t *arguments,
+		     struct kmtls_text *result, char *ret_why)
+{
+	int err;
+
+	kmtls_text_append_string(result, "[");
+	err = kmtls_policy_peer_visit(daemon->bpf, list_peer, result);
+	kmtls_text_append_string(result, "]");
+	return result->err ? 0 : err; /* the caller looks at result->err */
+}
+
+/* ---- log ------------------------------------------------------------------------------ */
+
+static int set_level(struct kmtls_daemon *daemon, const json_t *arguments,
+		     struct kmtls_text *result, char *ret_why)
+{
+	const char *text = text_of(arguments, "level");
+	enum kmtls_log_level before = kmtls_log_get_level(), level;
+
+	if (kmtls_log_parse_level(text, &level)) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY,
+			 "log: level: %.32s: must be error, warning, info or debug", text);
+		return -EINVAL;
+	}
+	/* At the level that shows it, whichever way it goes. */
+	kmtls_log_set_level(level > KMTLS_LOG_INFO ? level : KMTLS_LOG_INFO);
+	log_info("log level changed", "from=%s to=%s", kmtls_log_level_name(before),
+		 kmtls_log_level_name(level));
+	kmtls_log_set_level(level);
+	return kmtls_text_append_json(result,
+				      json_pack("{s:s, s:s}", "level", kmtls_log_level_name(level),
+						"before", kmtls_log_level_name(before)));
+}
+
+/* ---- the table ------------------------------------------------------------------------ */
+
+#define REQUIRED_STRING(name)                    \
+	{                                        \
+		name, KMTLS_CONTROL_STRING, true \
+	}
+#define OPTIONAL_ARGUMENT(name, type) \
+	{                             \
+		name, type, false     \
+	}
+
+const struct kmtls_control_verb kmtls_control_verbs[] = {
+	{ .name = "pod-add",
+	  .arguments = { REQUIRED_STRING("name"), REQUIRED_STRING("netns"),
+			 REQUIRED_STRING("cgroup"), REQUIRED_STRING("id") },
+	  .run = pod_add },
+	{ .name = "pod-del", .arguments = { REQUIRED_STRING("name") }, .run = pod_delete },
+	{ .name = "pod-list", .run = pod_list },
+	{ .name = "peer-add",
+	  .arguments = { REQUIRED_STRING("prefix"), OPTIONAL_ARGUMENT("id", KMTLS_CONTROL_STRING),
+			 OPTIONAL_ARGUMENT("bypass", KMTLS_CONTROL_BOOLEAN),
+			 OPTIONAL_ARGUMENT("ports", KMTLS_CONTROL_PORTS) },
+	  .run = peer_add },
+	{ .name = "peer-del", .arguments = { REQUIRED_STRING("prefix") }, .run = peer_delete },
+	{ .name = "peer-list", .run = peer_list },
+	{ .name = "flows", .run = kmtls_control_flows },
+	{ .name = "status", .run = kmtls_control_status },
+	{ .name = "log", .arguments = { REQUIRED_STRING("level") }, .run = set_level },
+	{ .name = NULL },
+};

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* diag.c - see diag.h. Needs CAP_NET_ADMIN for the TLS part (kernel: tcp_diag_get_aux). */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/sock_diag.h>
+#include <linux/tls.h>
+#include <netlink/msg.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+#include <string.h>
+
+#include "address.h"
+#include "diag.h"
+
+#ifndef TLS_CONF_SW
+#define TLS_CONF_SW 2
+#define TLS_CONF_HW 3
+#endif
+#define TCP_LISTEN_STATE 10
+
+struct request {
+	int (*visit)(void *context, const struct kmtls_endpoint *local);
+	void *context;
+	int err;
+	bool found;
+	__u8 tx, rx;
+};
+
+/* Sends one inet_diag request and feeds the answers to valid. */
+static int ask(struct inet_diag_req_v2 *query, int flags, nl_recvmsg_msg_cb_t valid,
+	       struct request *request)
+{
+	struct nl_sock *socket = nl_socket_alloc();
+	int err;
+
+	if (!socket)
+		return -ENOMEM;
+	nl_socket_disable_seq_check(socket);
+	nl_socket_modify_cb(socket, NL_CB_VALID, NL_CB_CUSTOM, valid, request);
+	err = nl_connect(socket, NETLINK_SOCK_DIAG);
+	if (!err)
+		err = nl_send_simple(socket, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | flags, query,
+				     sizeof(*query));
+	if (err >= 0)
+		err = nl_recvmsgs_default(socket);
+	nl_socket_free(socket);
+	if (request->err)
+		return request->err;
+	if (err == -NLE_OBJ_NOTFOUND)
+		return -ENOENT;
+	return err < 0 ? -EIO : 0;
+}
+
+static void endpoint_from_id(const struct inet_diag_msg *message, struct kmtls_endpoint *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	if (message->idiag_family == AF_INET) {
+		ret->address.bytes[10] = ret->address.bytes[11] = 0xff;
+		memcpy(ret->address.bytes + 12, message->id.idiag_src, 4);
+	} else {
+		memcpy(ret->address.bytes, message->id.idiag_src, 16);
+	}
+	ret->port = ntohs(message->id.idiag_sport);
+}
+
+static int on_listener(struct nl_msg *message, void *context)
+{
+	struct nlmsghdr *header = nlmsg_hdr(message);
+	struct request *request = context;
+	struct kmtls_endpoint local;
+
+	if (header->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
+	    nlmsg_datalen(header) < (int)sizeof(struct inet_diag_msg))
+		return NL_SKIP;
+	endpoint_from_id(nlmsg_data(header), &local);
+	request->err = request->visit(request->context, &local);
+	return request->err ? NL_STOP : NL_OK;
+}
+
+int kmtls_diag_listeners(int (*visit)(void *context, const struct kmtls_endpoint *local),
+			 void *context)
+{
+	static const int families[] = { AF_INET, AF_INET6 };
+	struct request request = { .visit = visit, .context = context };
+
+	for (int i = 0; i < 2; i++) {
+		struct inet_diag_req_v2 query = {
+			.sdiag_family = families[i],
+			.sdiag_protocol = IPPROTO_TCP,
+			.idiag_states = 1 << TCP_LISTEN_STATE,
+		};
+		int err = ask(&query, NLM_F_DUMP, on_listener, &request);
+
+		/* A kernel without IPv6 has no such family: nothing listens there. */
+		if (err && !(families[i] == AF_INET6 && err == -ENOENT))
+			return err;
+	}
+	return 0;
+}
+
+static __u8 offload(struct nlattr *attribute)
+{
+	switch (attribute ? nla_get_u16(attribute) : 0) {
+	case TLS_CONF_SW:
+		return KMTLS_OFFLOAD_SW;
+	case TLS_CONF_HW:
+		return KMTLS_OFFLOAD_HW;
+	default:
+		return KMTLS_OFFLOAD_NONE;
+	}
+}
+
+static int on_socket(struct nl_msg *message, void *context)
+{
+	struct nlattr *info, *tls;
+	struct request *request = context;
+
+	if (nlmsg_hdr(message)->nlmsg_type != SOCK_DIAG_BY_FAMILY)
+		return NL_SKIP;
+	request->found = true;
+	info = nlmsg_find_attr(nlmsg_hdr(message), sizeof(struct inet_diag_msg),
+			       INET_DIAG_ULP_INFO);
+	tls = info ? nla_find(nla_data(info), nla_len(info), INET_ULP_INFO_TLS) : NULL;
+	if (!tls)
+		return NL_OK;
+	request->tx = offload(nla_find(nla_data(tls), nla_len(tls), TLS_INFO_TXCONF));
+	request->rx = offload(nla_find(nla_data(tls), nla_len(tls), TLS_INFO_RXCONF));
+	return NL_OK;
+}
+
+static void put_address(const struct kmtls_address *address, int family, __be32 *ret_words)
+{
+	if (family == AF_INET)
+		memcpy(ret_words, address->bytes + 12, 4);
+	else
+		memcpy(ret_words, address->bytes, 16);
+}
+
+int kmtls_diag_tls(const struct kmtls_endpoint *local, const struct kmtls_endpoint *remote,
+		   __u64 cookie, __u8 *ret_tx, __u8 *ret_rx)
+{
+	int family = kmtls_address_is_v4(&remote->address) ? AF_INET : AF_INET6;
+	struct inet_diag_req_v2 query = {
+		.sdiag_family = family,
+		.sdiag_protocol = IPPROTO_TCP,
+		.idiag_states = ~0u,
+		.id = {
+			.idiag_sport = htons(local->port),
+			.idiag_dport = htons(remote->port),
+			.idiag_cookie = { (__u32)cookie, (__u32)(cookie >> 32) },
+		},
+	};
+	struct request request = {};
+	int err;
+
+	put_address(&local->address, family, query.id.idiag_src);
+	put_address(&remote->address, family, query.id.idiag_dst);
+	err = ask(&query, 0, on_socket, &request);
+	if (err)
+		return err;
+	if (!request.found)
+		return -ENOENT;
+	*ret_tx = request.tx;
+	*ret_rx = request.rx;
+	return 0;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* flow_table.c - see flow_table.h. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <linux/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bpf_loader.h"
+#include "daemon.h"
+#include "diag.h"
+#include "flow_table.h"
+#include "pod.h"
+#include "pods.h"
+#include "policy.h"
+
+_Static_assert(sizeof(struct kmtls_flow_private) + sizeof(struct kmtls_flow) <= 256,
+	       "an idle flow costs the daemon at most 256 bytes");
+
+int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity,
+			  struct kmtls_flow_table **ret_table, char *ret_why)
+{
+	struct kmtls_flow_table *table = calloc(1, sizeof(*table));
+	long page = sysconf(_SC_PAGESIZE);
+	int err;
+
+	snprintf(ret_why, KMTLS_WHY, "out of memory for %u flows", capacity);
+	if (!table)
+		return -ENOMEM;
+	table->capacity = capacity;
+	table->private = calloc(capacity, sizeof(*table->private));
+	if (!table->private) {
+		err = -ENOMEM;
+		goto free_table;
+	}
+	table->map_bytes = (capacity * sizeof(*table->slots) + page - 1) / page * page;
+	table->slots = mmap(NULL, table->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+			    kmtls_bpf_map(bpf, KMTLS_MAP_FLOWS), 0);
+	if (table->slots == MAP_FAILED) {
+		err = -errno;
+		snprintf(ret_why, KMTLS_WHY, "the flows map cannot be mapped: %s", strerror(-err));
+		goto free_private;
+	}
+	for (unsigned i = 0; i < capacity; i++)
+		kmtls_flow_set_state(&table->slots[i], KMTLS_FLOW_FREE);
+	*ret_table = table;
+	return 0;
+free_private:
+	free(table->private);
+free_table:
+	free(table);
+	return err;
+}
+
+void kmtls_flow_table_close(struct kmtls_flow_table *table)
+{
+	if (!table)
+		return;
+	munmap(table->slots, table->map_bytes);
+	free(table->private);
+	free(table);
+}
+
+/* A copy whose state and generation were the same before and after. */
+static bool snapshot(const struct kmtls_flow *flow, struct kmtls_flow *ret_copy)
+{
+	__u32 state = kmtls_flow_state(flow);
+	__u32 generation = flow->generation;
+
+	if (state == KMTLS_FLOW_FREE)
+		return false;
+	memcpy(ret_copy, flow, sizeof(*ret_copy));
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	ret_copy->state = state;
+	return flow->generation == generation && kmtls_flow_state(flow) != KMTLS_FLOW_FREE;
+}
+
+static bool is_socket(int fd, __u64 cookie)
+{
+	socklen_t length = sizeof(cookie);
+	__u64 found;
+
+	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &found, &length) == 0 && found == cookie;
+}
+
+/*
+ * The descriptor belongs to an event loop and may be closed under us, even reused: ask the
+ * cookie afterwards, and believe the answers only if it is still the flow's socket.
+ */
+static void read_wire(struct kmtls_flow_info *info)
+{
+	struct tcp_info tcp;
+	socklen_t length = sizeof(tcp);
+	const struct kmtls_flow *flow = &info->flow;
+
+	if (flow->state != KMTLS_FLOW_ESTABLISHED)
+		return;
+	memset(&tcp, 0, sizeof(tcp));
+	if (getsockopt(flow->wire_fd, IPPROTO_TCP, TCP_INFO, &tcp, &length) == 0 &&
+	    is_socket(flow->wire_fd, flow->wire_cookie)) {
+		info->bytes_sent = tcp.tcpi_bytes_sent;
+		info->bytes_received = tcp.tcpi_bytes_received;
+	}
+}
+
+/* inet_diag asks inside the pod's namespace, by the socket's cookie. */
+static void read_offload(struct kmtls_daemon *daemon, struct kmtls_flow_info *info)
+{
+	struct kmtls_pod *pod;
+
+	if (info->flow.state != KMTLS_FLOW_ESTABLISHED)
+		return;
+	pod = kmtls_pods_find(daemon->pods, info->flow.netns_cookie);
+	if (!pod)
+		return;
+	if (kmtls_netns_enter(pod->netns_fd, pod->netns_cookie) == 0)
+		kmtls_diag_tls(&info->flow.self, &info->flow.peer, info->flow.wire_cookie,
+			       &info->offload_tx, &info->offload_rx);
+	kmtls_pod_put(pod);
+}
+
+int kmtls_flow_table_visit(struct kmtls_daemon *daemon,
+			   int (*visit)(void *context, const struct kmtls_flow_info *info),
+			   void *context)
+{
+	char self_id[KMTLS_SPIFFE_ID_MAX + 1], peer_id[KMTLS_SPIFFE_ID_MAX + 1];
+	struct kmtls_flow_table *table = daemon->flows;
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < table->capacity; i++) {
+		struct kmtls_flow_info info = { .slot = i };
+
+		if (!snapshot(&table->slots[i], &info.flow))
+			continue;
+		read_wire(&info);
+		read_offload(daemon, &info);
+		if (kmtls_policy_name_get(daemon->bpf, info.flow.self_identity, self_id) < 0)
+			self_id[0] = '\0';
+		if (kmtls_policy_name_get(daemon->bpf, info.flow.peer_identity, peer_id) < 0)
+			peer_id[0] = '\0';
+		info.self_id = self_id;
+		info.peer_id = peer_id;
+		err = visit(context, &info);
+	}
+	kmtls_netns_leave();
+	return err;
+}
+
+void kmtls_flow_table_totals(struct kmtls_daemon *daemon, struct kmtls_flow_totals *ret_totals)
+{
+	struct kmtls_flow_totals totals = { .capacity = daemon->flows->capacity };
+
+	for (unsigned i = 0; i < totals.capacity; i++) {
+		switch (kmtls_flow_state(&daemon->flows->slots[i])) {
+		case KMTLS_FLOW_HANDSHAKE:
+			totals.handshake++;
+			break;
+		case KMTLS_FLOW_ESTABLISHED:
+			totals.established++;
+			break;
+		case KMTLS_FLOW_CLOSING:
+			totals.closing++;
+			break;
+		}
+	}
+	*ret_totals = totals;
+}
+
+unsigned kmtls_flow_table_count(const struct kmtls_flow_table *table, __u64 netns_cookie)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < table->capacity; i++)
+		if (kmtls_flow_state(&table->slots[i]) != KMTLS_FLOW_FREE &&
+		    table->slots[i].netns_cookie == netns_cookie)
+			count++;
+	return count;
+}

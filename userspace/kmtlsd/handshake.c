@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* handshake.c - see handshake.h. */
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "counters.h"
+#include "handshake.h"
+#include "inbound.h"
+#include "ktls.h"
+#include "log.h"
+#include "outbound.h"
+#include "policy.h"
+#include "reason.h"
+#include "relay.h"
+#include "tls.h"
+
+#define ALERT_FATAL 2
+/* Sent instead of the ticket: the application behind us refused. The only use of it. */
+#define ALERT_APPLICATION_REFUSED SSL_AD_UNRECOGNIZED_NAME
+
+static const char *role_name(enum kmtls_role role)
+{
+	return role == KMTLS_ROLE_CLIENT ? "outbound" : "inbound";
+}
+
+__u64 kmtls_handshake_cookie(int fd)
+{
+	socklen_t length = sizeof(__u64);
+	__u64 cookie = 0;
+
+	getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length);
+	return cookie;
+}
+
+enum kmtls_reason kmtls_handshake_dial_reason(int err)
+{
+	switch (err) {
+	case ECONNREFUSED:
+		return KMTLS_REASON_DIAL_REFUSED;
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case ENETDOWN:
+		return KMTLS_REASON_DIAL_UNREACHABLE;
+	case ETIMEDOUT:
+		return KMTLS_REASON_DIAL_TIMEOUT;
+	}
+	return KMTLS_REASON_DIAL_FAILED;
+}
+
+/* ---- the loop's list, oldest first ---- */
+
+static void list_append(struct kmtls_loop *loop, struct kmtls_handshake *handshake)
+{
+	handshake->previous = loop->newest;
+	if (loop->newest)
+		loop->newest->next = handshake;
+	else
+		loop->oldest = handshake;
+	loop->newest = handshake;
+}
+
+static void list_remove(struct kmtls_loop *loop, struct kmtls_handshake *handshake)
+{
+	if (handshake->previous)
+		handshake->previous->next = handshake->next;
+	else
+		loop->oldest = handshake->next;
+	if (handshake->next)
+		handshake->next->previous = handshake->previous;
+	else
+		loop->newest = handshake->previous;
+}
+
+int kmtls_handshake_expire(struct kmtls_loop *loop)
+{
+	__u64 now = kmtls_loop_now_ms();
+
+	while (loop->oldest && loop->oldest->deadline <= now)
+		kmtls_handshake_fail(loop->oldest, KMTLS_REASON_HANDSHAKE_TIMEOUT, NULL);
+	return loop->oldest ? (int)(loop->oldest->deadline - now) : -1;
+}
+
+/* ---- begin and end ---- */
+
+void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
+			    const struct kmtls_endpoint *peer, enum kmtls_reason reason,
+			    const char *detail)
+{
+	char text[KMTLS_ENDPOINT_TEXT];
+
+	kmtls_counters_add(reason);
+	log_warning("connection refused", "pod=%s direction=%s peer=%s reason=%s text=%s detail=%s",
+		    kmtls_log_quote(pod->name), role_name(role),
+		    peer ? kmtls_endpoint_format(peer, text, sizeof(text)) : "?",
+		    kmtls_reason_name(reason), kmtls_log_quote(kmtls_reason_text(reason)),
+		    kmtls_log_quote(detail ? detail : ""));
+}
+
+static void free_handshake(struct kmtls_handshake *handshake)
+{
+	list_remove(handshake->loop, handshake);
+	kmtls_loop_private(handshake->loop, handshake->slot)->handshake = NULL;
+	SSL_free(handshake->ssl);
+	ERR_clear_error();
+	kmtls_traffic_secrets_wipe(&handshake->secrets);
+	kmtls_svid_put(handshake->svid);
+	kmtls_pod_put(handshake->pod);
+	free(handshake);
+}
+
+struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtls_pod *pod,
+					    enum kmtls_role role, int fd,
+					    const struct kmtls_endpoint *self,
+					    const struct kmtls_endpoint *peer)
+{
+	struct kmtls_handshake *handshake = calloc(1, sizeof(*handshake));
+	enum kmtls_reason reason = KMTLS_REASON_NO_RESOURCES;
+	struct kmtls_flow *flow;
+
+	if (!handshake)
+		goto refuse;
+	handshake->svid = kmtls_pod_svid(pod);
+	reason = KMTLS_REASON_NO_IDENTITY;
+	if (!handshake->svid)
+		goto free_handshake;
+	reason = KMTLS_REASON_TABLE_FULL;
+	if (kmtls_loop_take_slot(loop, &handshake->slot) < 0)
+		goto put_svid;
+
+	handshake->loop = loop;
+	handshake->role = role;
+	handshake->pod = pod;
+	atomic_fetch_add(&pod->references, 1);
+	handshake->deadline = kmtls_loop_now_ms() +
+			      loop->daemon->config->handshake_timeout * 1000ull;
+	list_append(loop, handshake);
+	kmtls_loop_private(loop, handshake->slot)->handshake = handshake;
+
+	flow = kmtls_loop_flow(loop, handshake->slot);
+	flow->role = role;
+	flow->netns_cookie = pod->netns_cookie;
+	flow->self_identity = pod->identity_hash;
+	flow->self = *self;
+	flow->peer = *peer;
+	flow->started = time(NULL);
+	if (role == KMTLS_ROLE_CLIENT) {
+		flow->local_fd = fd;
+		flow->local_cookie = kmtls_handshake_cookie(fd);
+	} else {
+		flow->wire_fd = fd;
+		flow->wire_cookie = kmtls_handshake_cookie(fd);
+	}
+	kmtls_flow_set_state(flow, KMTLS_FLOW_HANDSHAKE);
+	if (kmtls_loop_watch(loop,
+			     role == KMTLS_ROLE_CLIENT ? KMTLS_TAG_LOCAL : KMTLS_TAG_WIRE,
+			     handshake->slot, fd) < 0) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
+		return NULL;
+	}
+	return handshake;
+
+put_svid:
+	kmtls_svid_put(handshake->svid);
+free_handshake:
+	free(handshake);
+refuse:
+	kmtls_handshake_refuse(pod, role, peer, reason, NULL);
+	close(fd);
+	return NULL;
+}
+
+/*
+ * Closes a wire socket whose handshake failed. What the peer has sent in the meantime is
+ * thrown away first, or the close would become a reset that overtakes our alert.
+ */
+static void close_wire(int fd)
+{
+	char discarded[4096];
+
+	if (fd < 0)
+		return;
+	shutdown(fd, SHUT_WR);
+	for (int i = 0; i < 16 && recv(fd, discarded, sizeof(discarded), MSG_DONTWAIT) > 0; i++)
+		;
+	close(fd);
+}
+
+void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason reason,
+			  const char *detail)
+{
+	struct kmtls_loop *loop = handshake->loop;
+	unsigned slot = handshake->slot;
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT];
+
+	kmtls_counters_add(reason);
+	log_warning("connection refused",
+		    "flow=%u.%u pod=%s direction=%s self=%s peer=%s reason=%s text=%s peer_id=%s "
+		    "expected_id=%s detail=%s",
+		    slot, flow->generation, kmtls_log_quote(handshake->pod->name),
+		    role_name(handshake->role),
+		    kmtls_endpoint_format(&flow->self, self, sizeof(self)),
+		    kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
+		    kmtls_reason_name(reason), kmtls_log_quote(kmtls_reason_text(reason)),
+		    kmtls_log_quote(handshake->verify.peer_id),
+		    kmtls_log_quote(handshake->expected_id),
+		    kmtls_log_quote(detail ? detail : ""));
+
+	kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
+	if (flow->local_fd >= 0)
+		close(flow->local_fd); /* a reset: SO_LINGER from birth */
+	close_wire(flow->wire_fd);
+	free_handshake(handshake);
+	kmtls_loop_return_slot(loop, slot);
+}
+
+static void fail_tls(struct kmtls_handshake *handshake)
+{
+	char detail[KMTLS_VERIFY_DETAIL];
+	enum kmtls_reason reason;
+
+	reason = kmtls_verify_handshake_error(handshake->ssl, &handshake->verify, detail);
+	kmtls_handshake_fail(handshake, reason, detail);
+}
+
+/* ---- hand-over to the kernel ---- */
+
+/*
+ * The record sequences after the handshake: the server's ticket, where it was sent, was the
+ * first record under its application key; the client sent none.
+ */
+static int install_keys(struct kmtls_handshake *handshake, bool ticket)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	bool server = handshake->role == KMTLS_ROLE_SERVER;
+	struct kmtls_record_key client_key __cleanup_record_key = {};
+	struct kmtls_record_key server_key __cleanup_record_key = {};
+	int err;
+
+	flow->cipher = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(handshake->ssl));
+	err = kmtls_record_key_derive(flow->cipher, &handshake->secrets.client, &client_key);
+	if (!err)
+		err = kmtls_record_key_derive(flow->cipher, &handshake->secrets.server,
+					      &server_key);
+	kmtls_traffic_secrets_wipe(&handshake->secrets);
+	if (!err)
+		err = kmtls_ktls_attach(flow->wire_fd);
+	if (!err)
+		err = kmtls_ktls_install_tx(flow->wire_fd, server ? &server_key : &client_key,
+					    server && ticket);
+	if (!err)
+		err = kmtls_ktls_install_rx(flow->wire_fd, server ? &client_key : &server_key,
+					    !server && ticket);
+	return err;
+}
+
+static void establish(struct kmtls_handshake *handshake)
+{
+	struct kmtls_loop *loop = handshake->loop;
+	unsigned slot = handshake->slot;
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	int err;
+
+	/* read_ahead is off: nothing of the application can be in OpenSSL. */
+	if (SSL_has_pending(handshake->ssl)) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
+		return;
+	}
+	err = install_keys(handshake, true);
+	if (err) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_KTLS_FAILED, strerror(-err));
+		return;
+	}
+	err = kmtls_policy_name_put(loop->daemon->bpf, handshake->verify.peer_id,
+				    &flow->peer_identity);
+	if (err)
+		log_warning("peer identity not named", "flow=%u.%u peer_id=%s err=%s", slot,
+			    flow->generation, kmtls_log_quote(handshake->verify.peer_id),
+			    kmtls_log_quote(strerror(-err)));
+	flow->peer_not_after = handshake->verify.peer_not_after;
+	kmtls_counters_add(KMTLS_REASON_ESTABLISHED);
+	log_debug("flow established", "flow=%u.%u pod=%s direction=%s peer_id=%s cipher=%04x", slot,
+		  flow->generation, kmtls_log_quote(handshake->pod->name),
+		  role_name(handshake->role), kmtls_log_quote(handshake->verify.peer_id),
+		  flow->cipher);
+	free_handshake(handshake);
+	/* From here on the flow is kernel objects and the slot. */
+	kmtls_flow_set_state(flow, KMTLS_FLOW_ESTABLISHED);
+	/* Edges of the handshake's time are gone: look at both sides once. */
+	kmtls_relay_pump(loop, slot, true);
+}
+
+/* ---- TLS ---- */
+
+static bool wants_more(struct kmtls_handshake *handshake, int result)
+{
+	int error = SSL_get_error(handshake->ssl, result);
+
+	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
+}
+
+/* Exactly one ticket, then the server's application has accepted. */
+static void await_ticket(struct kmtls_handshake *handshake)
+{
+	unsigned char byte;
+	int result;
+
+	ERR_clear_error();
+	result = SSL_read(handshake->ssl, &byte, 1);
+	if (result > 0)
+		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
+	else if (!wants_more(handshake, result))
+		fail_tls(handshake);
+	else if (kmtls_tls_tickets_seen(handshake->ssl) == 1)
+		establish(handshake);
+}
+
+static void send_ticket(struct kmtls_handshake *handshake)
+{
+	int result;
+
+	ERR_clear_error();
+	result = SSL_do_handshake(handshake->ssl);
+	if (result == 1)
+		establish(handshake);
+	else if (!wants_more(handshake, result))
+		fail_tls(handshake);
+}
+
+static void do_handshake(struct kmtls_handshake *handshake)
+{
+	int result;
+
+	ERR_clear_error();
+	result = SSL_do_handshake(handshake->ssl);
+	if (result != 1) {
+		if (!wants_more(handshake, result))
+			fail_tls(handshake);
+		return;
+	}
+	if (!kmtls_tls_alpn_ok(handshake->ssl)) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NOT_MESH, "no ALPN");
+		return;
+	}
+	if (handshake->role == KMTLS_ROLE_CLIENT) {
+		handshake->stage = KMTLS_HANDSHAKE_TICKET_WAIT;
+		await_ticket(handshake);
+	} else {
+		handshake->stage = KMTLS_HANDSHAKE_DELIVERING;
+		kmtls_inbound_deliver(handshake);
+	}
+}
+
+void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	bool client = handshake->role == KMTLS_ROLE_CLIENT;
+	SSL *ssl;
+
+	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
+	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
+	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||
+	    SSL_set_fd(ssl, flow->wire_fd) != 1) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, NULL);
+		return;
+	}
+	if (client)
+		SSL_set_connect_state(ssl);
+	else
+		SSL_set_accept_state(ssl);
+	handshake->stage = KMTLS_HANDSHAKE_TLS;
+	do_handshake(handshake);
+}
+
+void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake)
+{
+	if (SSL_new_session_ticket(handshake->ssl) != 1) {
+		fail_tls(handshake);
+		return;
+	}
+	handshake->stage = KMTLS_HANDSHAKE_TICKET_SEND;
+	send_ticket(handshake);
+}
+
+void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+
+	/* OpenSSL has no call for an alert now; the kernel sends it, as the first record. */
+	if (install_keys(handshake, false) == 0)
+		kmtls_ktls_send_alert(flow->wire_fd, ALERT_FATAL, ALERT_APPLICATION_REFUSED);
+	kmtls_handshake_fail(handshake, KMTLS_REASON_APPLICATION_REFUSED, strerror(err));
+}
+
+/* ---- events ---- */
+
+static void on_local(struct kmtls_handshake *handshake, __u32 events)
+{
+	/* A client that only has finished sending still waits for an answer. */
+	if (events & (EPOLLERR | EPOLLHUP) && handshake->stage != KMTLS_HANDSHAKE_DELIVERING)
+		kmtls_handshake_fail(handshake, KMTLS_REASON_LOCAL_GONE, NULL);
+	else if (handshake->stage == KMTLS_HANDSHAKE_DELIVERING)
+		kmtls_inbound_delivered(handshake);
+}
+
+void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag side, __u32 events)
+{
+	if (side == KMTLS_TAG_LOCAL) {
+		on_local(handshake, events);
+		return;
+	}
+	switch (handshake->stage) {
+	case KMTLS_HANDSHAKE_DIALING:
+		kmtls_outbound_dialed(handshake);
+		break;
+	case KMTLS_HANDSHAKE_TLS:
+		do_handshake(handshake);
+		break;
+	case KMTLS_HANDSHAKE_TICKET_WAIT:
+		await_ticket(handshake);
+		break;
+	case KMTLS_HANDSHAKE_TICKET_SEND:
+		send_ticket(handshake);
+		break;
+	case KMTLS_HANDSHAKE_DELIVERING:
+		if (events & (EPOLLERR | EPOLLHUP))
+			kmtls_handshake_fail(handshake, KMTLS_REASON_HANDSHAKE_RESET, NULL);
+		break;
+	}
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * handshake.h - a connection until its keys are in the kernel. outbound.c and inbound.c begin
+ * one and dial; handshake.c does what both have in common: TLS, the ticket, the hand-over,
+ * and every way to fail.
+ *
+ *   client: DIALING -> TLS -> TICKET_WAIT -> established
+ *   server:            TLS -> DELIVERING -> TICKET_SEND -> established
+ */
+#ifndef KMTLS_HANDSHAKE_H
+#define KMTLS_HANDSHAKE_H
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+
+#include "key_schedule.h"
+#include "kmtls/internal_maps.h"
+#include "loop.h"
+#include "svid.h"
+#include "verify.h"
+
+enum kmtls_handshake_stage {
+	KMTLS_HANDSHAKE_DIALING, /* client: TCP to the peer */
+	KMTLS_HANDSHAKE_TLS,
+	KMTLS_HANDSHAKE_TICKET_WAIT, /* client: has the server's application accepted? */
+	KMTLS_HANDSHAKE_DELIVERING, /* server: TCP to the application */
+	KMTLS_HANDSHAKE_TICKET_SEND, /* server: tells that it accepted */
+};
+
+struct kmtls_handshake {
+	struct kmtls_handshake *previous, *next; /* in the loop's list, oldest first */
+	struct kmtls_loop *loop;
+	unsigned slot;
+	enum kmtls_role role;
+	enum kmtls_handshake_stage stage;
+	__u64 deadline; /* ms, monotonic */
+	struct kmtls_pod *pod;
+	struct kmtls_svid *svid;
+	SSL *ssl; /* NULL while dialing */
+	struct kmtls_verify verify;
+	struct kmtls_traffic_secrets secrets;
+	char expected_id[KMTLS_SPIFFE_ID_MAX + 1]; /* client */
+	struct kmtls_socket_options options; /* client: for the wire socket */
+};
+
+/*
+ * Takes a slot for a new flow of pod and puts it into HANDSHAKE. fd is the accepted socket
+ * (the local leg of a client, the wire of a server) and belongs to the handshake from here
+ * on; on failure it is closed, refused, counted and logged, and NULL comes back.
+ */
+struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtls_pod *pod,
+					    enum kmtls_role role, int fd,
+					    const struct kmtls_endpoint *self,
+					    const struct kmtls_endpoint *peer);
+
+/* The wire is connected: make the SSL and go on. The handshake may be gone afterwards. */
+void kmtls_handshake_start_tls(struct kmtls_handshake *handshake);
+/* The server's application accepted (or not): ticket, or refusal. Likewise. */
+void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake);
+void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err);
+
+/* An event on one of the flow's sockets. Likewise. */
+void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag side,
+			   __u32 events);
+
+/* Ends it: one log line, one count, everything closed and freed. detail may be NULL. */
+void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason reason,
+			  const char *detail);
+
+/* One log line and one count for a connection that never got a slot. */
+void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
+			    const struct kmtls_endpoint *peer, enum kmtls_reason reason,
+			    const char *detail);
+
+/* Fails those whose time is over; ms until the next one's, or -1. */
+int kmtls_handshake_expire(struct kmtls_loop *loop);
+
+/* SO_COOKIE; 0 if there is none. */
+__u64 kmtls_handshake_cookie(int fd);
+/* The reason for a failed connect(): dial-refused, ... */
+enum kmtls_reason kmtls_handshake_dial_reason(int err);
+
+#endif

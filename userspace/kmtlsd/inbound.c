@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * inbound.c - someone connects to a pod. sk_lookup gave us the connection with its addresses
+ * untouched: the local end is where the application listens, the remote end is the client.
+ * After the handshake the daemon connects to the application from inside the pod, and leaves
+ * the client's address where the accepting socket's getpeername finds it.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "bpf_loader.h"
+#include "handshake.h"
+#include "inbound.h"
+
+void kmtls_inbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int fd)
+{
+	struct kmtls_endpoint self, peer;
+	struct kmtls_handshake *handshake;
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+	int one = 1;
+
+	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0 ||
+	    kmtls_endpoint_from_sockaddr(&address, &self) < 0 ||
+	    (length = sizeof(address),
+	     getpeername(fd, (struct sockaddr *)&address, &length) < 0) ||
+	    kmtls_endpoint_from_sockaddr(&address, &peer) < 0) {
+		kmtls_handshake_refuse(pod, KMTLS_ROLE_SERVER, NULL, KMTLS_REASON_HANDSHAKE_RESET,
+				       NULL);
+		close(fd);
+		return;
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	handshake = kmtls_handshake_new(loop, pod, KMTLS_ROLE_SERVER, fd, &self, &peer);
+	if (handshake)
+		kmtls_handshake_start_tls(handshake);
+}
+
+/*
+ * The source of the local leg, IPv4: 127.64.0.0/10 by the client's address, so that not all
+ * clients share the ports of one source address. IPv6 has one loopback address only; there
+ * the kernel takes the pod's own.
+ */
+static void bind_source(int fd, const struct kmtls_endpoint *client)
+{
+	__u32 hash = client->port * 0x27d4eb2fu, host;
+	struct sockaddr_in source = { .sin_family = AF_INET };
+	int one = 1;
+
+	if (!kmtls_address_is_v4(&client->address))
+		return;
+	for (int i = 12; i < 16; i++)
+		hash = (hash ^ client->address.bytes[i]) * 0x01000193u;
+	host = KMTLS_INTERCEPT_NET | ((hash >> 8) & KMTLS_INTERCEPT_HOSTS);
+	source.sin_addr.s_addr = htonl(host);
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+	/* Without it the connection works as well, from 127.0.0.1. */
+	(void)bind(fd, (struct sockaddr *)&source, sizeof(source));
+}
+
+/* A socket towards the application, not connected yet. */
+static int open_local(struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	struct kmtls_socket delivering = {
+		.kind = KMTLS_SOCKET_DELIVERING,
+		.peer = flow->peer,
+	};
+	struct linger reset_on_close = { .l_onoff = 1, .l_linger = 0 };
+	int sockets = kmtls_bpf_map(handshake->loop->daemon->bpf, KMTLS_MAP_SOCKETS);
+	bool v4 = kmtls_address_is_v4(&flow->self.address);
+	int fd, err, one = 1;
+
+	err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
+	if (err)
+		return err;
+	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	bind_source(fd, &flow->peer);
+	if (bpf_map_update_elem(sockets, &fd, &delivering, BPF_ANY) < 0) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+void kmtls_inbound_deliver(struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	struct sockaddr_storage address;
+	socklen_t length = kmtls_endpoint_to_sockaddr(&flow->self, &address);
+	int fd = open_local(handshake);
+
+	if (fd < 0) {
+		kmtls_handshake_application_refused(handshake, -fd);
+		return;
+	}
+	flow->local_fd = fd;
+	flow->local_cookie = kmtls_handshake_cookie(fd);
+	if (connect(fd, (struct sockaddr *)&address, length) < 0 && errno != EINPROGRESS) {
+		kmtls_handshake_application_refused(handshake, errno);
+		return;
+	}
+	if (kmtls_loop_watch(handshake->loop, KMTLS_TAG_LOCAL, handshake->slot, fd) < 0) {
+		kmtls_handshake_application_refused(handshake, errno);
+		return;
+	}
+	kmtls_inbound_delivered(handshake);
+}
+
+void kmtls_inbound_delivered(struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(int);
+	int error = 0;
+
+	getsockopt(flow->local_fd, SOL_SOCKET, SO_ERROR, &error, &length);
+	if (error) {
+		kmtls_handshake_application_refused(handshake, error);
+		return;
+	}
+	length = sizeof(address);
+	if (getpeername(flow->local_fd, (struct sockaddr *)&address, &length) == 0)
+		kmtls_handshake_application_accepted(handshake);
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * key_schedule.c - how the keys of a finished handshake get out of OpenSSL: its keylog
+ * callback names the application traffic secrets, HKDF-Expand-Label (RFC 8446 section 7.1)
+ * turns them into record keys (section 7.3). A secret exists twice for a moment, as the
+ * line that OpenSSL formats (and wipes itself) and in struct kmtls_secret, which the caller wipes.
+ */
+#include "key_schedule.h"
+
+#include <errno.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define RANDOM_HEX 64 /* the client random between label and secret, in hex */
+
+static int secrets_index = -1;
+static EVP_KDF *kdf;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* Fetching an algorithm costs more than using it: once per process, never freed. */
+static void fetch_once(void)
+{
+	secrets_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	kdf = EVP_KDF_fetch(NULL, OSSL_KDF_NAME_TLS1_3_KDF, NULL);
+}
+
+static void free_kdf_ctx(EVP_KDF_CTX **ctx)
+{
+	EVP_KDF_CTX_free(*ctx); /* wipes the secret it has copied */
+}
+
+void kmtls_secret_wipe(struct kmtls_secret *secret)
+{
+	OPENSSL_cleanse(secret, sizeof(*secret));
+}
+
+void kmtls_traffic_secrets_wipe(struct kmtls_traffic_secrets *secrets)
+{
+	OPENSSL_cleanse(secrets, sizeof(*secrets));
+}
+
+void kmtls_record_key_wipe(struct kmtls_record_key *key)
+{
+	OPENSSL_cleanse(key, sizeof(*key));
+}
+
+int kmtls_traffic_secrets_attach(SSL *ssl, struct kmtls_traffic_secrets *secrets)
+{
+	pthread_once(&once, fetch_once);
+	if (secrets_index < 0 || !SSL_set_ex_data(ssl, secrets_index, secrets)) {
+		ERR_clear_error();
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/* A whole number of bytes in hex, of a length TLS 1.3 has secrets of; else ret_secret stays. */
+static void parse_secret(const char *hex, struct kmtls_secret *ret_secret)
+{
+	size_t digits = strlen(hex), i;
+	struct kmtls_secret secret = { .length = digits / 2 };
+
+	if (digits != 2 * 32 && digits != 2 * 48)
+		return;
+	for (i = 0; i < secret.length; i++) {
+		int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			break;
+		secret.bytes[i] = high << 4 | low;
+	}
+	if (i == secret.length)
+		*ret_secret = secret;
+	kmtls_secret_wipe(&secret);
+}
+
+/* The part of line behind "LABEL ", or NULL. */
+static const char *skip_label(const char *line, const char *label)
+{
+	size_t length = strlen(label);
+
+	return strncmp(line, label, length) == 0 && line[length] == ' ' ? line + length + 1 : NULL;
+}
+
+/* "LABEL <client random> <secret>", the format of NSS key logs. */
+void kmtls_traffic_secrets_keylog(const SSL *ssl, const char *line)
+{
+	struct kmtls_traffic_secrets *secrets;
+	struct kmtls_secret *secret;
+	const char *rest;
+
+	pthread_once(&once, fetch_once);
+	secrets = secrets_index < 0 ? NULL : SSL_get_ex_data(ssl, secrets_index);
+	if (!secrets)
+		return;
+	rest = skip_label(line, "CLIENT_TRAFFIC_SECRET_0");
+	secret = &secrets->client;
+	if (!rest) {
+		rest = skip_label(line, "SERVER_TRAFFIC_SECRET_0");
+		secret = &secrets->server;
+	}
+	if (!rest || strspn(rest, "0123456789abcdefABCDEF") != RANDOM_HEX ||
+	    rest[RANDOM_HEX] != ' ')
+		return;
+	parse_secret(rest + RANDOM_HEX + 1, secret);
+}
+
+/* Sizes by cipher suite (RFC 8446 appendix B.4). */
+static int cipher_sizes(__u16 cipher, size_t *ret_key, size_t *ret_hash, const char **ret_digest)
+{
+	switch (cipher) {
+	case 0x1301:
+		*ret_key = 16;
+		*ret_hash = 32;
+		*ret_digest = "SHA256";
+		return 0;
+	case 0x1302:
+		*ret_key = 32;
+		*ret_hash = 48;
+		*ret_digest = "SHA384";
+		return 0;
+	case 0x1303:
+		*ret_key = 32;
+		*ret_hash = 32;
+		*ret_digest = "SHA256";
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static int derive(EVP_KDF_CTX *ctx, const char *digest, const struct kmtls_secret *secret,
+		  const char *label, unsigned char *ret_bytes, size_t length)
+{
+	int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
+	static const char prefix[] = "tls13 ";
+	/* OSSL_PARAM has no const: none of these is written to. */
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
+		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)digest, 0),
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)secret->bytes,
+						  secret->length),
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PREFIX, (void *)prefix,
+						  sizeof(prefix) - 1),
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL, (void *)label,
+						  strlen(label)),
+		OSSL_PARAM_construct_end(),
+	};
+
+	if (!ctx || EVP_KDF_derive(ctx, ret_bytes, length, params) <= 0) {
+		ERR_clear_error();
+		return -EIO;
+	}
+	return 0;
+}
+
+int kmtls_expand_label(__u16 cipher, const struct kmtls_secret *secret, const char *label,
+		       unsigned char *ret_bytes, size_t length)
+{
+	EVP_KDF_CTX *ctx __attribute__((cleanup(free_kdf_ctx))) = NULL;
+	size_t key_length, hash_length;
+	const char *digest;
+
+	if (cipher_sizes(cipher, &key_length, &hash_length, &digest) ||
+	    secret->length != hash_length)
+		return -EINVAL;
+	pthread_once(&once, fetch_once);
+	ctx = EVP_KDF_CTX_new(kdf); /* NULL in, NULL out */
+	return derive(ctx, digest, secret, label, ret_bytes, length);
+}
+
+int kmtls_record_key_derive(__u16 cipher, const struct kmtls_secret *secret,
+			    struct kmtls_record_key *ret_key)
+{
+	struct kmtls_record_key key __cleanup_record_key = { .cipher = cipher };
+	size_t key_length, hash_length;
+	const char *digest;
+	int err;
+
+	if (cipher_sizes(cipher, &key_length, &hash_length, &digest))
+		return -EINVAL;
+	err = kmtls_expand_label(cipher, secret, "key", key.key, key_length);
+	if (!err)
+		err = kmtls_expand_label(cipher, secret, "iv", key.iv, sizeof(key.iv));
+	if (!err)
+		*ret_key = key;
+	return err;
+}

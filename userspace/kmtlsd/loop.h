@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loop.h - event loops: one thread each, one epoll instance each, a share of the flow table
+ * each. A flow lives and dies in the loop that accepted it, so nothing here is locked but
+ * the few requests from other threads.
+ */
+#ifndef KMTLS_LOOP_H
+#define KMTLS_LOOP_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "daemon.h"
+#include "flow_table.h"
+#include "pipes.h"
+#include "pod.h"
+
+struct kmtls_handshake;
+
+/* What an epoll event is about. */
+enum kmtls_tag {
+	KMTLS_TAG_WAKE = 0,
+	KMTLS_TAG_LISTENER = 1, /* index: pod's place * KMTLS_ACCEPTOR_COUNT + acceptor */
+	KMTLS_TAG_LOCAL = 2, /* index: slot */
+	KMTLS_TAG_WIRE = 3,
+};
+
+struct kmtls_loop {
+	struct kmtls_daemon *daemon;
+	unsigned number;
+	pthread_t thread;
+	bool running;
+	int epoll_fd, wake_fd;
+	int spare_fd; /* given up to accept and refuse when descriptors run out */
+	unsigned *free_slots, free_count;
+	unsigned *again, again_count; /* slots with work left after their budget */
+	struct kmtls_pipes pipes;
+	/* Handshakes in progress, oldest first: all have the same time. */
+	struct kmtls_handshake *oldest, *newest;
+	unsigned lingering; /* flows with a linger_deadline */
+	__u32 last_sweep; /* seconds */
+	/* Requests from other threads. */
+	pthread_mutex_t lock;
+	pthread_cond_t done;
+	bool stop, reset_pending;
+	__u64 reset_netns;
+};
+
+struct kmtls_loops {
+	unsigned count;
+	struct kmtls_loop loops[];
+};
+
+/* Starts the threads. ret_why: 256 bytes. */
+int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_loops **ret_loops,
+		     char *ret_why);
+void kmtls_loops_close(struct kmtls_loops *loops); /* stops and joins; flows are reset */
+
+/* All loops accept from the pod's listeners. */
+int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);
+void kmtls_loops_remove_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);
+/* Resets every flow of one namespace; returns when it is done. */
+void kmtls_loops_reset_pod(struct kmtls_loops *loops, __u64 netns_cookie);
+
+/* ---- for the modules that run inside a loop ---- */
+
+/* Edge-triggered, all directions. */
+int kmtls_loop_watch(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, int fd);
+/* -ENOSPC. The slot is FREE, its generation is new, its fields are cleared. */
+int kmtls_loop_take_slot(struct kmtls_loop *loop, unsigned *ret_slot);
+void kmtls_loop_return_slot(struct kmtls_loop *loop, unsigned slot);
+/* The flow is served again after the events at hand. */
+void kmtls_loop_again(struct kmtls_loop *loop, unsigned slot);
+
+static inline struct kmtls_flow *kmtls_loop_flow(struct kmtls_loop *loop, unsigned slot)
+{
+	return &loop->daemon->flows->slots[slot];
+}
+
+static inline struct kmtls_flow_private *kmtls_loop_private(struct kmtls_loop *loop, unsigned slot)
+{
+	return &loop->daemon->flows->private[slot];
+}
+
+__u64 kmtls_loop_now_ms(void); /* monotonic */
+
+#endif

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * outbound.c - the pod's application connects. The accepted socket's storage tells where it
+ * wanted to go; the wire socket is made in the pod's namespace and carries the pod's address
+ * and the application's own port, so that the server sees what the client believes.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <linux/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "bpf_loader.h"
+#include "counters.h"
+#include "handshake.h"
+#include "log.h"
+#include "outbound.h"
+#include "policy.h"
+#include "reason.h"
+
+static void set_int(int fd, int level, int name, int value)
+{
+	setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* What the application had set on its socket before it connected. */
+static void carry_options(int fd, bool v4, const struct kmtls_socket_options *options)
+{
+	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* records are not held back */
+	if (options->traffic_class && v4)
+		set_int(fd, IPPROTO_IP, IP_TOS, options->traffic_class);
+	else if (options->traffic_class)
+		set_int(fd, IPPROTO_IPV6, IPV6_TCLASS, options->traffic_class);
+	/* After the traffic class, which sets a priority of its own. */
+	if (options->priority)
+		set_int(fd, SOL_SOCKET, SO_PRIORITY, options->priority);
+	if (options->user_timeout)
+		set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, options->user_timeout);
+	if (!options->keepalive)
+		return;
+	set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, options->keep_idle);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, options->keep_interval);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, options->keep_count);
+}
+
+static int bind_to(int fd, const struct kmtls_endpoint *local)
+{
+	struct sockaddr_storage address;
+	socklen_t length = kmtls_endpoint_to_sockaddr(local, &address);
+
+	return bind(fd, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
+}
+
+/*
+ * The application's own socket holds the port, on loopback or (bound explicitly) on this very
+ * address; under TCP_REPAIR it may be bound a second time.
+ */
+static int bind_to_same_port(int fd, const struct kmtls_endpoint *local)
+{
+	int err;
+
+	set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
+	err = bind_to(fd, local);
+	set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
+	return err;
+}
+
+static int connect_to(int fd, const struct kmtls_endpoint *peer)
+{
+	struct sockaddr_storage address;
+	socklen_t length = kmtls_endpoint_to_sockaddr(peer, &address);
+
+	return connect(fd, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
+}
+
+/* A socket in the namespace the thread is in, connecting. -errno; ret_self: its local end. */
+static int dial(const struct kmtls_endpoint *self, const struct kmtls_endpoint *peer,
+		const struct kmtls_socket_options *options, bool same_port, int *ret_fd)
+{
+	bool v4 = kmtls_address_is_v4(&peer->address);
+	struct kmtls_endpoint local = *self;
+	int fd, err;
+
+	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	carry_options(fd, v4, options);
+	if (same_port) {
+		err = bind_to_same_port(fd, &local);
+	} else {
+		local.port = 0;
+		set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+		err = bind_to(fd, &local);
+	}
+	if (!err)
+		err = connect_to(fd, peer);
+	if (err && err != -EINPROGRESS) {
+		close(fd);
+		return err;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+/* The pod's side of the wire, as far as it is known before dialing. */
+static void choose_self(const struct kmtls_pod *pod, const struct kmtls_endpoint *application,
+			const struct kmtls_endpoint *peer, struct kmtls_endpoint *ret_self)
+{
+	bool v4 = kmtls_address_is_v4(&peer->address);
+	bool loopback;
+
+	*ret_self = *application;
+	if (v4)
+		loopback = application->address.bytes[12] == 127;
+	else
+		loopback = IN6_IS_ADDR_LOOPBACK((struct in6_addr *)application->address.bytes);
+	/* An application that bound its socket to an address keeps that. */
+	if (loopback)
+		ret_self->address = v4 ? pod->addresses.primary4 : pod->addresses.primary6;
+}
+
+static void start_dialing(struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	int fd = -1, err;
+
+	err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
+	if (!err)
+		err = dial(&flow->self, &flow->peer, &handshake->options, true, &fd);
+	/* The same four addresses and ports may still be in TIME_WAIT on the wire. */
+	if (err == -EADDRNOTAVAIL || err == -EADDRINUSE) {
+		log_debug("source port not kept", "flow=%u.%u port=%u", handshake->slot,
+			  flow->generation, flow->self.port);
+		err = dial(&flow->self, &flow->peer, &handshake->options, false, &fd);
+	}
+	if (err) {
+		kmtls_handshake_fail(handshake, kmtls_handshake_dial_reason(-err), strerror(-err));
+		return;
+	}
+	flow->wire_fd = fd;
+	flow->wire_cookie = kmtls_handshake_cookie(fd);
+	if (kmtls_loop_watch(handshake->loop, KMTLS_TAG_WIRE, handshake->slot, fd) < 0)
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
+}
+
+/* Whom the peers map promises at this address, into handshake->expected_id. */
+static enum kmtls_reason find_expected(struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	struct kmtls_bpf *bpf = handshake->loop->daemon->bpf;
+	struct kmtls_peer_value peer;
+
+	/* Asked again here: the map may have changed since connect(). */
+	if (kmtls_policy_peer_lookup(bpf, &flow->peer.address, &peer) < 0)
+		return KMTLS_REASON_NO_PEER;
+	if (peer.kind != KMTLS_PEER_MESH || peer.match != KMTLS_MATCH_EXACT ||
+	    kmtls_policy_name_get(bpf, peer.identity, handshake->expected_id) < 0)
+		return KMTLS_REASON_BAD_POLICY;
+	handshake->verify.expected_id = handshake->expected_id;
+	return KMTLS_REASON_NONE;
+}
+
+static void refuse(const struct kmtls_pod *pod, int fd, const struct kmtls_endpoint *peer,
+		   enum kmtls_reason reason)
+{
+	kmtls_handshake_refuse(pod, KMTLS_ROLE_CLIENT, peer, reason, NULL);
+	close(fd);
+}
+
+void kmtls_outbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int fd)
+{
+	struct kmtls_endpoint application, self;
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+	struct kmtls_handshake *handshake;
+	struct kmtls_socket turned;
+	enum kmtls_reason reason;
+
+	if (bpf_map_lookup_elem(kmtls_bpf_map(loop->daemon->bpf, KMTLS_MAP_SOCKETS), &fd,
+				&turned) < 0 ||
+	    turned.kind != KMTLS_SOCKET_TURNED) {
+		refuse(pod, fd, NULL, KMTLS_REASON_NO_DESTINATION);
+		return;
+	}
+	if (getpeername(fd, (struct sockaddr *)&address, &length) < 0 ||
+	    kmtls_endpoint_from_sockaddr(&address, &application) < 0) {
+		refuse(pod, fd, &turned.peer, KMTLS_REASON_LOCAL_GONE);
+		return;
+	}
+	choose_self(pod, &application, &turned.peer, &self);
+	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	handshake = kmtls_handshake_new(loop, pod, KMTLS_ROLE_CLIENT, fd, &self, &turned.peer);
+	if (!handshake)
+		return;
+	handshake->options = turned.options;
+	reason = find_expected(handshake);
+	if (reason)
+		kmtls_handshake_fail(handshake, reason, NULL);
+	else
+		start_dialing(handshake);
+}
+
+void kmtls_outbound_dialed(struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(int);
+	int error = 0;
+
+	getsockopt(flow->wire_fd, SOL_SOCKET, SO_ERROR, &error, &length);
+	if (error) {
+		kmtls_handshake_fail(handshake, kmtls_handshake_dial_reason(error),
+				     strerror(error));
+		return;
+	}
+	length = sizeof(address);
+	if (getpeername(flow->wire_fd, (struct sockaddr *)&address, &length) < 0)
+		return; /* not connected yet */
+	length = sizeof(address);
+	if (getsockname(flow->wire_fd, (struct sockaddr *)&address, &length) == 0)
+		kmtls_endpoint_from_sockaddr(&address, &flow->self);
+	kmtls_handshake_start_tls(handshake);
+}

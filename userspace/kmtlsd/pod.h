@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pod.h - one enrolled pod as the data path sees it. Reference counted: a handshake keeps
+ * its pod while it runs; established flows keep only the namespace's cookie.
+ */
+#ifndef KMTLS_POD_H
+#define KMTLS_POD_H
+
+#include <linux/types.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "kmtls/abi.h"
+#include "kmtls/internal_maps.h"
+#include "netns.h"
+
+struct kmtls_pods;
+struct kmtls_svid;
+
+struct kmtls_pod {
+	atomic_int references;
+	unsigned index, generation; /* of its place in the table; part of epoll tags */
+	char *name, *netns_path, *cgroup_path, *id;
+	__u64 name_hash, namespace_hash, identity_hash;
+	int netns_fd, cgroup_fd;
+	__u64 netns_cookie;
+	struct kmtls_netns_addresses addresses;
+	int listeners[KMTLS_ACCEPTOR_COUNT]; /* -1: the pod has no such family */
+	pthread_mutex_t svid_lock;
+	struct kmtls_svid *svid; /* under svid_lock; NULL: none valid */
+	time_t renew_at;
+};
+
+/* The pod at a place, with a reference, if it is still of that generation; or NULL. */
+struct kmtls_pod *kmtls_pods_get(struct kmtls_pods *pods, unsigned index, unsigned generation);
+/* Likewise by the cookie of its namespace. */
+struct kmtls_pod *kmtls_pods_find(struct kmtls_pods *pods, __u64 netns_cookie);
+void kmtls_pod_put(struct kmtls_pod *pod);
+/* Its SVID now, with a reference; NULL when it has none that is valid. */
+struct kmtls_svid *kmtls_pod_svid(struct kmtls_pod *pod);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pod_listeners.h - the daemon's listeners inside a pod, reached only through sk_lookup; and
+ * the count of the pod's own listeners, which programs keep and the daemon seeds.
+ */
+#ifndef KMTLS_POD_LISTENERS_H
+#define KMTLS_POD_LISTENERS_H
+
+struct kmtls_bpf;
+struct kmtls_pod;
+
+/* Opens pod->listeners and puts them into the acceptors map. */
+int kmtls_pod_listeners_open(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why);
+void kmtls_pod_listeners_close(struct kmtls_pod *pod);
+
+/* Brings the listeners map in line with the sockets the pod has now. */
+int kmtls_pod_listeners_seed(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why);
+/* Forgets everything counted for the pod. */
+void kmtls_pod_listeners_forget(struct kmtls_bpf *bpf, struct kmtls_pod *pod);
+
+#endif

@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pods.c - see pods.h. Enrolment is a ladder; removal is its exact reverse. The table's lock
+ * is held for looking up and for taking or leaving a place, not while a pod is set up.
+ */
+#include <bpf/bpf.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "bpf_loader.h"
+#include "cgroup.h"
+#include "daemon.h"
+#include "flow_table.h"
+#include "hash.h"
+#include "identity.h"
+#include "log.h"
+#include "loop.h"
+#include "pod.h"
+#include "pod_listeners.h"
+#include "pod_store.h"
+#include "pods.h"
+#include "policy.h"
+#include "spiffe.h"
+
+/* Seconds until an SVID that could not be renewed is asked for again. */
+#define RENEW_RETRY 5
+
+struct kmtls_pods {
+	struct kmtls_daemon *daemon;
+	int own_cgroup_fd;
+	pthread_mutex_t change; /* held while a pod is added or deleted */
+	pthread_mutex_t lock; /* of the table */
+	struct kmtls_pod *table[KMTLS_PODS_MAX];
+	unsigned next_generation;
+};
+
+/* ---- looking up ---- */
+
+static struct kmtls_pod *get(struct kmtls_pod *pod)
+{
+	if (pod)
+		atomic_fetch_add(&pod->references, 1);
+	return pod;
+}
+
+void kmtls_pod_put(struct kmtls_pod *pod)
+{
+	if (!pod || atomic_fetch_sub(&pod->references, 1) != 1)
+		return;
+	/* Only now: an event loop may have been accepting until here. */
+	kmtls_pod_listeners_close(pod);
+	if (pod->netns_fd >= 0)
+		close(pod->netns_fd);
+	if (pod->cgroup_fd >= 0)
+		close(pod->cgroup_fd);
+	kmtls_svid_put(pod->svid);
+	pthread_mutex_destroy(&pod->svid_lock);
+	free(pod->name);
+	free(pod->netns_path);
+	free(pod->cgroup_path);
+	free(pod->id);
+	free(pod);
+}
+
+struct kmtls_pod *kmtls_pods_get(struct kmtls_pods *pods, unsigned index, unsigned generation)
+{
+	struct kmtls_pod *pod;
+
+	pthread_mutex_lock(&pods->lock);
+	pod = index < KMTLS_PODS_MAX ? pods->table[index] : NULL;
+	if (pod && pod->generation != generation)
+		pod = NULL;
+	pod = get(pod);
+	pthread_mutex_unlock(&pods->lock);
+	return pod;
+}
+
+struct kmtls_pod *kmtls_pods_find(struct kmtls_pods *pods, __u64 netns_cookie)
+{
+	struct kmtls_pod *pod = NULL;
+
+	pthread_mutex_lock(&pods->lock);
+	for (unsigned i = 0; !pod && i < KMTLS_PODS_MAX; i++)
+		if (pods->table[i] && pods->table[i]->netns_cookie == netns_cookie)
+			pod = get(pods->table[i]);
+	pthread_mutex_unlock(&pods->lock);
+	return pod;
+}
+
+static struct kmtls_pod *find_name(struct kmtls_pods *pods, const char *name)
+{
+	struct kmtls_pod *pod = NULL;
+
+	pthread_mutex_lock(&pods->lock);
+	for (unsigned i = 0; !pod && i < KMTLS_PODS_MAX; i++)
+		if (pods->table[i] && strcmp(pods->table[i]->name, name) == 0)
+			pod = get(pods->table[i]);
+	pthread_mutex_unlock(&pods->lock);
+	return pod;
+}
+
+struct kmtls_svid *kmtls_pod_svid(struct kmtls_pod *pod)
+{
+	struct kmtls_svid *svid;
+
+	pthread_mutex_lock(&pod->svid_lock);
+	svid = pod->svid;
+	if (svid && svid->not_after > time(NULL))
+		kmtls_svid_get(svid);
+	else
+		svid = NULL;
+	pthread_mutex_unlock(&pod->svid_lock);
+	return svid;
+}
+
+/* ---- SVIDs ---- */
+
+/* Asks the source; on success the pod has a fresh SVID and the time of the next. */
+static int renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_identity *identity = pods->daemon->identity;
+	struct kmtls_svid *svid, *old;
+	time_t now = time(NULL);
+	int err;
+
+	err = identity->operations->issue(identity, pod->id, &svid, ret_why);
+	if (err) {
+		pod->renew_at = now + RENEW_RETRY;
+		return err;
+	}
+	pod->renew_at = now + (svid->not_after - now) * 4 / 5;
+	pthread_mutex_lock(&pod->svid_lock);
+	old = pod->svid;
+	pod->svid = svid;
+	pthread_mutex_unlock(&pod->svid_lock);
+	kmtls_svid_put(old);
+	return 0;
+}
+
+void kmtls_pods_tick(struct kmtls_pods *pods)
+{
+	time_t now = time(NULL);
+	char why[KMTLS_WHY];
+
+	for (unsigned i = 0; i < KMTLS_PODS_MAX; i++) {
+		struct kmtls_pod *pod;
+
+		pthread_mutex_lock(&pods->lock);
+		pod = get(pods->table[i]);
+		pthread_mutex_unlock(&pods->lock);
+		if (pod && pod->renew_at <= now) {
+			if (renew(pods, pod, why) < 0)
+				log_error("svid not renewed", "pod=%s id=%s err=%s",
+					  kmtls_log_quote(pod->name), kmtls_log_quote(pod->id),
+					  kmtls_log_quote(why));
+			else
+				log_info("svid renewed", "pod=%s id=%s",
+					 kmtls_log_quote(pod->name), kmtls_log_quote(pod->id));
+		}
+		kmtls_pod_put(pod);
+	}
+}
+
+/* ---- enrolment ---- */
+
+/* [A-Za-z0-9._-]+, or two of them with a slash between. */
+static bool is_name(const char *name)
+{
+	const char *slash = strchr(name, '/');
+	size_t length = strlen(name);
+
+	if (!length || length > KMTLS_POD_NAME_MAX || slash == name ||
+	    (slash && (!slash[1] || strchr(slash + 1, '/'))))
+		return false;
+	for (const char *c = name; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("._-/", *c))
+			return false;
+	return true;
+}
+
+static int check_spec(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why)
+{
+	struct kmtls_spiffe_id id;
+	const char *rule;
+	struct kmtls_pod *pod;
+
+	if (!is_name(spec->name)) {
+		snprintf(ret_why, KMTLS_WHY,
+			 "name: must be 1 to %d of A-Z a-z 0-9 . _ -, with at most one / between",
+			 KMTLS_POD_NAME_MAX);
+		return -EINVAL;
+	}
+	if (kmtls_spiffe_id_parse(spec->id, strlen(spec->id), &id, &rule) < 0) {
+		snprintf(ret_why, KMTLS_WHY, "id: not a SPIFFE ID: %s", rule);
+		return -EINVAL;
+	}
+	if (spec->netns[0] != '/' || spec->cgroup[0] != '/') {
+		snprintf(ret_why, KMTLS_WHY, "%s: must be an absolute path",
+			 spec->netns[0] != '/' ? "netns" : "cgroup");
+		return -EINVAL;
+	}
+	pod = find_name(pods, spec->name);
+	kmtls_pod_put(pod);
+	if (pod) {
+		snprintf(ret_why, KMTLS_WHY, "pod %s: is enrolled already", spec->name);
+		return -EEXIST;
+	}
+	return 0;
+}
+
+static struct kmtls_pod *new_pod(const struct kmtls_pod_spec *spec)
+{
+	struct kmtls_pod *pod = calloc(1, sizeof(*pod));
+
+	if (!pod)
+		return NULL;
+	pod->references = 1;
+	pod->netns_fd = pod->cgroup_fd = -1;
+	for (unsigned a = 0; a < KMTLS_ACCEPTOR_COUNT; a++)
+		pod->listeners[a] = -1;
+	pthread_mutex_init(&pod->svid_lock, NULL);
+	pod->name = strdup(spec->name);
+	pod->netns_path = strdup(spec->netns);
+	pod->cgroup_path = strdup(spec->cgroup);
+	pod->id = strdup(spec->id);
+	if (!pod->name || !pod->netns_path || !pod->cgroup_path || !pod->id) {
+		kmtls_pod_put(pod);
+		return NULL;
+	}
+	return pod;
+}
+
+/* Opens what the spec names and learns what is inside. */
+static int look_inside(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_pod *other;
+	int err;
+
+	pod->netns_fd = kmtls_netns_open(pod->netns_path, ret_why);
+	if (pod->netns_fd < 0)
+		return pod->netns_fd;
+	pod->cgroup_fd = kmtls_cgroup_open(pod->cgroup_path, pods->own_cgroup_fd, ret_why);
+	if (pod->cgroup_fd < 0)
+		return pod->cgroup_fd;
+	err = kmtls_netns_cookie(pod->netns_fd, &pod->netns_cookie);
+	if (!err)
+		err = kmtls_netns_addresses(pod->netns_fd, pod->netns_cookie, &pod->addresses);
+	if (err) {
+		snprintf(ret_why, KMTLS_WHY, "%.150s: cannot be looked into: %s", pod->netns_path,
+			 strerror(-err));
+		return err;
+	}
+	if (kmtls_address_is_zero(&pod->addresses.primary4) &&
+	    kmtls_address_is_zero(&pod->addresses.primary6)) {
+		snprintf(ret_why, KMTLS_WHY, "%.150s: has no address but loopback",
+			 pod->netns_path);
+		return -EADDRNOTAVAIL;
+	}
+	other = kmtls_pods_find(pods, pod->netns_cookie);
+	if (other) {
+		snprintf(ret_why, KMTLS_WHY, "%.100s: is the network namespace of pod %.100s",
+			 pod->netns_path, other->name);
+		kmtls_pod_put(other);
+		return -EEXIST;
+	}
+	return 0;
+}
+
+static int put_names(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_bpf *bpf = pods->daemon->bpf;
+	const char *slash = strchr(pod->name, '/');
+	char namespace_[KMTLS_POD_NAME_MAX + 1];
+	int err;
+
+	err = kmtls_policy_name_put(bpf, pod->name, &pod->name_hash);
+	if (!err)
+		err = kmtls_policy_name_put(bpf, pod->id, &pod->identity_hash);
+	if (!err && slash) {
+		snprintf(namespace_, sizeof(namespace_), "%.*s", (int)(slash - pod->name),
+			 pod->name);
+		err = kmtls_policy_name_put(bpf, namespace_, &pod->namespace_hash);
+	}
+	if (err)
+		snprintf(ret_why, KMTLS_WHY, "the names map refused the pod's name or identity: %s",
+			 err == -EEXIST ? "its hash names another text" : strerror(-err));
+	return err;
+}
+
+static void delete_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod)
+{
+	bpf_map_delete_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PODS), &pod->netns_cookie);
+	for (unsigned i = 0; i < pod->addresses.count; i++) {
+		struct kmtls_own_address_key key = { .netns = pod->netns_cookie,
+						     .address = pod->addresses.all[i] };
+
+		bpf_map_delete_elem(kmtls_bpf_map(bpf, KMTLS_MAP_OWN_ADDRESSES), &key);
+	}
+	kmtls_pod_listeners_forget(bpf, pod);
+}
+
+static int fill_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_pod_value value = {
+		.name = pod->name_hash,
+		.namespace_ = pod->namespace_hash,
+		.identity = pod->identity_hash,
+		.address4 = pod->addresses.primary4,
+		.address6 = pod->addresses.primary6,
+	};
+	struct stat status;
+	__u32 one = 1;
+	int err = 0;
+
+	if (fstat(pod->cgroup_fd, &status) == 0)
+		value.cgroup = status.st_ino;
+	for (unsigned i = 0; !err && i < pod->addresses.count; i++) {
+		struct kmtls_own_address_key key = { .netns = pod->netns_cookie,
+						     .address = pod->addresses.all[i] };
+
+		if (bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_OWN_ADDRESSES), &key, &one,
+					BPF_ANY) < 0)
+			err = -errno;
+	}
+	if (!err && bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PODS), &pod->netns_cookie,
+					&value, BPF_ANY) < 0)
+		err = -errno;
+	if (err) {
+		snprintf(ret_why, KMTLS_WHY, "the pods map refused the entry: %s",
+			 err == -E2BIG ? "it is full" : strerror(-err));
+		delete_maps(bpf, pod);
+	}
+	return err;
+}
+
+static int take_place(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	int err = -ENOSPC;
+
+	snprintf(ret_why, KMTLS_WHY, "%d pods are enrolled, there is no place for more",
+		 KMTLS_PODS_MAX);
+	pthread_mutex_lock(&pods->lock);
+	for (unsigned i = 0; err && i < KMTLS_PODS_MAX; i++) {
+		if (pods->table[i])
+			continue;
+		pod->index = i;
+		pod->generation = ++pods->next_generation;
+		pods->table[i] = get(pod);
+		err = 0;
+	}
+	pthread_mutex_unlock(&pods->lock);
+	return err;
+}
+
+static void leave_place(struct kmtls_pods *pods, struct kmtls_pod *pod)
+{
+	pthread_mutex_lock(&pods->lock);
+	pods->table[pod->index] = NULL;
+	pthread_mutex_unlock(&pods->lock);
+	kmtls_pod_put(pod);
+}
+
+/* Listeners before programs: nothing is steered to where nobody listens. */
+static int enrol(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_bpf *bpf = pods->daemon->bpf;
+	int err;
+
+	err = fill_maps(bpf, pod, ret_why);
+	if (err)
+		return err;
+	err = kmtls_pod_listeners_seed(bpf, pod, ret_why);
+	if (err)
+		goto undo_maps;
+	err = kmtls_pod_listeners_open(bpf, pod, ret_why);
+	if (err)
+		goto undo_maps;
+	err = take_place(pods, pod, ret_why);
+	if (err)
+		goto undo_maps;
+	err = kmtls_loops_add_pod(pods->daemon->loops, pod);
+	if (err) {
+		snprintf(ret_why, KMTLS_WHY, "the event loops refused the pod: %s", strerror(-err));
+		goto undo_place;
+	}
+	err = kmtls_bpf_attach_pod(bpf, pod->name_hash, pod->cgroup_fd, pod->netns_fd,
+				   pod->netns_cookie, ret_why);
+	if (err)
+		goto undo_loops;
+	/* Once more, for sockets that began to listen before the program was there. */
+	err = kmtls_pod_listeners_seed(bpf, pod, ret_why);
+	if (err)
+		goto undo_attach;
+	return 0;
+
+undo_attach:
+	kmtls_bpf_detach_pod(bpf, pod->name_hash);
+undo_loops:
+	kmtls_loops_remove_pod(pods->daemon->loops, pod);
+undo_place:
+	leave_place(pods, pod);
+undo_maps:
+	delete_maps(bpf, pod);
+	return err;
+}
+
+static int add(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why)
+{
+	struct kmtls_pod *pod;
+	int err;
+
+	err = check_spec(pods, spec, ret_why);
+	if (err)
+		return err;
+	pod = new_pod(spec);
+	if (!pod) {
+		snprintf(ret_why, KMTLS_WHY, "out of memory");
+		return -ENOMEM;
+	}
+	err = look_inside(pods, pod, ret_why);
+	if (!err)
+		err = renew(pods, pod, ret_why);
+	if (!err)
+		err = put_names(pods, pod, ret_why);
+	if (!err)
+		err = enrol(pods, pod, ret_why);
+	if (!err) {
+		char text4[KMTLS_ENDPOINT_TEXT], text6[KMTLS_ENDPOINT_TEXT];
+
+		log_info("pod enrolled", "pod=%s id=%s netns=%s address4=%s address6=%s",
+			 kmtls_log_quote(pod->name), kmtls_log_quote(pod->id),
+			 kmtls_log_quote(pod->netns_path),
+			 kmtls_address_format(&pod->addresses.primary4, text4, sizeof(text4)),
+			 kmtls_address_format(&pod->addresses.primary6, text6, sizeof(text6)));
+	}
+	kmtls_pod_put(pod); /* the table has its own reference */
+	return err;
+}
+
+static int delete(struct kmtls_pods *pods, const char *name, char *ret_why)
+{
+	struct kmtls_pod *pod = find_name(pods, name);
+
+	if (!pod) {
+		snprintf(ret_why, KMTLS_WHY, "pod %.150s: is not enrolled", name);
+		return -ENOENT;
+	}
+	kmtls_bpf_detach_pod(pods->daemon->bpf, pod->name_hash);
+	kmtls_loops_remove_pod(pods->daemon->loops, pod);
+	leave_place(pods, pod);
+	kmtls_loops_reset_pod(pods->daemon->loops, pod->netns_cookie);
+	delete_maps(pods->daemon->bpf, pod);
+	kmtls_pod_store_delete(pods->daemon->config->run_dir, pod->name);
+	log_info("pod removed", "pod=%s", kmtls_log_quote(pod->name));
+	kmtls_pod_put(pod);
+	return 0;
+}
+
+int kmtls_pods_add(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why)
+{
+	int err;
+
+	pthread_mutex_lock(&pods->change);
+	err = add(pods, spec, ret_why);
+	if (!err) {
+		err = kmtls_pod_store_put(pods->daemon->config->run_dir, spec, ret_why);
+		if (err) {
+			char ignored[KMTLS_WHY];
+
+			delete(pods, spec->name, ignored);
+		}
+	}
+	pthread_mutex_unlock(&pods->change);
+	return err;
+}
+
+int kmtls_pods_delete(struct kmtls_pods *pods, const char *name, char *ret_why)
+{
+	int err;
+
+	pthread_mutex_lock(&pods->change);
+	err = delete(pods, name, ret_why);
+	pthread_mutex_unlock(&pods->change);
+	return err;
+}
+
+/* ---- listing ---- */
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp((*(struct kmtls_pod *const *)a)->name, (*(struct kmtls_pod *const *)b)->name);
+}
+
+static unsigned get_all(struct kmtls_pods *pods, struct kmtls_pod **ret_all)
+{
+	unsigned count = 0;
+
+	pthread_mutex_lock(&pods->lock);
+	for (unsigned i = 0; i < KMTLS_PODS_MAX; i++)
+		if (pods->table[i])
+			ret_all[count++] = get(pods->table[i]);
+	pthread_mutex_unlock(&pods->lock);
+	qsort(ret_all, count, sizeof(*ret_all), compare_names);
+	return count;
+}
+
+void kmtls_pods_visit(struct kmtls_pods *pods,
+		      void (*visit)(void *context, const struct kmtls_pod_info *info),
+		      void *context)
+{
+	struct kmtls_pod *all[KMTLS_PODS_MAX];
+	unsigned count = get_all(pods, all);
+
+	for (unsigned i = 0; i < count; i++) {
+		struct kmtls_pod *pod = all[i];
+		struct kmtls_svid *svid = kmtls_pod_svid(pod);
+		struct kmtls_pod_info info = {
+			.name = pod->name,
+			.netns = pod->netns_path,
+			.cgroup = pod->cgroup_path,
+			.id = pod->id,
+			.netns_cookie = pod->netns_cookie,
+			.address4 = pod->addresses.primary4,
+			.address6 = pod->addresses.primary6,
+			.svid_not_before = svid ? svid->not_before : 0,
+			.svid_not_after = svid ? svid->not_after : 0,
+			.flows = kmtls_flow_table_count(pods->daemon->flows, pod->netns_cookie),
+		};
+
+		visit(context, &info);
+		kmtls_svid_put(svid);
+		kmtls_pod_put(pod);
+	}
+}
+
+/* ---- start and stop ---- */
+
+static void restore_one(void *context, const struct kmtls_pod_spec *spec)
+{
+	struct kmtls_pods *pods = context;
+	char why[KMTLS_WHY] = "";
+	int err;
+
+	pthread_mutex_lock(&pods->change);
+	err = add(pods, spec, why);
+	pthread_mutex_unlock(&pods->change);
+	if (err == -ENOENT) {
+		log_info("pod forgotten", "pod=%s why=%s", kmtls_log_quote(spec->name),
+			 kmtls_log_quote(why));
+		kmtls_bpf_detach_pod(pods->daemon->bpf, kmtls_hash_text(spec->name));
+		kmtls_pod_store_delete(pods->daemon->config->run_dir, spec->name);
+	} else if (err) {
+		log_error("pod not enrolled again", "pod=%s why=%s", kmtls_log_quote(spec->name),
+			  kmtls_log_quote(why));
+	}
+}
+
+/* Entries of namespaces that are enrolled no more (they went while no daemon ran). */
+static void sweep_pods_map(struct kmtls_pods *pods)
+{
+	int fd = kmtls_bpf_map(pods->daemon->bpf, KMTLS_MAP_PODS);
+	__u64 cookie, next;
+	bool more = bpf_map_get_next_key(fd, NULL, &next) == 0;
+
+	while (more) {
+		struct kmtls_pod_value value;
+		char name[KMTLS_SPIFFE_ID_MAX + 1];
+		struct kmtls_pod *pod;
+
+		cookie = next;
+		more = bpf_map_get_next_key(fd, &cookie, &next) == 0;
+		if (bpf_map_lookup_elem(fd, &cookie, &value) < 0)
+			continue;
+		pod = NULL;
+		if (kmtls_policy_name_get(pods->daemon->bpf, value.name, name) == 0)
+			pod = find_name(pods, name);
+		/* Still remembered but not enrolled: stays, and stays refused. */
+		if (pod && pod->netns_cookie != cookie)
+			bpf_map_delete_elem(fd, &cookie);
+		kmtls_pod_put(pod);
+	}
+}
+
+void kmtls_pods_restore(struct kmtls_pods *pods)
+{
+	kmtls_pod_store_visit(pods->daemon->config->run_dir, restore_one, pods);
+	sweep_pods_map(pods);
+}
+
+int kmtls_pods_open(struct kmtls_daemon *daemon, int own_cgroup_fd, struct kmtls_pods **ret_pods,
+		    char *ret_why)
+{
+	struct kmtls_pods *pods;
+	int err;
+
+	err = kmtls_pod_store_open(daemon->config->run_dir, ret_why);
+	if (err)
+		return err;
+	pods = calloc(1, sizeof(*pods));
+	if (!pods) {
+		snprintf(ret_why, KMTLS_WHY, "out of memory");
+		return -ENOMEM;
+	}
+	pods->daemon = daemon;
+	pods->own_cgroup_fd = own_cgroup_fd;
+	pthread_mutex_init(&pods->change, NULL);
+	pthread_mutex_init(&pods->lock, NULL);
+	*ret_pods = pods;
+	return 0;
+}
+
+void kmtls_pods_close(struct kmtls_pods *pods)
+{
+	if (!pods)
+		return;
+	for (unsigned i = 0; i < KMTLS_PODS_MAX; i++)
+		kmtls_pod_put(pods->table[i]);
+	pthread_mutex_destroy(&pods->lock);
+	pthread_mutex_destroy(&pods->change);
+	free(pods);
+}

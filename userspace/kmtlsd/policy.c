@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* policy.c - see policy.h. */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "address.h"
+#include "bpf_loader.h"
+#include "config.h"
+#include "counters.h"
+#include "hash.h"
+#include "pods.h"
+#include "policy.h"
+#include "spiffe.h"
+
+int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_hash)
+{
+	struct kmtls_name_value value = {}, found;
+	__u64 hash = kmtls_hash_text(text);
+	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_NAMES);
+
+	value.length = strlen(text);
+	if (value.length > KMTLS_SPIFFE_ID_MAX)
+		return -EINVAL;
+	memcpy(value.text, text, value.length);
+	if (bpf_map_update_elem(fd, &hash, &value, BPF_NOEXIST) < 0) {
+		if (errno != EEXIST)
+			return -errno;
+		if (bpf_map_lookup_elem(fd, &hash, &found) < 0)
+			return -errno;
+		if (memcmp(&found, &value, sizeof(value)) != 0)
+			return -EEXIST;
+	}
+	*ret_hash = hash;
+	return 0;
+}
+
+int kmtls_policy_name_get(struct kmtls_bpf *bpf, __u64 hash, char *ret_text)
+{
+	struct kmtls_name_value value;
+
+	if (bpf_map_lookup_elem(kmtls_bpf_map(bpf, KMTLS_MAP_NAMES), &hash, &value) < 0)
+		return -errno;
+	/* Anyone may have written it: trust neither length nor text. */
+	if (value.length > KMTLS_SPIFFE_ID_MAX || memchr(value.text, '\0', value.length) ||
+	    value.text[value.length])
+		return -EINVAL;
+	if (kmtls_hash_text(value.text) != hash)
+		return -EINVAL;
+	memcpy(ret_text, value.text, value.length + 1);
+	return 0;
+}
+
+static int bump_generation(struct kmtls_bpf *bpf)
+{
+	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS);
+	struct kmtls_settings settings;
+	__u32 zero = 0;
+
+	if (bpf_map_lookup_elem(fd, &zero, &settings) < 0)
+		return -errno;
+	settings.generation++;
+	return bpf_map_update_elem(fd, &zero, &settings, BPF_ANY) < 0 ? -errno : 0;
+}
+
+/* ---- modes ---- */
+
+static int mode_put(struct kmtls_bpf *bpf, __u8 scope, __u8 direction, __u16 port,
+		    enum kmtls_mode mode)
+{
+	struct kmtls_mode_key key = { .scope = scope, .direction = direction, .port = port };
+	struct kmtls_mode_value value = { .mode = mode };
+
+	return bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), &key, &value, BPF_ANY) < 0 ?
+		       -errno :
+		       0;
+}
+
+static bool is_configured(const struct kmtls_mode_key *key)
+{
+	return key->id == 0 && (key->scope == KMTLS_SCOPE_MESH || key->scope == KMTLS_SCOPE_PORT);
+}
+
+/* Ports excluded by an earlier configuration and not by this one. */
+static void delete_configured_ports(struct kmtls_bpf *bpf)
+{
+	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_MODES);
+	struct kmtls_mode_key key, next;
+	bool more = bpf_map_get_next_key(fd, NULL, &next) == 0;
+
+	while (more) {
+		key = next;
+		more = bpf_map_get_next_key(fd, &key, &next) == 0;
+		if (is_configured(&key) && key.scope == KMTLS_SCOPE_PORT)
+			bpf_map_delete_elem(fd, &key);
+	}
+}
+
+static int exclude_ports(struct kmtls_bpf *bpf, __u8 direction, const uint16_t *ports,
+			 unsigned count)
+{
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < count; i++)
+		err = mode_put(bpf, KMTLS_SCOPE_PORT, direction, ports[i], KMTLS_MODE_OFF);
+	return err;
+}
+
+int kmtls_policy_apply_config(struct kmtls_bpf *bpf, const struct kmtls_config *config,
+			      char *ret_why)
+{
+	int err;
+
+	delete_configured_ports(bpf);
+	err = mode_put(bpf, KMTLS_SCOPE_MESH, KMTLS_INBOUND, 0, config->mode);
+	if (!err)
+		err = mode_put(bpf, KMTLS_SCOPE_MESH, KMTLS_OUTBOUND, 0, config->mode);
+	if (!err)
+		err = exclude_ports(bpf, KMTLS_OUTBOUND, config->exclude.outbound_ports,
+				    config->exclude.outbound_ports_count);
+	if (!err)
+		err = exclude_ports(bpf, KMTLS_INBOUND, config->exclude.inbound_ports,
+				    config->exclude.inbound_ports_count);
+	if (!err)
+		err = bump_generation(bpf);
+	if (err)
+		snprintf(ret_why, KMTLS_WHY, "the modes map refused an entry: %s", strerror(-err));
+	return err;
+}
+
+/* ---- peers ---- */
+
+static int peer_put(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
+		    const struct kmtls_peer_value *value, char *ret_why)
+{
+	int err = 0;
+
+	if (bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PEERS), key, value, BPF_ANY) < 0) {
+		err = -errno;
+		snprintf(ret_why, KMTLS_WHY, "the peers map refused the entry: %s",
+			 err == -ENOSPC || err == -E2BIG ? "it is full" : strerror(-err));
+		return err;
+	}
+	return bump_generation(bpf);
+}
+
+int kmtls_policy_peer_add_mesh(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
+			       const char *id, char *ret_why)
+{
+	struct kmtls_peer_value value = { .kind = KMTLS_PEER_MESH, .match = KMTLS_MATCH_EXACT };
+	struct kmtls_spiffe_id parsed;
+	const char *rule;
+	int err;
+
+	if (kmtls_spiffe_id_parse(id, strlen(id), &parsed, &rule) < 0) {
+		snprintf(ret_why, KMTLS_WHY, "id: not a SPIFFE ID: %s", rule);
+		return -EINVAL;
+	}
+	err = kmtls_policy_name_put(bpf, id, &value.identity);
+	if (err) {
+		snprintf(ret_why, KMTLS_WHY, "the names map refused the identity: %s",
+			 err == -EEXIST ? "its hash names another text" : strerror(-err));
+		return err;
+	}
+	return peer_put(bpf, key, &value, ret_why);
+}
+
+int kmtls_policy_peer_add_bypass(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
+				 const __u16 *ports, unsigned count, char *ret_why)
+{
+	struct kmtls_peer_value value = { .kind = KMTLS_PEER_BYPASS };
+
+	if (count > KMTLS_BYPASS_PORTS) {
+		snprintf(ret_why, KMTLS_WHY, "ports: at most %d may be named", KMTLS_BYPASS_PORTS);
+		return -EINVAL;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		if (!ports[i]) {
+			snprintf(ret_why, KMTLS_WHY, "ports: must be between 1 and 65535");
+			return -EINVAL;
+		}
+		value.ports[i] = ports[i];
+	}
+	value.port_count = count;
+	return peer_put(bpf, key, &value, ret_why);
+}
+
+int kmtls_policy_peer_delete(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
+			     char *ret_why)
+{
+	char text[KMTLS_ENDPOINT_TEXT];
+
+	if (bpf_map_delete_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PEERS), key) < 0) {
+		int err = -errno;
+
+		snprintf(ret_why, KMTLS_WHY, "%s: %s",
+			 kmtls_prefix_format(key, text, sizeof(text)),
+			 err == -ENOENT ? "no such prefix in the peers map" : strerror(-err));
+		return err;
+	}
+	return bump_generation(bpf);
+}
+
+int kmtls_policy_peer_visit(struct kmtls_bpf *bpf,
+			    int (*visit)(void *context, const struct kmtls_peer_info *info),
+			    void *context)
+{
+	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_PEERS);
+	char id[KMTLS_SPIFFE_ID_MAX + 1];
+	struct kmtls_peer_key key, *previous = NULL;
+	struct kmtls_peer_info info;
+	int err;
+
+	while (bpf_map_get_next_key(fd, previous, &key) == 0) {
+		previous = &info.key;
+		info.key = key;
+		if (bpf_map_lookup_elem(fd, &key, &info.value) < 0)
+			continue; /* gone in the meantime */
+		id[0] = '\0';
+		if (info.value.kind == KMTLS_PEER_MESH &&
+		    kmtls_policy_name_get(bpf, info.value.identity, id) < 0)
+			id[0] = '\0';
+		info.id = id;
+		err = visit(context, &info);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+int kmtls_policy_peer_lookup(struct kmtls_bpf *bpf, const struct kmtls_address *address,
+			     struct kmtls_peer_value *ret_value)
+{
+	struct kmtls_peer_key key = { .prefix_len = 128, .address = *address };
+
+	return bpf_map_lookup_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PEERS), &key, ret_value) < 0 ?
+		       -errno :
+		       0;
+}
+
+__u64 kmtls_policy_counter(struct kmtls_bpf *bpf, enum kmtls_reason reason)
+{
+	return kmtls_counters_read(bpf, reason);
+}

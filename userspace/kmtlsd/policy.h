@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * policy.h - the operator's maps as the daemon reads and writes them. There is no copy in
+ * the daemon: each call goes to the map (the maps are the truth).
+ */
+#ifndef KMTLS_POLICY_H
+#define KMTLS_POLICY_H
+
+#include "kmtls/abi.h"
+
+struct kmtls_bpf;
+struct kmtls_config;
+
+/*
+ * Writes what the configuration says about modes: the mesh's, both directions, and ports
+ * excluded for all pods. At start it replaces the entries of these two kinds; entries for
+ * namespaces, pods and pods' ports are the operator's and stay.
+ */
+int kmtls_policy_apply_config(struct kmtls_bpf *bpf, const struct kmtls_config *config,
+			      char *ret_why);
+
+struct kmtls_peer_info {
+	struct kmtls_peer_key key;
+	struct kmtls_peer_value value;
+	const char *id; /* MESH: the text of value.identity; "" if names does not have it */
+};
+
+/* id: SPIFFE ID. Replaces an entry of the same prefix. -EINVAL: not a SPIFFE ID;
+ * -EEXIST: its hash names another text; -E2BIG/-ENOSPC: map full. ret_why: 256 bytes. */
+int kmtls_policy_peer_add_mesh(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
+			       const char *id, char *ret_why);
+/* count 0: every port. -EINVAL: more than KMTLS_BYPASS_PORTS, or port 0. */
+int kmtls_policy_peer_add_bypass(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
+				 const __u16 *ports, unsigned count, char *ret_why);
+int kmtls_policy_peer_delete(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
+			     char *ret_why); /* -ENOENT */
+/* In the map's order. A non-zero return of visit stops and is returned. */
+int kmtls_policy_peer_visit(struct kmtls_bpf *bpf,
+			    int (*visit)(void *context, const struct kmtls_peer_info *info),
+			    void *context);
+/* The most specific entry for address. -ENOENT. */
+int kmtls_policy_peer_lookup(struct kmtls_bpf *bpf, const struct kmtls_address *address,
+			     struct kmtls_peer_value *ret_value);
+
+/* Stores text under its hash. -EEXIST: another text has this hash. */
+int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_hash);
+/* ret_text: KMTLS_SPIFFE_ID_MAX + 1 bytes. -ENOENT. */
+int kmtls_policy_name_get(struct kmtls_bpf *bpf, __u64 hash, char *ret_text);
+
+/* Sum over CPUs of one counter. */
+__u64 kmtls_policy_counter(struct kmtls_bpf *bpf, enum kmtls_reason reason);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * relay.h - an established flow: bytes from the application into kernel TLS and back, by
+ * splice, never through user space; and its end, as what it is.
+ */
+#ifndef KMTLS_RELAY_H
+#define KMTLS_RELAY_H
+
+#include <stdbool.h>
+
+#include "kmtls/abi.h"
+
+struct kmtls_loop;
+
+/* Moves what can be moved, within a budget; more is left to kmtls_loop_again(). May end the
+ * flow. error: an event said that one of the sockets failed. */
+void kmtls_relay_pump(struct kmtls_loop *loop, unsigned slot, bool error);
+/* Resets both sides and frees the slot. */
+void kmtls_relay_reset(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason);
+
+#endif

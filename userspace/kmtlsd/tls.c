@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tls.c - makes the SSL_CTX of one SVID and one role. Everything that shapes a handshake
+ * is set here, once, so that an SSL made from the context needs no further setting but
+ * its socket, its secrets (key_schedule.h) and its verification (verify.h).
+ */
+#include "tls.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "key_schedule.h"
+#include "verify.h"
+
+#define CIPHER_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define GROUPS "X25519:P-256"
+#define SECURITY_LEVEL 2	  /* 112 bits: no RSA below 2048, no SHA-1 in a chain */
+#define CHAIN_DEPTH 8		  /* intermediates between leaf and root */
+#define CERT_LIST_MAX (32 * 1024) /* bytes of a peer's Certificate message */
+
+static const unsigned char alpn_wire[] = "\7" KMTLS_ALPN; /* RFC 7301 section 3.1 */
+#define ALPN_WIRE_LENGTH (sizeof(alpn_wire) - 1)
+_Static_assert(sizeof(KMTLS_ALPN) - 1 == 7, "the length byte of alpn_wire");
+
+static int trust_domain_index = -1, tickets_index = -1;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void free_trust_domain(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index,
+			      long argl, void *argp)
+{
+	OPENSSL_free(pointer);
+}
+
+static void allocate_indexes(void)
+{
+	trust_domain_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_trust_domain);
+	tickets_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+}
+
+const char *kmtls_tls_trust_domain(const SSL *ssl)
+{
+	pthread_once(&once, allocate_indexes);
+	return trust_domain_index < 0
+		       ? NULL
+		       : SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), trust_domain_index);
+}
+
+bool kmtls_tls_alpn_ok(const SSL *ssl)
+{
+	const unsigned char *name;
+	unsigned length;
+
+	SSL_get0_alpn_selected(ssl, &name, &length);
+	return length == ALPN_WIRE_LENGTH - 1 && !memcmp(name, KMTLS_ALPN, length);
+}
+
+unsigned kmtls_tls_tickets_seen(const SSL *ssl)
+{
+	pthread_once(&once, allocate_indexes);
+	return tickets_index < 0 ? 0 : (uintptr_t)SSL_get_ex_data(ssl, tickets_index);
+}
+
+/* Client. The session itself is not kept: nothing is resumed for now. */
+static int count_ticket(SSL *ssl, SSL_SESSION *session)
+{
+	SSL_set_ex_data(ssl, tickets_index, (void *)(uintptr_t)(kmtls_tls_tickets_seen(ssl) + 1));
+	return 0;
+}
+
+/* Is our protocol among list, names with a length byte in front? */
+static bool offers_alpn(const unsigned char *list, size_t length)
+{
+	size_t i = 0;
+
+	while (i < length) {
+		size_t end = i + 1 + list[i];
+
+		if (end > length)
+			return false;
+		if (end - i == ALPN_WIRE_LENGTH && !memcmp(list + i, alpn_wire, ALPN_WIRE_LENGTH))
+			return true;
+		i = end;
+	}
+	return false;
+}
+
+/*
+ * Server. OpenSSL asks select_alpn() only when the client offers some protocol at all; one
+ * that offers none is not of the mesh either and gets the same alert, before anything of
+ * ours is shown to it.
+ */
+static int check_client_hello(SSL *ssl, int *alert, void *unused)
+{
+	const unsigned char *extension;
+	size_t length;
+
+	if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation,
+				      &extension, &length) &&
+	    length >= 2 && (size_t)(extension[0] << 8 | extension[1]) == length - 2 &&
+	    offers_alpn(extension + 2, length - 2))
+		return SSL_CLIENT_HELLO_SUCCESS;
+	*alert = SSL_AD_NO_APPLICATION_PROTOCOL;
+	return SSL_CLIENT_HELLO_ERROR;
+}
+
+static int select_alpn(SSL *ssl, const unsigned char **ret_name, unsigned char *ret_length,
+		       const unsigned char *list, unsigned length, void *unused)
+{
+	if (!offers_alpn(list, length))
+		return SSL_TLSEXT_ERR_ALERT_FATAL; /* no_application_protocol */
+	*ret_name = alpn_wire + 1;
+	*ret_length = alpn_wire[0];
+	return SSL_TLSEXT_ERR_OK;
+}
+
+/* Server. A ticket means "the application accepted" and nothing else: no resumption. */
+static SSL_TICKET_RETURN ignore_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
+				       size_t length, SSL_TICKET_STATUS status, void *unused)
+{
+	return SSL_TICKET_RETURN_IGNORE;
+}
+
+static bool set_protocol(SSL_CTX *context)
+{
+	SSL_CTX_set_security_level(context, SECURITY_LEVEL);
+	SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
+					     SSL_OP_CIPHER_SERVER_PREFERENCE);
+	SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
+	/* What is sent is leaf and chain as given, not what OpenSSL finds in the bundle. */
+	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
+	/* Bytes past the handshake belong to kernel TLS: they must stay in the socket. */
+	SSL_CTX_set_read_ahead(context, 0);
+	SSL_CTX_set_max_cert_list(context, CERT_LIST_MAX);
+	SSL_CTX_set_keylog_callback(context, kmtls_traffic_secrets_keylog);
+	return SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) == 1 &&
+	       SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 &&
+	       SSL_CTX_set_ciphersuites(context, CIPHER_SUITES) == 1 &&
+	       SSL_CTX_set1_groups_list(context, GROUPS) == 1 &&
+	       SSL_CTX_set_max_early_data(context, 0) == 1 &&
+	       SSL_CTX_set_recv_max_early_data(context, 0) == 1;
+}
+
+static bool set_credentials(SSL_CTX *context, const struct kmtls_tls_credentials *credentials)
+{
+	char *trust_domain = OPENSSL_strdup(credentials->trust_domain);
+
+	if (!trust_domain || !SSL_CTX_set_ex_data(context, trust_domain_index, trust_domain)) {
+		OPENSSL_free(trust_domain);
+		return false;
+	}
+	SSL_CTX_set1_cert_store(context, credentials->store);
+	SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+	SSL_CTX_set_verify_depth(context, CHAIN_DEPTH);
+	SSL_CTX_set_cert_verify_callback(context, kmtls_verify_callback, NULL);
+	return SSL_CTX_use_certificate(context, credentials->leaf) == 1 &&
+	       SSL_CTX_use_PrivateKey(context, credentials->key) == 1 &&
+	       SSL_CTX_check_private_key(context) == 1 &&
+	       (!credentials->chain || SSL_CTX_set1_chain(context, credentials->chain) == 1);
+}
+
+static bool set_client(SSL_CTX *context)
+{
+	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(context, count_ticket);
+	/* This one returns 0 for success. */
+	return SSL_CTX_set_alpn_protos(context, alpn_wire, ALPN_WIRE_LENGTH) == 0;
+}
+
+static bool set_server(SSL_CTX *context)
+{
+	static const unsigned char session_context[] = KMTLS_ALPN;
+
+	SSL_CTX_set_client_hello_cb(context, check_client_hello, NULL);
+	SSL_CTX_set_alpn_select_cb(context, select_alpn, NULL);
+	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+	return SSL_CTX_set_num_tickets(context, 0) == 1 &&
+	       SSL_CTX_set_session_ticket_cb(context, NULL, ignore_ticket, NULL) == 1 &&
+	       SSL_CTX_set_session_id_context(context, session_context,
+					      sizeof(session_context) - 1) == 1;
+}
+
+int kmtls_tls_context_new(enum kmtls_role role, const struct kmtls_tls_credentials *credentials,
+			  SSL_CTX **ret_context)
+{
+	bool is_server = role == KMTLS_ROLE_SERVER;
+	SSL_CTX *context;
+	int err = -ENOMEM;
+
+	pthread_once(&once, allocate_indexes);
+	context = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
+	if (!context || trust_domain_index < 0 || tickets_index < 0 || !set_protocol(context))
+		goto fail;
+	err = -EINVAL;
+	if (!set_credentials(context, credentials) ||
+	    !(is_server ? set_server(context) : set_client(context)))
+		goto fail;
+	*ret_context = context;
+	return 0;
+fail:
+	SSL_CTX_free(context);
+	ERR_clear_error();
+	return err;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tls.h - the two kinds of SSL_CTX of kmtls and what the handshake code may ask of an SSL
+ * made from them. TLS 1.3 and ALPN kmtls/1 only, both sides authenticated by verify.h,
+ * nothing resumed, nothing read ahead, no ticket unless the caller issues it.
+ *
+ * How a handshake ends. Server: SSL_do_handshake() returns 1; ask the application; then
+ * SSL_new_session_ticket() and SSL_do_handshake() again send the one ticket (record 0 of
+ * its application keys: TX goes on at 1), or an alert goes out through kernel TLS with TX
+ * at 0. Client: SSL_do_handshake() returns 1; then SSL_read() of one byte, again whenever
+ * the socket is readable, until kmtls_tls_tickets_seen() is 1 (RX goes on at 1). It never
+ * returns data: data before the ticket is an error, so is more than one ticket, and a
+ * failure is explained by kmtls_verify_handshake_error(). SSL_MODE_AUTO_RETRY is off: one
+ * SSL_read() handles at most one record, and what follows the ticket stays in the socket.
+ */
+#ifndef KMTLS_TLS_H
+#define KMTLS_TLS_H
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+
+#include "kmtls/abi.h"
+
+#define KMTLS_ALPN "kmtls/1"
+
+struct kmtls_tls_credentials {
+	X509 *leaf;
+	STACK_OF(X509) * chain; /* nearest issuer first; may be NULL */
+	EVP_PKEY *key;
+	X509_STORE *store;	  /* the trust bundle */
+	const char *trust_domain; /* whose bundle that is; copied */
+};
+
+/* Takes references of its own. -EINVAL: OpenSSL refuses the credentials; -ENOMEM. */
+int kmtls_tls_context_new(enum kmtls_role role, const struct kmtls_tls_credentials *credentials,
+			  SSL_CTX **ret_context);
+
+/* The trust domain the bundle of ssl's context speaks for; NULL for other contexts. */
+const char *kmtls_tls_trust_domain(const SSL *ssl);
+
+/* Both sides agreed on kmtls/1. Holds after every handshake that succeeded: the server
+ * refuses a ClientHello without it, the client's verify callback a server that did not
+ * select it. */
+bool kmtls_tls_alpn_ok(const SSL *ssl);
+
+/* Client: how many session tickets came so far. */
+unsigned kmtls_tls_tickets_seen(const SSL *ssl);
+
+#endif
