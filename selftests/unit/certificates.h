@@ -57,7 +57,7 @@ struct test_side {
 	bool ready;		  /* the handshake is done; client: and the ticket came */
 	bool ticket_sent;	  /* server */
 	enum kmtls_reason reason; /* when it failed */
-	char detail[256];
+	char detail[KMTLS_VERIFY_DETAIL];
 };
 
 /* Two sides joined by a pair of BIOs. Contexts are not consumed. */

@@ -238,11 +238,13 @@ static void test_small_buffers(void **state)
 	memset(text, 'x', sizeof(text));
 	kmtls_endpoint_format(&endpoint, text, 5);
 	assert_memory_equal(text, "[fd0\0xxx", 8);
+	memset(text, 'x', sizeof(text));
 	kmtls_address_format(&endpoint.address, text, 3);
-	assert_memory_equal(text, "fd\0\0\0xxx", 8);
+	assert_memory_equal(text, "fd\0xxxxx", 8);
 	assert_int_equal(kmtls_prefix_parse("fd00::/8", &key), 0);
+	memset(text, 'x', sizeof(text));
 	kmtls_prefix_format(&key, text, 1);
-	assert_memory_equal(text, "\0d\0\0\0xxx", 8);
+	assert_memory_equal(text, "\0xxxxxxx", 8);
 	/* The longest of all fits the size that the header promises. */
 	memset(&endpoint, 0xff, sizeof(endpoint));
 	endpoint.address.bytes[3] = 0x10;

@@ -280,7 +280,7 @@ static void close_notify_instead_of_the_ticket(void **state)
 static void queue_is_drained(void **state)
 {
 	struct kmtls_verify verify = { .reason = KMTLS_REASON_DENIED, .detail = "no" };
-	char detail[256];
+	char detail[KMTLS_VERIFY_DETAIL];
 
 	open_sides();
 	ERR_raise(ERR_LIB_EC, ERR_R_INTERNAL_ERROR);
@@ -320,7 +320,7 @@ static void alerts(void **state)
 		{ 120, KMTLS_REASON_NOT_MESH },
 		{ 255, KMTLS_REASON_REFUSED_BY_PEER },
 	};
-	char detail[256];
+	char detail[KMTLS_VERIFY_DETAIL];
 	size_t i;
 
 	open_sides();

@@ -54,7 +54,7 @@ int kmtls_verify_time(const ASN1_TIME *time, time_t *ret_time);
 
 /* The reason for a failed SSL_do_handshake/SSL_read: verify's own, or read from OpenSSL's
  * error queue (alerts, no shared ALPN, not TLS), which is drained. detail gets a short
- * text of it (256 bytes). */
+ * text of it (KMTLS_VERIFY_DETAIL bytes). */
 enum kmtls_reason kmtls_verify_handshake_error(SSL *ssl, const struct kmtls_verify *verify,
 					       char *ret_detail);
 

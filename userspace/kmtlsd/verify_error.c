@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DETAIL_SIZE 256
 #define IS_ALERT(reason) ((reason) > SSL_AD_REASON_OFFSET && (reason) <= SSL_AD_REASON_OFFSET + 255)
 
 /* The counterpart of the table at the head of verify.c. */
@@ -94,13 +93,13 @@ enum kmtls_reason kmtls_verify_handshake_error(SSL *ssl, const struct kmtls_veri
 	const char *text = ERR_reason_error_string(error);
 
 	if (verify && verify->reason) {
-		snprintf(ret_detail, DETAIL_SIZE, "%s", verify->detail);
+		snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "%s", verify->detail);
 		return verify->reason;
 	}
 	if (!error || ERR_SYSTEM_ERROR(error)) {
 		/* SSL_ERROR_SYSCALL or SSL_ERROR_ZERO_RETURN: the socket, not the protocol. */
 		saved_errno = error ? reason : saved_errno;
-		snprintf(ret_detail, DETAIL_SIZE, "%s",
+		snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "%s",
 			 SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN ? "close_notify"
 			 : saved_errno && saved_errno != EAGAIN	       ? strerror(saved_errno)
 								       : "the connection ended");
@@ -108,11 +107,11 @@ enum kmtls_reason kmtls_verify_handshake_error(SSL *ssl, const struct kmtls_veri
 	}
 	if (ERR_GET_LIB(error) == ERR_LIB_SSL && IS_ALERT(reason)) {
 		reason -= SSL_AD_REASON_OFFSET;
-		snprintf(ret_detail, DETAIL_SIZE, "alert %d (%s)", reason,
+		snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "alert %d (%s)", reason,
 			 SSL_alert_desc_string_long(reason));
 		return alert_reason(ssl, reason);
 	}
-	snprintf(ret_detail, DETAIL_SIZE, "%s", text ? text : "unknown OpenSSL error");
+	snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "%s", text ? text : "unknown OpenSSL error");
 	if (ERR_GET_LIB(error) == ERR_LIB_SSL)
 		return ssl_reason(ssl, reason);
 	return reason == ERR_R_MALLOC_FAILURE ? KMTLS_REASON_NO_RESOURCES

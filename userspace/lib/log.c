@@ -114,10 +114,11 @@ static void write_line(const char *line, size_t length)
 
 static void finish_line(char *line, size_t length)
 {
-	if (length > LINE_SIZE - sizeof(cut_mark)) {
-		length = LINE_SIZE - sizeof(cut_mark);
-		memcpy(line + length, cut_mark, sizeof(cut_mark));
-		length += sizeof(cut_mark) - 1;
+	/* length is what the line would have; its last byte gives way to the newline. */
+	if (length >= LINE_SIZE) {
+		length = LINE_SIZE - (sizeof(cut_mark) - 1);
+		memcpy(line + length, cut_mark, sizeof(cut_mark) - 1);
+		length = LINE_SIZE;
 	} else {
 		line[length++] = '\n';
 	}

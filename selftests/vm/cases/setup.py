@@ -60,7 +60,7 @@ def interrupted(bed):
     whole = time.monotonic() - start
     bed.testbed("down")
     equal(traces(bed), before, "what is there after up and down")
-    moments = 4 * bed.scale
+    moments = 3 * bed.scale
     broken = 0
     for moment in range(moments):
         with open(bed.dir + "/interrupted.log", "ab") as log:

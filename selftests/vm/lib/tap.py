@@ -10,7 +10,7 @@ import signal
 import time
 import traceback
 
-Case = collections.namedtuple("Case", "name function title mesh timeout guest")
+Case = collections.namedtuple("Case", "name function title mesh plain timeout")
 CASES = []
 
 
@@ -22,13 +22,13 @@ class Skip(Exception):
     """Cannot be asked of this machine, for a reason that is no fault."""
 
 
-def case(title, mesh=False, timeout=120, guest=False):
-    """Registers a case. mesh: needs the daemons; guest: changes the machine, so only in a guest."""
+def case(title, mesh=False, plain=False, timeout=120):
+    """Registers a case. mesh: only with daemons; plain: only without."""
 
     def register(function):
         module = function.__module__.rsplit(".", 1)[-1]
         name = f"{module}.{function.__name__}"
-        CASES.append(Case(name, function, title, mesh, timeout, guest))
+        CASES.append(Case(name, function, title, mesh, plain, timeout))
         return function
 
     return register
@@ -39,9 +39,14 @@ def check(condition, what):
         raise Failure(what)
 
 
+def short(value):
+    text = repr(value)
+    return text if len(text) < 400 else f"{text[:300]} ... {text[-60:]} ({len(text)} characters)"
+
+
 def equal(actual, expected, what):
     if actual != expected:
-        raise Failure(f"{what}: {actual!r}, not {expected!r}")
+        raise Failure(f"{what}: {short(actual)}, not {short(expected)}")
 
 
 def contains(text, part, what):

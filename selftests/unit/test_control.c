@@ -1,0 +1,765 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_control.c - the control socket against a real client: what is a request, who may ask,
+ * in what order answers come, and what a hostile or dead client costs. Verbs of its own stand
+ * in for the real ones; the real table is asked only for what it must refuse.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "kmtls/control.h"
+
+#include "control_request.h"
+#include "daemon.h"
+
+#define NOBODY 65534
+
+static int calls; /* of handlers; read only while no request is under way */
+
+static int run_echo(struct kmtls_daemon *daemon, const json_t *arguments, struct kmtls_text *result,
+		    char *ret_why)
+{
+	calls++;
+	return kmtls_text_append_json(result, json_incref((json_t *)arguments));
+}
+
+static int run_fail(struct kmtls_daemon *daemon, const json_t *arguments, struct kmtls_text *result,
+		    char *ret_why)
+{
+	calls++;
+	kmtls_text_append_string(result, "[\"half\"");
+	snprintf(ret_why, KMTLS_CONTROL_WHY, "thing: exists already");
+	return -EEXIST;
+}
+
+static int run_fail_silently(struct kmtls_daemon *daemon, const json_t *arguments,
+			     struct kmtls_text *result, char *ret_why)
+{
+	return -EIO;
+}
+
+/* A sentence cut in the middle of a character. */
+static int run_fail_cut(struct kmtls_daemon *daemon, const json_t *arguments,
+			struct kmtls_text *result, char *ret_why)
+{
+	strcpy(ret_why, "pod \xc3");
+	return -EINVAL;
+}
+
+static int run_large(struct kmtls_daemon *daemon, const json_t *arguments,
+		     struct kmtls_text *result, char *ret_why)
+{
+	static char filler[1024];
+	json_int_t size =
+		json_integer_value(json_array_get(json_object_get(arguments, "ports"), 0));
+
+	memset(filler, 'x', sizeof(filler));
+	kmtls_text_append_string(result, "\"");
+	while (size-- && !kmtls_text_append(result, filler, sizeof(filler)))
+		;
+	return kmtls_text_append_string(result, "\"");
+}
+
+static const struct kmtls_control_verb verbs[] = {
+	{ .name = "echo",
+	  .arguments = { { "text", KMTLS_CONTROL_STRING, true },
+			 { "flag", KMTLS_CONTROL_BOOLEAN, false },
+			 { "ports", KMTLS_CONTROL_PORTS, false } },
+	  .run = run_echo },
+	{ .name = "none", .run = run_echo },
+	{ .name = "fail", .run = run_fail },
+	{ .name = "fail-silently", .run = run_fail_silently },
+	{ .name = "fail-cut", .run = run_fail_cut },
+	{ .name = "large",
+	  .arguments = { { "ports", KMTLS_CONTROL_PORTS, true } },
+	  .run = run_large },
+	{ .name = NULL },
+};
+
+static char directory[64], socket_path[96];
+static struct kmtls_config config = { .control_socket = socket_path };
+static struct kmtls_daemon daemon_ = { .config = &config };
+static struct kmtls_control *control;
+
+/* ---- helpers -------------------------------------------------------------------------- */
+
+static int setup(void **state)
+{
+	char why[KMTLS_CONTROL_WHY];
+
+	calls = 0;
+	return kmtls_control_open_verbs(&daemon_, verbs, &control, why);
+}
+
+static int teardown(void **state)
+{
+	kmtls_control_close(control);
+	control = NULL;
+	return 0;
+}
+
+static int dial(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct timeval timeout = { .tv_sec = 20 };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strcpy(address.sun_path, socket_path);
+	assert_true(fd >= 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	return fd;
+}
+
+static void put(int fd, const char *bytes, size_t length)
+{
+	assert_int_equal(send(fd, bytes, length, MSG_NOSIGNAL), length);
+}
+
+static void put_text(int fd, const char *text)
+{
+	put(fd, text, strlen(text));
+}
+
+/* One line without its newline, or NULL at the end of the stream. */
+static char *get_line(int fd)
+{
+	size_t size = 4096, length = 0;
+	char *line = malloc(size);
+
+	for (;;) {
+		ssize_t got = recv(fd, line + length, 1, 0);
+
+		if (got <= 0 || line[length] == '\n')
+			break;
+		if (++length == size)
+			line = realloc(line, size *= 2);
+		assert_non_null(line);
+	}
+	if (!length) {
+		free(line);
+		return NULL;
+	}
+	line[length] = '\0';
+	return line;
+}
+
+static void expect_line(int fd, const char *expected)
+{
+	char *line = get_line(fd);
+
+	assert_non_null(line);
+	assert_string_equal(line, expected);
+	free(line);
+}
+
+static void expect_error(int fd, const char *name, const char *message)
+{
+	char expected[1024];
+
+	snprintf(expected, sizeof(expected),
+		 "{\"version\":1,\"ok\":false,\"error\":{\"errno\":\"%s\",\"message\":\"%s\"}}",
+		 name, message);
+	expect_line(fd, expected);
+}
+
+static void expect_end(int fd)
+{
+	char byte;
+
+	assert_true(recv(fd, &byte, 1, 0) <= 0);
+	close(fd);
+}
+
+/* ---- requests, without a socket ------------------------------------------------------- */
+
+struct request {
+	const char *line;
+	const char *name;    /* NULL: message is the whole answer */
+	const char *message; /* up to its '*', if it has one */
+};
+
+#define ASK(verb, arguments) "{\"version\":1,\"verb\":\"" verb "\",\"arguments\":" arguments "}"
+
+static const struct request requests[] = {
+	{ ASK("echo", "{\"text\":\"a\"}"), NULL,
+	  "{\"version\":1,\"ok\":true,\"result\":{\"text\":\"a\"}}\n" },
+	{ ASK("echo", "{\"text\":\"a\",\"flag\":false,\"ports\":[]}"), NULL,
+	  "{\"version\":1,\"ok\":true,\"result\":{\"text\":\"a\",\"flag\":false,\"ports\":[]}}\n" },
+	{ ASK("echo", "{\"text\":\"a\",\"ports\":[1,65535,3,4,5,6,7,8]}"), NULL,
+	  "{\"version\":1,\"ok\":true,\"result\":{\"text\":\"a\",\"ports\":[1,65535,3,4,5,6,7,8]}}"
+	  "\n" },
+	{ "{\"version\":1,\"verb\":\"none\"}", NULL,
+	  "{\"version\":1,\"ok\":true,\"result\":{}}\n" },
+	{ " { \"verb\" : \"none\" , \"version\" : 1 } ", NULL,
+	  "{\"version\":1,\"ok\":true,\"result\":{}}\n" },
+	/* Not a request. The rest of the sentence is jansson's. */
+	{ "", "EINVAL", "request: not JSON: *" },
+	{ "nonsense", "EINVAL", "request: not JSON: *" },
+	{ "[]", "EINVAL", "request: not a JSON object" },
+	{ "{\"version\":1", "EINVAL", "request: not JSON: *" },
+	{ "{} {}", "EINVAL", "request: not JSON: *" },
+	{ "{\"version\":1,\"version\":1}", "EINVAL", "request: not JSON: duplicate object key *" },
+	{ "{\"a\":\"\xff\"}", "EINVAL", "request: not JSON: *" },
+	{ "{\"a\":\"\\u0000\"}", "EINVAL", "request: not JSON: *" },
+	{ "[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]", "EINVAL", "request: nested deeper than 16" },
+	{ "[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]", "EINVAL", "request: not a JSON object" },
+	{ "{\"a\":\"[[[[[[[[[[[[[[[[[[[\"}", "EINVAL", "request: a: unknown field" },
+	{ "{\"a\":\"\\\"[[[[[[[[[[[[[[[[[[[\"}", "EINVAL", "request: a: unknown field" },
+	/* The envelope. */
+	{ "{}", "EINVAL", "request: version: must be a number" },
+	{ "{\"version\":\"1\",\"verb\":\"none\"}", "EINVAL", "request: version: must be a number" },
+	{ "{\"version\":2,\"verb\":\"none\"}", "EPROTO",
+	  "request: version: 2 is not spoken here, this daemon speaks 1" },
+	{ "{\"version\":1}", "EINVAL", "request: verb: must be a string" },
+	{ "{\"version\":1,\"verb\":7}", "EINVAL", "request: verb: must be a string" },
+	{ "{\"version\":1,\"verb\":\"none\",\"colour\":1}", "EINVAL",
+	  "request: colour: unknown field" },
+	{ ASK("none", "[]"), "EINVAL", "request: arguments: must be an object" },
+	{ ASK("none", "null"), "EINVAL", "request: arguments: must be an object" },
+	{ ASK("ech", "{}"), "ENOSYS", "ech: unknown verb" },
+	{ ASK("", "{}"), "ENOSYS", ": unknown verb" },
+	{ ASK("Echo", "{}"), "ENOSYS", "Echo: unknown verb" },
+	/* Arguments. */
+	{ ASK("echo", "{}"), "EINVAL", "echo: text: is required" },
+	{ "{\"version\":1,\"verb\":\"echo\"}", "EINVAL", "echo: text: is required" },
+	{ ASK("echo", "{\"text\":\"\"}"), "EINVAL",
+	  "echo: text: must be a string that is not empty" },
+	{ ASK("echo", "{\"text\":7}"), "EINVAL", "echo: text: must be a string that is not empty" },
+	{ ASK("echo", "{\"text\":null}"), "EINVAL",
+	  "echo: text: must be a string that is not empty" },
+	{ ASK("echo", "{\"text\":\"a\",\"flag\":1}"), "EINVAL",
+	  "echo: flag: must be true or false" },
+	{ ASK("echo", "{\"text\":\"a\",\"txt\":1}"), "EINVAL", "echo: txt: unknown argument" },
+	{ ASK("none", "{\"text\":\"a\"}"), "EINVAL", "none: text: unknown argument" },
+	{ ASK("echo", "{\"text\":\"a\",\"ports\":80}"), "EINVAL",
+	  "echo: ports: must be a list of ports" },
+	{ ASK("echo", "{\"text\":\"a\",\"ports\":[0]}"), "EINVAL",
+	  "echo: ports: each must be a number from 1 to 65535" },
+	{ ASK("echo", "{\"text\":\"a\",\"ports\":[65536]}"), "EINVAL",
+	  "echo: ports: each must be a number from 1 to 65535" },
+	{ ASK("echo", "{\"text\":\"a\",\"ports\":[1.5]}"), "EINVAL",
+	  "echo: ports: each must be a number from 1 to 65535" },
+	{ ASK("echo", "{\"text\":\"a\",\"ports\":[\"80\"]}"), "EINVAL",
+	  "echo: ports: each must be a number from 1 to 65535" },
+	{ ASK("echo", "{\"text\":\"a\",\"ports\":[1,2,3,4,5,6,7,8,9]}"), "EINVAL",
+	  "echo: ports: at most 8 ports" },
+	/* What handlers say. */
+	{ ASK("fail", "{}"), "EEXIST", "thing: exists already" },
+	{ ASK("fail-silently", "{}"), "EIO", "Input/output error" },
+	{ ASK("fail-cut", "{}"), "EINVAL", "pod ?" },
+};
+
+/* What the real table refuses before a handler runs. */
+static const struct request real_requests[] = {
+	{ ASK("pod-add", "{\"name\":\"a\",\"cgroup\":\"/c\",\"id\":\"x\"}"), "EINVAL",
+	  "pod-add: netns: is required" },
+	{ ASK("pod-add", "{\"name\":\"a\",\"netns\":\"/n\",\"cgroup\":\"/c\"}"), "EINVAL",
+	  "pod-add: id: is required" },
+	{ ASK("pod-add", "{\"name\":[\"a\"]}"), "EINVAL",
+	  "pod-add: name: must be a string that is not empty" },
+	{ ASK("pod-del", "{}"), "EINVAL", "pod-del: name: is required" },
+	{ ASK("pod-list", "{\"name\":\"a\"}"), "EINVAL", "pod-list: name: unknown argument" },
+	{ ASK("peer-add", "{\"prefix\":\"10.0.0.0/8\"}"), "EINVAL",
+	  "peer-add: id: is required, or bypass" },
+	{ ASK("peer-add", "{\"prefix\":\"10.0.0.0/8\",\"id\":\"x\",\"bypass\":true}"), "EINVAL",
+	  "peer-add: id: cannot be together with bypass" },
+	{ ASK("peer-add", "{\"prefix\":\"10.0.0.0/8\",\"bypass\":false}"), "EINVAL",
+	  "peer-add: bypass: must be true where it is given" },
+	{ ASK("peer-add", "{\"prefix\":\"10.0.0.0/8\",\"id\":\"x\",\"ports\":[1]}"), "EINVAL",
+	  "peer-add: ports: only with bypass" },
+	{ ASK("peer-add", "{\"prefix\":\"10.0.0.1/40\",\"id\":\"x\"}"), "EINVAL",
+	  "peer-add: prefix: 10.0.0.1/40: length must be 0 to 32" },
+	{ ASK("peer-add", "{\"prefix\":\"fd00::/129\",\"id\":\"x\"}"), "EINVAL",
+	  "peer-add: prefix: fd00::/129: length must be 0 to 128" },
+	{ ASK("peer-add", "{\"prefix\":\"10.0.0.1/8\",\"id\":\"x\"}"), "EINVAL",
+	  "peer-add: prefix: 10.0.0.1/8: bits set beyond the length" },
+	{ ASK("peer-del", "{\"prefix\":\"host\"}"), "EINVAL",
+	  "peer-del: prefix: host: not ADDRESS or ADDRESS/LEN" },
+	{ ASK("flows", "{\"all\":true}"), "EINVAL", "flows: all: unknown argument" },
+	{ ASK("status", "{\"x\":1}"), "EINVAL", "status: x: unknown argument" },
+	{ ASK("log", "{\"level\":\"loud\"}"), "EINVAL",
+	  "log: level: loud: must be error, warning, info or debug" },
+	{ ASK("log", "{\"level\":7}"), "EINVAL", "log: level: must be a string that is not empty" },
+	{ ASK("log", "{\"level\":\"error\"}"), NULL,
+	  "{\"version\":1,\"ok\":true,\"result\":{\"level\":\"error\",\"before\":\"info\"}}\n" },
+	{ ASK("log", "{\"level\":\"info\"}"), NULL,
+	  "{\"version\":1,\"ok\":true,\"result\":{\"level\":\"info\",\"before\":\"error\"}}\n" },
+};
+
+static void check_request(const struct kmtls_control_verb *table, const struct request *request)
+{
+	struct kmtls_text answer = { .limit = 0 };
+	char expected[1024];
+	int before = calls;
+
+	assert_int_equal(kmtls_control_answer(&daemon_, table, request->line, strlen(request->line),
+					      &answer),
+			 0);
+	if (request->name)
+		snprintf(expected, sizeof(expected),
+			 "{\"version\":1,\"ok\":false,\"error\":{\"errno\":\"%s\",\"message\":\"%"
+			 "s\"}}\n",
+			 request->name, request->message);
+	else
+		snprintf(expected, sizeof(expected), "%s", request->message);
+	assert_int_equal(answer.bytes[answer.length - 1], '\n');
+	answer.bytes[strchr(expected, '*') ? strcspn(expected, "*") : answer.length - 1] = '\0';
+	expected[strcspn(expected, "*\n")] = '\0';
+	assert_string_equal(answer.bytes, expected);
+	if (request->name && !strcmp(request->name, "EINVAL"))
+		assert_int_equal(calls, before); /* refused before anything was done */
+	kmtls_text_free(&answer);
+}
+
+static void test_requests(void **state)
+{
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
+		check_request(verbs, &requests[i]);
+}
+
+static void test_real_table(void **state)
+{
+	for (size_t i = 0; i < sizeof(real_requests) / sizeof(real_requests[0]); i++)
+		check_request(kmtls_control_verbs, &real_requests[i]);
+}
+
+static void test_answer_limit(void **state)
+{
+	static const struct kmtls_control_verb *const table = verbs;
+	const char *line = ASK("large", "{\"ports\":[65535]}");
+	struct kmtls_text answer = { .limit = 0 }, text = { .limit = 4 };
+
+	/* 65535 KiB fit into 64 MiB. */
+	assert_int_equal(kmtls_control_answer(&daemon_, table, line, strlen(line), &answer), 0);
+	assert_true(answer.length > 65535 * 1024);
+	assert_memory_equal(answer.bytes, "{\"version\":1,\"ok\":true,", 23);
+	kmtls_text_free(&answer);
+	assert_int_equal(kmtls_text_append(&text, "12345", 5), -E2BIG);
+	assert_int_equal(kmtls_text_append(&text, "1", 1), -E2BIG); /* sticks */
+	kmtls_text_free(&text);
+	assert_int_equal(kmtls_text_append(&text, "1234", 4), 0);
+	kmtls_text_free(&text);
+}
+
+static int run_too_large(struct kmtls_daemon *daemon, const json_t *arguments,
+			 struct kmtls_text *result, char *ret_why)
+{
+	run_large(daemon, arguments, result, ret_why);
+	run_large(daemon, arguments, result, ret_why);
+	return 0; /* a handler need not look */
+}
+
+static void test_answer_beyond_limit(void **state)
+{
+	static const struct kmtls_control_verb table[] = {
+		{ .name = "huge",
+		  .arguments = { { "ports", KMTLS_CONTROL_PORTS, true } },
+		  .run = run_too_large },
+		{ .name = NULL },
+	};
+	static const struct request request = { ASK("huge", "{\"ports\":[40000]}"), "E2BIG",
+						"huge: the answer is longer than 64 MiB" };
+
+	check_request(table, &request);
+}
+
+/* ---- the socket ----------------------------------------------------------------------- */
+
+static void test_mode(void **state)
+{
+	struct stat status;
+
+	assert_int_equal(lstat(socket_path, &status), 0);
+	assert_true(S_ISSOCK(status.st_mode));
+	assert_int_equal(status.st_mode & 07777, 0600);
+	assert_int_equal(status.st_uid, geteuid());
+}
+
+static void test_order(void **state)
+{
+	char line[128], expected[128];
+	int fd = dial();
+
+	for (int i = 0; i < 500; i++) {
+		snprintf(line, sizeof(line), ASK("echo", "{\"text\":\"%d\"}") "\n", i);
+		put_text(fd, line);
+	}
+	for (int i = 0; i < 500; i++) {
+		snprintf(expected, sizeof(expected),
+			 "{\"version\":1,\"ok\":true,\"result\":{\"text\":\"%d\"}}", i);
+		expect_line(fd, expected);
+	}
+	shutdown(fd, SHUT_WR);
+	expect_end(fd);
+}
+
+static void test_byte_by_byte(void **state)
+{
+	static const char line[] = ASK("echo", "{\"text\":\"slow\"}") "\n";
+	int fd = dial();
+
+	for (size_t i = 0; i < sizeof(line) - 1; i++)
+		put(fd, line + i, 1);
+	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{\"text\":\"slow\"}}");
+	close(fd);
+}
+
+/* The client says all it has to say and closes its side, as `nc -N` does. */
+static void test_half_close(void **state)
+{
+	int fd = dial();
+
+	put_text(fd, ASK("none", "{}") "\n" ASK("none", "{}") "\n{\"version\":1,");
+	shutdown(fd, SHUT_WR);
+	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	expect_end(fd); /* the unfinished line is not a request */
+}
+
+static void test_error_keeps_connection(void **state)
+{
+	int fd = dial();
+	char *line;
+
+	put_text(fd, "nonsense\n" ASK("fail", "{}") "\n" ASK("none", "{}") "\n");
+	line = get_line(fd);
+	assert_non_null(line);
+	assert_non_null(strstr(line, "\"EINVAL\",\"message\":\"request: not JSON: "));
+	free(line);
+	expect_error(fd, "EEXIST", "thing: exists already");
+	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	close(fd);
+}
+
+static void test_line_limit(void **state)
+{
+	static char line[KMTLS_CONTROL_LINE_MAX + 1];
+	const char *head = "{\"version\":1,\"verb\":\"none\"";
+	int fd = dial();
+
+	/* The longest line that is taken: 65536 bytes with its newline. */
+	memset(line, ' ', sizeof(line));
+	memcpy(line, head, strlen(head));
+	line[KMTLS_CONTROL_LINE_MAX - 2] = '}';
+	line[KMTLS_CONTROL_LINE_MAX - 1] = '\n';
+	put(fd, line, KMTLS_CONTROL_LINE_MAX);
+	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	/* One byte more. */
+	memset(line, ' ', sizeof(line));
+	put(fd, line, KMTLS_CONTROL_LINE_MAX);
+	expect_error(fd, "EMSGSIZE", "request: a line is at most 65536 bytes");
+	expect_end(fd);
+}
+
+static void test_large_answer(void **state)
+{
+	int fd = dial(), other = dial();
+	size_t total = 0;
+	char *buffer = malloc(1 << 20);
+	ssize_t got;
+
+	assert_non_null(buffer);
+	put_text(fd, ASK("large", "{\"ports\":[10000]}") "\n" ASK("none", "{}") "\n");
+	/* While that client does not read, others are served. */
+	put_text(other, ASK("none", "{}") "\n");
+	expect_line(other, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	close(other);
+	shutdown(fd, SHUT_WR);
+	while ((got = recv(fd, buffer, 1 << 20, 0)) > 0)
+		total += (size_t)got;
+	assert_int_equal(total, 10000 * 1024 +
+					strlen("{\"version\":1,\"ok\":true,\"result\":\"\"}\n") +
+					strlen("{\"version\":1,\"ok\":true,\"result\":{}}\n"));
+	free(buffer);
+	close(fd);
+}
+
+static void test_too_many(void **state)
+{
+	int fds[64], last;
+
+	for (int i = 0; i < 64; i++) {
+		fds[i] = dial();
+		put_text(fds[i], ASK("none", "{}") "\n");
+		expect_line(fds[i], "{\"version\":1,\"ok\":true,\"result\":{}}");
+	}
+	last = dial();
+	expect_error(last, "EBUSY", "too many control clients, at most 64");
+	expect_end(last);
+	close(fds[0]);
+	for (int i = 0; i < 100; i++) { /* until the daemon has noticed */
+		char *line;
+
+		last = dial();
+		send(last, ASK("none", "{}") "\n", strlen(ASK("none", "{}") "\n"), MSG_NOSIGNAL);
+		line = get_line(last);
+		close(last);
+		if (line && strstr(line, "true"))
+			i = 1000;
+		free(line);
+		usleep(20 * 1000);
+		if (i == 99)
+			fail_msg("a freed place was not given away");
+	}
+	for (int i = 1; i < 64; i++)
+		close(fds[i]);
+}
+
+/* Both kinds of stalling, at the same time: they take ten seconds. */
+static void test_stalled(void **state)
+{
+	int line = dial(), answer = dial(), idle = dial();
+	struct timespec from, to;
+	long waited;
+
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	put_text(line, "{\"version\":1,");
+	put_text(answer, ASK("large", "{\"ports\":[20000]}") "\n");
+	for (int i = 0; i < 8; i++) {
+		usleep(1000 * 1000);
+		put_text(line, " "); /* a byte now and then does not help */
+	}
+	expect_end(line);
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	waited = to.tv_sec - from.tv_sec;
+	assert_in_range(waited, 9, 13);
+	usleep(2500 * 1000);
+	/* What the socket held is still there, then the end: far from all of it. */
+	{
+		char *rest = get_line(answer);
+
+		assert_non_null(rest);
+		assert_true(strlen(rest) < 20000 * 1024);
+		free(rest);
+		close(answer);
+	}
+	/* A client that owes nothing may stay. */
+	put_text(idle, ASK("none", "{}") "\n");
+	expect_line(idle, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	close(idle);
+}
+
+/* In the child: the error line and the end, then nothing of the request was done. */
+static int ask_as_nobody(void)
+{
+	static const char expected[] = "{\"version\":1,\"ok\":false,\"error\":{\"errno\":\"EPERM\","
+				       "\"message\":\"only root and "
+				       "the daemon's user may control kmtlsd\"}}\n";
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char buffer[512];
+	size_t length = 0;
+	ssize_t got;
+	int fd;
+
+	if (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY))
+		return 10;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	strcpy(address.sun_path, socket_path);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		return errno == EACCES ? 11 : 12;
+	send(fd, ASK("none", "{}") "\n", strlen(ASK("none", "{}") "\n"), MSG_NOSIGNAL);
+	while ((got = recv(fd, buffer + length, sizeof(buffer) - length, 0)) > 0)
+		length += (size_t)got;
+	return length == sizeof(expected) - 1 && !memcmp(buffer, expected, length) ? 0 : 13;
+}
+
+static int run_as_nobody(void)
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (!child)
+		_exit(ask_as_nobody());
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void test_foreign_user(void **state)
+{
+	if (geteuid()) {
+		print_message("# not root: nobody else's user to be\n");
+		skip();
+	}
+	/* The first fence is the mode of the socket's file ... */
+	assert_int_equal(run_as_nobody(), 11);
+	/* ... and when somebody has opened it, the second are the credentials. */
+	assert_int_equal(chmod(directory, 0755), 0);
+	assert_int_equal(chmod(socket_path, 0666), 0);
+	assert_int_equal(run_as_nobody(), 0);
+	assert_int_equal(calls, 0);
+	chmod(directory, 0700);
+}
+
+/* ---- who has the socket --------------------------------------------------------------- */
+
+static void test_second_daemon(void **state)
+{
+	struct kmtls_control *second = (void *)1;
+	char why[KMTLS_CONTROL_WHY], expected[KMTLS_CONTROL_WHY];
+	int fd;
+
+	assert_int_equal(kmtls_control_open_verbs(&daemon_, verbs, &second, why), -EADDRINUSE);
+	snprintf(expected, sizeof(expected), "%s: another kmtlsd answers there", socket_path);
+	assert_string_equal(why, expected);
+	assert_ptr_equal(second, (void *)1);
+	fd = dial(); /* the first is unharmed */
+	put_text(fd, ASK("none", "{}") "\n");
+	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	close(fd);
+}
+
+static void bind_dead_socket(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strcpy(address.sun_path, socket_path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	close(fd); /* the file stays, as after a kill -9 */
+}
+
+static void test_dead_daemon(void **state)
+{
+	struct kmtls_control *second = NULL;
+	char why[KMTLS_CONTROL_WHY];
+	struct stat status;
+	int fd;
+
+	bind_dead_socket();
+	assert_int_equal(kmtls_control_open_verbs(&daemon_, verbs, &second, why), 0);
+	fd = dial();
+	put_text(fd, ASK("none", "{}") "\n");
+	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	close(fd);
+	kmtls_control_close(second);
+	assert_int_equal(lstat(socket_path, &status), -1); /* removed behind itself */
+}
+
+static void test_not_ours_to_remove(void **state)
+{
+	struct kmtls_control *second = NULL;
+	char why[KMTLS_CONTROL_WHY];
+	struct stat status;
+
+	assert_int_equal(kmtls_control_open_verbs(&daemon_, verbs, &second, why), 0);
+	/* Somebody removed it and a successor made its own. */
+	assert_int_equal(unlink(socket_path), 0);
+	bind_dead_socket();
+	kmtls_control_close(second);
+	assert_int_equal(lstat(socket_path, &status), 0);
+	assert_int_equal(unlink(socket_path), 0);
+}
+
+static void test_not_a_socket(void **state)
+{
+	struct kmtls_control *second = NULL;
+	char why[KMTLS_CONTROL_WHY], expected[KMTLS_CONTROL_WHY];
+	int fd = open(socket_path, O_CREAT | O_WRONLY | O_EXCL, 0600);
+
+	assert_true(fd >= 0);
+	close(fd);
+	snprintf(expected, sizeof(expected), "%s: exists and is not a socket", socket_path);
+	assert_int_equal(kmtls_control_open_verbs(&daemon_, verbs, &second, why), -ENOTSOCK);
+	assert_string_equal(why, expected);
+	assert_int_equal(unlink(socket_path), 0);
+	assert_int_equal(symlink("/etc/passwd", socket_path), 0);
+	assert_int_equal(kmtls_control_open_verbs(&daemon_, verbs, &second, why), -ENOTSOCK);
+	assert_int_equal(unlink(socket_path), 0);
+}
+
+static void test_bad_path(void **state)
+{
+	struct kmtls_config other = { .control_socket = "/nonexistent/a/b.sock" };
+	struct kmtls_daemon daemon = { .config = &other };
+	struct kmtls_control *second = NULL;
+	char why[KMTLS_CONTROL_WHY], path[128];
+
+	assert_int_equal(kmtls_control_open_verbs(&daemon, verbs, &second, why), -ENOENT);
+	assert_string_equal(why, "/nonexistent/a: No such file or directory");
+	memset(path, 'a', sizeof(path));
+	path[0] = '/';
+	path[108] = '\0';
+	other.control_socket = path;
+	assert_int_equal(kmtls_control_open_verbs(&daemon, verbs, &second, why), -ENAMETOOLONG);
+	assert_non_null(strstr(why, ": longer than 107 bytes"));
+}
+
+/* Closing must not wait for clients, nor leak what they were owed. */
+static void test_close_with_clients(void **state)
+{
+	struct kmtls_control *second = NULL;
+	char why[KMTLS_CONTROL_WHY];
+	int half, unread;
+
+	assert_int_equal(kmtls_control_open_verbs(&daemon_, verbs, &second, why), 0);
+	half = dial();
+	unread = dial();
+	put_text(half, "{\"version\"");
+	put_text(unread, ASK("large", "{\"ports\":[5000]}") "\n");
+	usleep(200 * 1000);
+	kmtls_control_close(second);
+	expect_end(half);
+	close(unread);
+	kmtls_control_close(NULL);
+}
+
+int main(void)
+{
+#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_requests),
+		cmocka_unit_test(test_real_table),
+		cmocka_unit_test(test_answer_limit),
+		cmocka_unit_test(test_answer_beyond_limit),
+		WITH_SERVER(test_mode),
+		WITH_SERVER(test_order),
+		WITH_SERVER(test_byte_by_byte),
+		WITH_SERVER(test_half_close),
+		WITH_SERVER(test_error_keeps_connection),
+		WITH_SERVER(test_line_limit),
+		WITH_SERVER(test_large_answer),
+		WITH_SERVER(test_too_many),
+		WITH_SERVER(test_stalled),
+		WITH_SERVER(test_foreign_user),
+		WITH_SERVER(test_second_daemon),
+		cmocka_unit_test(test_dead_daemon),
+		cmocka_unit_test(test_not_ours_to_remove),
+		cmocka_unit_test(test_not_a_socket),
+		cmocka_unit_test(test_bad_path),
+		cmocka_unit_test(test_close_with_clients),
+	};
+	int failed;
+
+	snprintf(directory, sizeof(directory), "/tmp/kmtls-test-control-XXXXXX");
+	if (!mkdtemp(directory))
+		return 1;
+	/* One level deeper: the daemon makes the last directory itself. */
+	snprintf(socket_path, sizeof(socket_path), "%s/run/control.sock", directory);
+	kmtls_log_set_level(KMTLS_LOG_INFO);
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	failed = cmocka_run_group_tests_name("control", tests, NULL, NULL);
+	snprintf(socket_path, sizeof(socket_path), "%s/run", directory);
+	rmdir(socket_path);
+	rmdir(directory);
+	return failed;
+}

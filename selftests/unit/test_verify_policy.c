@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_verify_policy.c - certificates that are right, of a peer that is not the promised one or
+ * is not allowed in; and what the callback says about a peer it accepts.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "certificates.h"
+#include "reason.h"
+#include "tls.h"
+
+#define OTHER_ID "spiffe://example.org/other"
+
+static struct test_certificate root, client_leaf, server_leaf;
+
+static void assert_reason(const struct test_side *side, enum kmtls_reason wanted)
+{
+	if (side->reason != wanted)
+		print_message("# got %s (%s), wanted %s\n", kmtls_reason_name(side->reason),
+			      side->detail, kmtls_reason_name(wanted));
+	assert_int_equal(side->reason, wanted);
+	assert_int_equal(side->ready, wanted == KMTLS_REASON_NONE);
+	if (wanted)
+		assert_true(side->detail[0]);
+}
+
+static void open_good(struct test_side *client, struct test_side *server)
+{
+	SSL_CTX *client_context =
+		test_context_make(KMTLS_ROLE_CLIENT, &client_leaf, NULL, root.certificate);
+	SSL_CTX *server_context =
+		test_context_make(KMTLS_ROLE_SERVER, &server_leaf, NULL, root.certificate);
+
+	test_sides_open(client, client_context, server, server_context);
+	SSL_CTX_free(client_context);
+	SSL_CTX_free(server_context);
+}
+
+static void close_both(struct test_side *client, struct test_side *server)
+{
+	test_side_close(client);
+	test_side_close(server);
+}
+
+static void wrong_peer(void **state)
+{
+	struct test_side client, server;
+
+	open_good(&client, &server);
+	client.verify.expected_id = *state;
+	test_sides_run(&client, &server);
+	assert_reason(&client, KMTLS_REASON_WRONG_PEER);
+	assert_reason(&server, KMTLS_REASON_REFUSED_CERTIFICATE);
+	assert_string_equal(client.verify.peer_id, TEST_SERVER_ID);
+	close_both(&client, &server);
+}
+
+static enum kmtls_reason authorize(void *context, const char *peer_id)
+{
+	assert_string_equal(peer_id, TEST_CLIENT_ID);
+	return *(enum kmtls_reason *)context;
+}
+
+static enum kmtls_reason authorize_never(void *context, const char *peer_id)
+{
+	fail_msg("authorize() was asked about a peer that is not verified");
+	return KMTLS_REASON_NONE;
+}
+
+static void denied(void **state)
+{
+	enum kmtls_reason verdict = KMTLS_REASON_DENIED;
+	struct test_side client, server;
+
+	open_good(&client, &server);
+	server.verify.authorize = authorize;
+	server.verify.context = &verdict;
+	test_sides_run(&client, &server);
+	assert_reason(&server, KMTLS_REASON_DENIED);
+	assert_reason(&client, KMTLS_REASON_REFUSED_DENIED);
+	close_both(&client, &server);
+}
+
+static void allowed(void **state)
+{
+	enum kmtls_reason verdict = KMTLS_REASON_NONE;
+	struct test_side client, server;
+
+	open_good(&client, &server);
+	server.verify.authorize = authorize;
+	server.verify.context = &verdict;
+	test_sides_run(&client, &server);
+	assert_reason(&server, KMTLS_REASON_NONE);
+	assert_reason(&client, KMTLS_REASON_NONE);
+	close_both(&client, &server);
+}
+
+static void authorization_comes_last(void **state)
+{
+	struct test_spec spec = { .id = TEST_CLIENT_ID, .key_usage = "keyEncipherment" };
+	struct test_certificate leaf = test_certificate_make(&spec, &root);
+	SSL_CTX *client_context =
+		test_context_make(KMTLS_ROLE_CLIENT, &leaf, NULL, root.certificate);
+	SSL_CTX *server_context =
+		test_context_make(KMTLS_ROLE_SERVER, &server_leaf, NULL, root.certificate);
+	struct test_side client, server;
+
+	test_sides_open(&client, client_context, &server, server_context);
+	server.verify.authorize = authorize_never;
+	test_sides_run(&client, &server);
+	assert_reason(&server, KMTLS_REASON_SVID_KEY_USAGE);
+	close_both(&client, &server);
+	test_certificate_free(&leaf);
+	SSL_CTX_free(client_context);
+	SSL_CTX_free(server_context);
+}
+
+static void nothing_attached(void **state)
+{
+	struct test_side client, server;
+
+	open_good(&client, &server);
+	kmtls_verify_attach(client.ssl, NULL);
+	test_sides_run(&client, &server);
+	assert_reason(&client, KMTLS_REASON_HANDSHAKE_FAILED);
+	assert_reason(&server, KMTLS_REASON_REFUSED_BY_PEER);
+	close_both(&client, &server);
+}
+
+static void ends_with_the_ca(void **state)
+{
+	struct test_spec spec = test_intermediate_spec, leaf_of = { .id = TEST_SERVER_ID };
+	struct test_certificate intermediate, leaf;
+	SSL_CTX *client_context, *server_context;
+	struct test_side client, server;
+	time_t end;
+
+	spec.not_after = 600;
+	intermediate = test_certificate_make(&spec, &root);
+	leaf = test_certificate_make(&leaf_of, &intermediate);
+	kmtls_verify_time(X509_get0_notAfter(intermediate.certificate), &end);
+	client_context = test_context_make(KMTLS_ROLE_CLIENT, &client_leaf, NULL, root.certificate);
+	server_context = test_context_make(KMTLS_ROLE_SERVER, &leaf, intermediate.certificate,
+					   root.certificate);
+	test_sides_open(&client, client_context, &server, server_context);
+	test_sides_run(&client, &server);
+	assert_reason(&client, KMTLS_REASON_NONE);
+	assert_int_equal(client.verify.peer_not_after, end);
+	close_both(&client, &server);
+	test_certificate_free(&leaf);
+	test_certificate_free(&intermediate);
+	SSL_CTX_free(client_context);
+	SSL_CTX_free(server_context);
+}
+
+static int setup(void **state)
+{
+	const struct test_spec client_spec = { .id = TEST_CLIENT_ID };
+	const struct test_spec server_spec = { .id = TEST_SERVER_ID };
+
+	root = test_certificate_make(&test_root_spec, NULL);
+	client_leaf = test_certificate_make(&client_spec, &root);
+	server_leaf = test_certificate_make(&server_spec, &root);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	test_certificate_free(&root);
+	test_certificate_free(&client_leaf);
+	test_certificate_free(&server_leaf);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		{ "wrong peer: another id", wrong_peer, NULL, NULL, OTHER_ID },
+		{ "wrong peer: a prefix is promised", wrong_peer, NULL, NULL,
+		  "spiffe://example.org/serve" },
+		{ "wrong peer: one byte more is promised", wrong_peer, NULL, NULL,
+		  "spiffe://example.org/server1" },
+		{ "wrong peer: another case is promised", wrong_peer, NULL, NULL,
+		  "spiffe://example.org/Server" },
+		{ "wrong peer: the trust domain is promised", wrong_peer, NULL, NULL,
+		  "spiffe://example.org" },
+		{ "wrong peer: nothing is promised", wrong_peer, NULL, NULL, NULL },
+		cmocka_unit_test(denied),
+		cmocka_unit_test(allowed),
+		cmocka_unit_test(authorization_comes_last),
+		cmocka_unit_test(nothing_attached),
+		cmocka_unit_test(ends_with_the_ca),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("verify_policy", tests, setup, teardown);
+}
