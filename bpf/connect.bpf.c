@@ -249,8 +249,8 @@ int getpeername6(struct bpf_sock_addr *context)
 }
 
 /* The loopback source of a turned connection is shown as the pod's address. */
-static __always_inline struct kmtls_pod_value *
-pod_of_connecting(struct bpf_sock_addr *context, struct kmtls_address *local)
+static __always_inline struct kmtls_pod_value *pod_of_connecting(struct bpf_sock_addr *context,
+								 struct kmtls_address *local)
 {
 	struct kmtls_socket *socket = application_socket(context);
 	__u64 netns;

@@ -70,20 +70,20 @@ static __always_inline bool is_own(__u64 netns, struct kmtls_address *address)
 }
 
 /* struct bpf_sock_ops and struct bpf_sk_lookup name these fields alike. */
-#define LOAD_V6(context, type, field, address)                        \
-	do {                                                          \
-		words(address)[0] = LOAD(context, type, field##6[0]); \
-		words(address)[1] = LOAD(context, type, field##6[1]); \
-		words(address)[2] = LOAD(context, type, field##6[2]); \
-		words(address)[3] = LOAD(context, type, field##6[3]); \
+#define LOAD_V6(context, type, field, address)                         \
+	do {                                                           \
+		words(address)[0] = LOAD(context, type, field##6 [0]); \
+		words(address)[1] = LOAD(context, type, field##6 [1]); \
+		words(address)[2] = LOAD(context, type, field##6 [2]); \
+		words(address)[3] = LOAD(context, type, field##6 [3]); \
 	} while (0)
 
-#define LOAD_ADDRESS(context, type, field, address)                   \
-	do {                                                          \
-		if (LOAD(context, type, family) == AF_INET)           \
+#define LOAD_ADDRESS(context, type, field, address)                     \
+	do {                                                            \
+		if (LOAD(context, type, family) == AF_INET)             \
 			set_v4(address, LOAD(context, type, field##4)); \
-		else                                                  \
-			LOAD_V6(context, type, field, address);       \
+		else                                                    \
+			LOAD_V6(context, type, field, address);         \
 	} while (0)
 
 #endif

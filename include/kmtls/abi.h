@@ -16,7 +16,7 @@
 
 #include <linux/types.h>
 
-#define KMTLS_ABI_VERSION 1
+#define KMTLS_ABI_VERSION 1u
 
 /* Longest SPIFFE ID in bytes (SPIFFE-ID section 2.3). */
 #define KMTLS_SPIFFE_ID_MAX 2048
@@ -185,81 +185,81 @@ struct kmtls_flow {
  * counters, command line and docs. Numbers are never reused.
  * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow.
  */
-#define KMTLS_REASONS(X)                                                                       \
-	X(0, NONE, "none", "no reason: nothing was refused")                                   \
-	X(1, NO_PEER, "no-peer", "strict: the destination is not in the peers map")            \
-	X(2, NO_DAEMON, "no-daemon", "the daemon's listener is not there")                     \
-	X(3, NO_LISTENER, "no-listener", "no application listens on the destination port")     \
-	X(4, BAD_POLICY, "bad-policy", "a policy map holds a value this version cannot read")  \
-	X(5, POD_UNKNOWN, "pod-unknown", "the network namespace is not an enrolled pod")       \
-	X(6, STORAGE_FAILED, "storage-failed", "no memory to remember the destination")        \
-	X(7, NOT_TCP, "not-tcp", "a stream protocol that cannot be meshed")                    \
-	X(32, NO_DESTINATION, "no-destination",                                                \
-	  "a local connection reached the daemon without a remembered destination")            \
-	X(33, NO_IDENTITY, "no-identity", "the pod has no valid SVID")                         \
-	X(34, TABLE_FULL, "table-full", "the flow table is full")                              \
-	X(35, NO_RESOURCES, "no-resources", "out of descriptors or memory")                    \
-	X(36, DIAL_REFUSED, "dial-refused", "the peer refused the TCP connection")             \
-	X(37, DIAL_UNREACHABLE, "dial-unreachable", "no route to the peer")                    \
-	X(38, DIAL_TIMEOUT, "dial-timeout", "the peer did not answer the TCP connection")      \
-	X(39, DIAL_FAILED, "dial-failed", "the TCP connection to the peer failed")             \
-	X(40, HANDSHAKE_TIMEOUT, "handshake-timeout", "the handshake took too long")           \
-	X(41, HANDSHAKE_FAILED, "handshake-failed", "TLS protocol error")                      \
-	X(42, HANDSHAKE_RESET, "handshake-reset", "the peer went away during the handshake")   \
-	X(43, NOT_MESH, "not-mesh", "the peer does not speak TLS 1.3 with ALPN kmtls/1")       \
-	X(44, UNKNOWN_CA, "unknown-ca", "the peer's SVID does not chain to the trust bundle")  \
-	X(45, SVID_EXPIRED, "svid-expired", "the peer's SVID or a CA above it has expired")    \
-	X(46, SVID_NOT_YET_VALID, "svid-not-yet-valid",                                        \
-	  "the peer's SVID or a CA above it is not valid yet")                                 \
-	X(47, SVID_INVALID, "svid-invalid", "the peer's certificate breaks X.509 rules")       \
-	X(48, SVID_NO_ID, "svid-no-id", "the peer's certificate has no URI SAN")               \
-	X(49, SVID_MANY_IDS, "svid-many-ids", "the peer's certificate has several URI SANs")   \
-	X(50, SVID_BAD_ID, "svid-bad-id", "the peer's URI SAN is not a valid SPIFFE ID")       \
-	X(51, SVID_IS_CA, "svid-is-ca", "the peer's leaf certificate is a CA")                 \
-	X(52, SVID_KEY_USAGE, "svid-key-usage",                                                \
-	  "the peer's leaf lacks digitalSignature or may sign certificates")                   \
-	X(53, SVID_EXTENDED_KEY_USAGE, "svid-extended-key-usage",                              \
-	  "the peer's leaf has an extended key usage that excludes its role")                  \
+#define KMTLS_REASONS(X)                                                                         \
+	X(0, NONE, "none", "no reason: nothing was refused")                                     \
+	X(1, NO_PEER, "no-peer", "strict: the destination is not in the peers map")              \
+	X(2, NO_DAEMON, "no-daemon", "the daemon's listener is not there")                       \
+	X(3, NO_LISTENER, "no-listener", "no application listens on the destination port")       \
+	X(4, BAD_POLICY, "bad-policy", "a policy map holds a value this version cannot read")    \
+	X(5, POD_UNKNOWN, "pod-unknown", "the network namespace is not an enrolled pod")         \
+	X(6, STORAGE_FAILED, "storage-failed", "no memory to remember the destination")          \
+	X(7, NOT_TCP, "not-tcp", "a stream protocol that cannot be meshed")                      \
+	X(32, NO_DESTINATION, "no-destination",                                                  \
+	  "a local connection reached the daemon without a remembered destination")              \
+	X(33, NO_IDENTITY, "no-identity", "the pod has no valid SVID")                           \
+	X(34, TABLE_FULL, "table-full", "the flow table is full")                                \
+	X(35, NO_RESOURCES, "no-resources", "out of descriptors or memory")                      \
+	X(36, DIAL_REFUSED, "dial-refused", "the peer refused the TCP connection")               \
+	X(37, DIAL_UNREACHABLE, "dial-unreachable", "no route to the peer")                      \
+	X(38, DIAL_TIMEOUT, "dial-timeout", "the peer did not answer the TCP connection")        \
+	X(39, DIAL_FAILED, "dial-failed", "the TCP connection to the peer failed")               \
+	X(40, HANDSHAKE_TIMEOUT, "handshake-timeout", "the handshake took too long")             \
+	X(41, HANDSHAKE_FAILED, "handshake-failed", "TLS protocol error")                        \
+	X(42, HANDSHAKE_RESET, "handshake-reset", "the peer went away during the handshake")     \
+	X(43, NOT_MESH, "not-mesh", "the peer does not speak TLS 1.3 with ALPN kmtls/1")         \
+	X(44, UNKNOWN_CA, "unknown-ca", "the peer's SVID does not chain to the trust bundle")    \
+	X(45, SVID_EXPIRED, "svid-expired", "the peer's SVID or a CA above it has expired")      \
+	X(46, SVID_NOT_YET_VALID, "svid-not-yet-valid",                                          \
+	  "the peer's SVID or a CA above it is not valid yet")                                   \
+	X(47, SVID_INVALID, "svid-invalid", "the peer's certificate breaks X.509 rules")         \
+	X(48, SVID_NO_ID, "svid-no-id", "the peer's certificate has no URI SAN")                 \
+	X(49, SVID_MANY_IDS, "svid-many-ids", "the peer's certificate has several URI SANs")     \
+	X(50, SVID_BAD_ID, "svid-bad-id", "the peer's URI SAN is not a valid SPIFFE ID")         \
+	X(51, SVID_IS_CA, "svid-is-ca", "the peer's leaf certificate is a CA")                   \
+	X(52, SVID_KEY_USAGE, "svid-key-usage",                                                  \
+	  "the peer's leaf lacks digitalSignature or may sign certificates")                     \
+	X(53, SVID_EXTENDED_KEY_USAGE, "svid-extended-key-usage",                                \
+	  "the peer's leaf has an extended key usage that excludes its role")                    \
 	X(54, SVID_WEAK_KEY, "svid-weak-key", "the peer's key is of a type or size not allowed") \
-	X(55, NO_CERTIFICATE, "no-certificate", "the peer presented no certificate")           \
-	X(56, WRONG_PEER, "wrong-peer",                                                        \
-	  "the server's SPIFFE ID is not the one the peers map promises")                      \
-	X(57, DENIED, "denied", "authorization denies this source")                            \
-	X(58, REFUSED_BY_PEER, "refused-by-peer", "the peer sent a TLS alert")                 \
-	X(59, REFUSED_UNKNOWN_CA, "refused-unknown-ca", "the peer does not trust our CA")      \
-	X(60, REFUSED_CERTIFICATE, "refused-certificate", "the peer does not accept our SVID") \
-	X(61, REFUSED_EXPIRED, "refused-expired", "the peer says our SVID has expired")        \
-	X(62, REFUSED_DENIED, "refused-denied", "the peer's authorization denies us")          \
-	X(63, REFUSED_BY_APPLICATION, "refused-by-application",                                \
-	  "the application behind the peer refused the connection")                            \
-	X(64, APPLICATION_REFUSED, "application-refused",                                      \
-	  "our application refused the connection")                                            \
-	X(65, KTLS_FAILED, "ktls-failed", "the kernel did not take the keys")                  \
-	X(66, EARLY_DATA, "early-data", "bytes arrived where the handshake allows none")       \
-	X(67, LOCAL_GONE, "local-gone", "the application went away during the handshake")      \
-	X(68, POD_REMOVED, "pod-removed", "the pod was removed during the handshake")          \
-	X(96, ENDED, "ended", "both sides ended in order")                                     \
-	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")              \
-	X(98, PEER_RESET, "peer-reset", "the peer reset the connection")                       \
-	X(99, TRUNCATED, "truncated", "the wire ended without close_notify")                   \
-	X(100, BAD_RECORD, "bad-record", "a TLS record could not be decrypted")                \
-	X(101, UNEXPECTED_RECORD, "unexpected-record",                                         \
-	  "a TLS record of a kind that is not expected here")                                  \
-	X(102, PEER_ALERT, "peer-alert", "the peer sent a fatal TLS alert")                    \
-	X(103, RELAY_FAILED, "relay-failed", "the kernel refused to move bytes")               \
-	X(104, STOPPED, "stopped", "the daemon stopped")                                       \
-	X(105, POD_DELETED, "pod-deleted", "the pod was removed")                              \
-	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")             \
-	X(120, ESTABLISHED, "established", "flows that completed the handshake")               \
-	X(121, PASSED, "passed", "connects left alone: not meshed by policy")                  \
-	X(122, INTERCEPTED, "intercepted", "connects turned towards the daemon")               \
+	X(55, NO_CERTIFICATE, "no-certificate", "the peer presented no certificate")             \
+	X(56, WRONG_PEER, "wrong-peer",                                                          \
+	  "the server's SPIFFE ID is not the one the peers map promises")                        \
+	X(57, DENIED, "denied", "authorization denies this source")                              \
+	X(58, REFUSED_BY_PEER, "refused-by-peer", "the peer sent a TLS alert")                   \
+	X(59, REFUSED_UNKNOWN_CA, "refused-unknown-ca", "the peer does not trust our CA")        \
+	X(60, REFUSED_CERTIFICATE, "refused-certificate", "the peer does not accept our SVID")   \
+	X(61, REFUSED_EXPIRED, "refused-expired", "the peer says our SVID has expired")          \
+	X(62, REFUSED_DENIED, "refused-denied", "the peer's authorization denies us")            \
+	X(63, REFUSED_BY_APPLICATION, "refused-by-application",                                  \
+	  "the application behind the peer refused the connection")                              \
+	X(64, APPLICATION_REFUSED, "application-refused",                                        \
+	  "our application refused the connection")                                              \
+	X(65, KTLS_FAILED, "ktls-failed", "the kernel did not take the keys")                    \
+	X(66, EARLY_DATA, "early-data", "bytes arrived where the handshake allows none")         \
+	X(67, LOCAL_GONE, "local-gone", "the application went away during the handshake")        \
+	X(68, POD_REMOVED, "pod-removed", "the pod was removed during the handshake")            \
+	X(96, ENDED, "ended", "both sides ended in order")                                       \
+	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")                \
+	X(98, PEER_RESET, "peer-reset", "the peer reset the connection")                         \
+	X(99, TRUNCATED, "truncated", "the wire ended without close_notify")                     \
+	X(100, BAD_RECORD, "bad-record", "a TLS record could not be decrypted")                  \
+	X(101, UNEXPECTED_RECORD, "unexpected-record",                                           \
+	  "a TLS record of a kind that is not expected here")                                    \
+	X(102, PEER_ALERT, "peer-alert", "the peer sent a fatal TLS alert")                      \
+	X(103, RELAY_FAILED, "relay-failed", "the kernel refused to move bytes")                 \
+	X(104, STOPPED, "stopped", "the daemon stopped")                                         \
+	X(105, POD_DELETED, "pod-deleted", "the pod was removed")                                \
+	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")               \
+	X(120, ESTABLISHED, "established", "flows that completed the handshake")                 \
+	X(121, PASSED, "passed", "connects left alone: not meshed by policy")                    \
+	X(122, INTERCEPTED, "intercepted", "connects turned towards the daemon")                 \
 	X(123, STEERED, "steered", "inbound connections turned towards the daemon")
 
 enum kmtls_reason {
 #define KMTLS_REASON_ENUM(number, symbol, name, text) KMTLS_REASON_##symbol = number,
 	KMTLS_REASONS(KMTLS_REASON_ENUM)
 #undef KMTLS_REASON_ENUM
-	KMTLS_REASON_COUNT = 128, /* elements of `counters`, a per-CPU array of __u64 */
+		KMTLS_REASON_COUNT = 128, /* elements of `counters`, a per-CPU array of __u64 */
 };
 
 #define KMTLS_ASSERT_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " size")

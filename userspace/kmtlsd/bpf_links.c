@@ -24,8 +24,7 @@ static bool is_attached_at(int link_fd, enum place place, int target_fd)
 		return false;
 	/* Of a cgroup v2 directory and of nsfs the inode number is the id. */
 	if (place == PLACE_CGROUP)
-		return info.type == BPF_LINK_TYPE_CGROUP &&
-		       info.cgroup.cgroup_id == status.st_ino;
+		return info.type == BPF_LINK_TYPE_CGROUP && info.cgroup.cgroup_id == status.st_ino;
 	return info.type == BPF_LINK_TYPE_NETNS && info.netns.netns_ino == status.st_ino;
 }
 
@@ -51,8 +50,8 @@ static int attach(struct bpf_program *program, enum place place, int target_fd, 
 	err = adopt(program, place, target_fd, path);
 	if (err)
 		return err < 0 ? err : 0;
-	link = place == PLACE_CGROUP ? bpf_program__attach_cgroup(program, target_fd) :
-				       bpf_program__attach_netns(program, target_fd);
+	link = place == PLACE_CGROUP ? bpf_program__attach_cgroup(program, target_fd)
+				     : bpf_program__attach_netns(program, target_fd);
 	if (!link)
 		return -errno;
 	err = bpf_link__pin(link, path);
@@ -71,8 +70,7 @@ int kmtls_bpf_link_cgroup(struct bpf_program *program, int cgroup_fd, const char
 	return err;
 }
 
-int kmtls_bpf_link_netns(struct bpf_program *program, int netns_fd, const char *path,
-			 char *ret_why)
+int kmtls_bpf_link_netns(struct bpf_program *program, int netns_fd, const char *path, char *ret_why)
 {
 	int err = attach(program, PLACE_NETNS, netns_fd, path);
 

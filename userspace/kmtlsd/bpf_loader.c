@@ -157,8 +157,8 @@ static int load(struct bpf_object *object, struct kmtls_bpf *bpf, const char *na
 	if (err)
 		snprintf(ret_why, KMTLS_WHY, "the BPF object %s cannot be loaded: %s%s", name,
 			 strerror(-err),
-			 err == -EPERM ? " (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)" :
-					 "");
+			 err == -EPERM ? " (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)"
+				       : "");
 	return err;
 }
 
@@ -213,8 +213,8 @@ int kmtls_bpf_open(const struct kmtls_config *config, int cgroup_fd, struct kmtl
 	if (err)
 		goto fail;
 	for (int i = 0; i < KMTLS_MAP_NUMBER; i++)
-		bpf->maps[i] = bpf_object__find_map_fd_by_name(bpf->connect->obj,
-							       map_places[i].name);
+		bpf->maps[i] =
+			bpf_object__find_map_fd_by_name(bpf->connect->obj, map_places[i].name);
 	err = stamp_version(bpf);
 	if (!err)
 		err = attach_daemon(bpf, cgroup_fd, ret_why);
@@ -244,12 +244,10 @@ int kmtls_bpf_map(const struct kmtls_bpf *bpf, enum kmtls_map map)
 
 /* ---- one pod ---- */
 
-static void pod_directory(const struct kmtls_bpf *bpf, __u64 name_hash, char *ret_path,
-			  size_t size)
+static void pod_directory(const struct kmtls_bpf *bpf, __u64 name_hash, char *ret_path, size_t size)
 {
 	/* A hash: bpffs refuses names with a dot. */
-	snprintf(ret_path, size, "%s/links/%016llx", bpf->directory,
-		 (unsigned long long)name_hash);
+	snprintf(ret_path, size, "%s/links/%016llx", bpf->directory, (unsigned long long)name_hash);
 }
 
 /* One instance per pod: the namespace's cookie is a constant of the program. */

@@ -144,6 +144,8 @@ int kmtls_diag_tls(const struct kmtls_endpoint *local, const struct kmtls_endpoi
 	struct inet_diag_req_v2 query = {
 		.sdiag_family = family,
 		.sdiag_protocol = IPPROTO_TCP,
+		/* Without TCP_INFO the kernel leaves the TLS part out too. */
+		.idiag_ext = 1 << (INET_DIAG_INFO - 1),
 		.idiag_states = ~0u,
 		.id = {
 			.idiag_sport = htons(local->port),

@@ -140,8 +140,8 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	handshake->role = role;
 	handshake->pod = pod;
 	atomic_fetch_add(&pod->references, 1);
-	handshake->deadline = kmtls_loop_now_ms() +
-			      loop->daemon->config->handshake_timeout * 1000ull;
+	handshake->deadline =
+		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
 	list_append(loop, handshake);
 	kmtls_loop_private(loop, handshake->slot)->handshake = handshake;
 
@@ -160,8 +160,7 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 		flow->wire_cookie = kmtls_handshake_cookie(fd);
 	}
 	kmtls_flow_set_state(flow, KMTLS_FLOW_HANDSHAKE);
-	if (kmtls_loop_watch(loop,
-			     role == KMTLS_ROLE_CLIENT ? KMTLS_TAG_LOCAL : KMTLS_TAG_WIRE,
+	if (kmtls_loop_watch(loop, role == KMTLS_ROLE_CLIENT ? KMTLS_TAG_LOCAL : KMTLS_TAG_WIRE,
 			     handshake->slot, fd) < 0) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
 		return NULL;
@@ -212,8 +211,7 @@ void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason r
 		    kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
 		    kmtls_reason_name(reason), kmtls_log_quote(kmtls_reason_text(reason)),
 		    kmtls_log_quote(handshake->verify.peer_id),
-		    kmtls_log_quote(handshake->expected_id),
-		    kmtls_log_quote(detail ? detail : ""));
+		    kmtls_log_quote(handshake->expected_id), kmtls_log_quote(detail ? detail : ""));
 
 	kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
 	if (flow->local_fd >= 0)

@@ -60,8 +60,7 @@ void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake);
 void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err);
 
 /* An event on one of the flow's sockets. Likewise. */
-void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag side,
-			   __u32 events);
+void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag side, __u32 events);
 
 /* Ends it: one log line, one count, everything closed and freed. detail may be NULL. */
 void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason reason,

@@ -28,8 +28,7 @@ void kmtls_inbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int fd
 
 	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0 ||
 	    kmtls_endpoint_from_sockaddr(&address, &self) < 0 ||
-	    (length = sizeof(address),
-	     getpeername(fd, (struct sockaddr *)&address, &length) < 0) ||
+	    (length = sizeof(address), getpeername(fd, (struct sockaddr *)&address, &length) < 0) ||
 	    kmtls_endpoint_from_sockaddr(&address, &peer) < 0) {
 		kmtls_handshake_refuse(pod, KMTLS_ROLE_SERVER, NULL, KMTLS_REASON_HANDSHAKE_RESET,
 				       NULL);

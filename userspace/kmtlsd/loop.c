@@ -135,8 +135,8 @@ static void refuse_one(struct kmtls_loop *loop, int listener)
 static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned acceptor)
 {
 	for (int i = 0; i < ACCEPT_BUDGET; i++) {
-		int fd = accept4(pod->listeners[acceptor], NULL, NULL,
-				 SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd =
+			accept4(pod->listeners[acceptor], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE))
 			refuse_one(loop, pod->listeners[acceptor]);
@@ -153,8 +153,8 @@ static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned
 
 static void on_listener(struct kmtls_loop *loop, unsigned index, unsigned generation)
 {
-	struct kmtls_pod *pod = kmtls_pods_get(loop->daemon->pods, index / KMTLS_ACCEPTOR_COUNT,
-					       generation);
+	struct kmtls_pod *pod =
+		kmtls_pods_get(loop->daemon->pods, index / KMTLS_ACCEPTOR_COUNT, generation);
 
 	if (!pod)
 		return;
@@ -164,8 +164,8 @@ static void on_listener(struct kmtls_loop *loop, unsigned index, unsigned genera
 
 /* ---- events ---- */
 
-static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot,
-		    unsigned generation, __u32 events)
+static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, unsigned generation,
+		    __u32 events)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 
@@ -195,9 +195,9 @@ static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason 
 		switch (kmtls_flow_state(flow)) {
 		case KMTLS_FLOW_HANDSHAKE:
 			kmtls_handshake_fail(table->private[slot].handshake,
-					     reason == KMTLS_REASON_POD_DELETED ?
-						     KMTLS_REASON_POD_REMOVED :
-						     reason,
+					     reason == KMTLS_REASON_POD_DELETED
+						     ? KMTLS_REASON_POD_REMOVED
+						     : reason,
 					     NULL);
 			break;
 		case KMTLS_FLOW_ESTABLISHED:

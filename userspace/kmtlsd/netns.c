@@ -74,9 +74,9 @@ int kmtls_netns_cookie(int fd, __u64 *ret_cookie)
 	if (setns(fd, CLONE_NEWNET) < 0)
 		return -errno;
 	probe = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	err = probe < 0 || getsockopt(probe, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) < 0 ?
-		      -errno :
-		      0;
+	err = probe < 0 || getsockopt(probe, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) < 0
+		      ? -errno
+		      : 0;
 	if (setns(home_fd, CLONE_NEWNET) < 0)
 		return -errno;
 	current_cookie = 0;

@@ -181,8 +181,8 @@ void kmtls_outbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int f
 	struct kmtls_socket turned;
 	enum kmtls_reason reason;
 
-	if (bpf_map_lookup_elem(kmtls_bpf_map(loop->daemon->bpf, KMTLS_MAP_SOCKETS), &fd,
-				&turned) < 0 ||
+	if (bpf_map_lookup_elem(kmtls_bpf_map(loop->daemon->bpf, KMTLS_MAP_SOCKETS), &fd, &turned) <
+		    0 ||
 	    turned.kind != KMTLS_SOCKET_TURNED) {
 		refuse(pod, fd, NULL, KMTLS_REASON_NO_DESTINATION);
 		return;

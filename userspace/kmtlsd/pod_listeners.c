@@ -82,10 +82,9 @@ static int publish_listener(struct kmtls_bpf *bpf, const struct kmtls_pod *pod, 
 	struct kmtls_acceptor_key key = { .netns = pod->netns_cookie, .acceptor = acceptor };
 	__u64 fd = pod->listeners[acceptor];
 
-	return bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_ACCEPTORS), &key, &fd, BPF_ANY) <
-			       0 ?
-		       -errno :
-		       0;
+	return bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_ACCEPTORS), &key, &fd, BPF_ANY) < 0
+		       ? -errno
+		       : 0;
 }
 
 int kmtls_pod_listeners_open(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why)

@@ -78,9 +78,9 @@ static void visit_file(const char *path,
 	json_error_t error;
 	json_t *pod = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
 
-	if (!pod || json_unpack_ex(pod, &error, JSON_STRICT, "{s:s, s:s, s:s, s:s}", "name",
-				   &spec.name, "netns", &spec.netns, "cgroup", &spec.cgroup, "id",
-				   &spec.id) < 0)
+	if (!pod ||
+	    json_unpack_ex(pod, &error, JSON_STRICT, "{s:s, s:s, s:s, s:s}", "name", &spec.name,
+			   "netns", &spec.netns, "cgroup", &spec.cgroup, "id", &spec.id) < 0)
 		log_error("remembered pod unreadable", "file=%s err=%s", kmtls_log_quote(path),
 			  kmtls_log_quote(error.text));
 	else

@@ -160,8 +160,8 @@ void kmtls_pods_tick(struct kmtls_pods *pods)
 					  kmtls_log_quote(pod->name), kmtls_log_quote(pod->id),
 					  kmtls_log_quote(why));
 			else
-				log_info("svid renewed", "pod=%s id=%s",
-					 kmtls_log_quote(pod->name), kmtls_log_quote(pod->id));
+				log_info("svid renewed", "pod=%s id=%s", kmtls_log_quote(pod->name),
+					 kmtls_log_quote(pod->id));
 		}
 		kmtls_pod_put(pod);
 	}
@@ -443,7 +443,7 @@ static int add(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char 
 	return err;
 }
 
-static int delete(struct kmtls_pods *pods, const char *name, char *ret_why)
+static int delete (struct kmtls_pods *pods, const char *name, char *ret_why)
 {
 	struct kmtls_pod *pod = find_name(pods, name);
 
@@ -473,7 +473,7 @@ int kmtls_pods_add(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, c
 		if (err) {
 			char ignored[KMTLS_WHY];
 
-			delete(pods, spec->name, ignored);
+			delete (pods, spec->name, ignored);
 		}
 	}
 	pthread_mutex_unlock(&pods->change);
@@ -485,7 +485,7 @@ int kmtls_pods_delete(struct kmtls_pods *pods, const char *name, char *ret_why)
 	int err;
 
 	pthread_mutex_lock(&pods->change);
-	err = delete(pods, name, ret_why);
+	err = delete (pods, name, ret_why);
 	pthread_mutex_unlock(&pods->change);
 	return err;
 }
@@ -514,7 +514,7 @@ void kmtls_pods_visit(struct kmtls_pods *pods,
 		      void (*visit)(void *context, const struct kmtls_pod_info *info),
 		      void *context)
 {
-	struct kmtls_pod *all[KMTLS_PODS_MAX];
+	struct kmtls_pod *all[KMTLS_PODS_MAX] = {};
 	unsigned count = get_all(pods, all);
 
 	for (unsigned i = 0; i < count; i++) {

@@ -72,9 +72,9 @@ static int mode_put(struct kmtls_bpf *bpf, __u8 scope, __u8 direction, __u16 por
 	struct kmtls_mode_key key = { .scope = scope, .direction = direction, .port = port };
 	struct kmtls_mode_value value = { .mode = mode };
 
-	return bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), &key, &value, BPF_ANY) < 0 ?
-		       -errno :
-		       0;
+	return bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), &key, &value, BPF_ANY) < 0
+		       ? -errno
+		       : 0;
 }
 
 static bool is_configured(const struct kmtls_mode_key *key)
@@ -186,16 +186,14 @@ int kmtls_policy_peer_add_bypass(struct kmtls_bpf *bpf, const struct kmtls_peer_
 	return peer_put(bpf, key, &value, ret_why);
 }
 
-int kmtls_policy_peer_delete(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
-			     char *ret_why)
+int kmtls_policy_peer_delete(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key, char *ret_why)
 {
 	char text[KMTLS_ENDPOINT_TEXT];
 
 	if (bpf_map_delete_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PEERS), key) < 0) {
 		int err = -errno;
 
-		snprintf(ret_why, KMTLS_WHY, "%s: %s",
-			 kmtls_prefix_format(key, text, sizeof(text)),
+		snprintf(ret_why, KMTLS_WHY, "%s: %s", kmtls_prefix_format(key, text, sizeof(text)),
 			 err == -ENOENT ? "no such prefix in the peers map" : strerror(-err));
 		return err;
 	}
@@ -234,9 +232,9 @@ int kmtls_policy_peer_lookup(struct kmtls_bpf *bpf, const struct kmtls_address *
 {
 	struct kmtls_peer_key key = { .prefix_len = 128, .address = *address };
 
-	return bpf_map_lookup_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PEERS), &key, ret_value) < 0 ?
-		       -errno :
-		       0;
+	return bpf_map_lookup_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PEERS), &key, ret_value) < 0
+		       ? -errno
+		       : 0;
 }
 
 __u64 kmtls_policy_counter(struct kmtls_bpf *bpf, enum kmtls_reason reason)

@@ -48,9 +48,9 @@ static void log_end(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason re
 {
 	enum kmtls_log_level level = reason == KMTLS_REASON_ENDED ||
 						     reason == KMTLS_REASON_LOCAL_RESET ||
-						     reason == KMTLS_REASON_PEER_RESET ?
-					     KMTLS_LOG_DEBUG :
-					     KMTLS_LOG_WARNING;
+						     reason == KMTLS_REASON_PEER_RESET
+					     ? KMTLS_LOG_DEBUG
+					     : KMTLS_LOG_WARNING;
 
 	kmtls_counters_add(reason);
 	kmtls_log(level, "flow ended", "flow=%u.%u reason=%s text=%s", slot,
@@ -180,8 +180,7 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 		__atomic_store_n(&direction->pipe_read, read_fd, __ATOMIC_RELEASE);
 	}
 	moved = splice(source, NULL, direction->pipe_write, NULL,
-		       KMTLS_PIPE_BYTES - private->queued[way],
-		       SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+		       KMTLS_PIPE_BYTES - private->queued[way], SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 	if (moved > 0) {
 		private->queued[way] += moved;
 		return STEP_MOVED;
@@ -210,14 +209,14 @@ static enum step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way wa
 	enum step step = STEP_IDLE;
 
 	if (private->queued[way]) {
-		ssize_t moved = splice(direction->pipe_read, NULL, sink, NULL,
-				       private->queued[way], SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+		ssize_t moved = splice(direction->pipe_read, NULL, sink, NULL, private->queued[way],
+				       SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
 		if (moved < 0 && errno != EAGAIN)
-			return reset(loop, slot,
-				     failure(way == KMTLS_TO_WIRE ? KMTLS_TAG_WIRE :
-								    KMTLS_TAG_LOCAL,
-					     errno));
+			return reset(
+				loop, slot,
+				failure(way == KMTLS_TO_WIRE ? KMTLS_TAG_WIRE : KMTLS_TAG_LOCAL,
+					errno));
 		if (moved > 0) {
 			private->queued[way] -= moved;
 			step = STEP_MOVED;
@@ -294,9 +293,8 @@ static enum step await_fin(struct kmtls_loop *loop, unsigned slot)
 
 static enum step move_one_way(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
 {
-	static enum step (*const steps[])(struct kmtls_loop *, unsigned, enum kmtls_way) = {
-		fill, drain, end_sink
-	};
+	static enum step (*const steps[])(struct kmtls_loop *, unsigned,
+					  enum kmtls_way) = { fill, drain, end_sink };
 	enum step result = STEP_IDLE;
 
 	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
@@ -333,8 +331,8 @@ static enum step move(struct kmtls_loop *loop, unsigned slot)
 			loop->lingering++;
 		}
 	}
-	return to_wire == STEP_MOVED || to_local == STEP_MOVED || fin == STEP_MOVED ? STEP_MOVED :
-										      STEP_IDLE;
+	return to_wire == STEP_MOVED || to_local == STEP_MOVED || fin == STEP_MOVED ? STEP_MOVED
+										    : STEP_IDLE;
 }
 
 /* An error the moving calls did not meet, e.g. a reset of a side that has ended already. */

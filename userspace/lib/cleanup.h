@@ -37,11 +37,11 @@ static inline void kmtls_cleanup_file(FILE **file)
 #define __cleanup_file __attribute__((cleanup(kmtls_cleanup_file)))
 
 /* Moves ownership out of a variable that has a cleanup attribute. */
-#define kmtls_take_fd(variable)            \
-	({                                 \
-		int taken_ = (variable);   \
-		(variable) = -1;           \
-		taken_;                    \
+#define kmtls_take_fd(variable)          \
+	({                               \
+		int taken_ = (variable); \
+		(variable) = -1;         \
+		taken_;                  \
 	})
 #define kmtls_take_pointer(variable)                      \
 	({                                                \

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# bash completion for kmtls(8). Names of pods and prefixes of peers come from the daemon, if it
+# answers.
+
+_kmtls_list()
+{
+	local field=$1 verb=$2
+
+	kmtls --json "$verb" list 2>/dev/null | sed -n "s/^ *\"$field\": \"\(.*\)\",*\$/\1/p"
+}
+
+# The words after global options, without options: verb, action, operand.
+_kmtls_words()
+{
+	local i
+
+	words_=()
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		--socket | --netns | --cgroup | --id | --port) ((i++)) ;;
+		-*) ;;
+		*) words_+=("${COMP_WORDS[i]}") ;;
+		esac
+	done
+}
+
+_kmtls()
+{
+	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+	local -a words_
+	local choices=""
+
+	COMPREPLY=()
+	case $previous in
+	--netns | --socket)
+		mapfile -t COMPREPLY < <(compgen -f -- "$current")
+		return
+		;;
+	--cgroup)
+		mapfile -t COMPREPLY < <(compgen -d -- "$current")
+		return
+		;;
+	--id | --port)
+		return
+		;;
+	esac
+	_kmtls_words
+	case "${words_[*]:0:2}" in
+	"") choices="pod peer flows status log hash --socket --json --version --help" ;;
+	pod | peer) choices="add del list --help" ;;
+	"pod add") choices="--netns --cgroup --id --json --help" ;;
+	"peer add") choices="--id --bypass --port --json --help" ;;
+	"pod del") choices="$(_kmtls_list name pod) --json --help" ;;
+	"peer del") choices="$(_kmtls_list prefix peer) --json --help" ;;
+	log) choices="error warning info debug --json --help" ;;
+	hash*) choices="--json --help" ;;
+	*) choices="--json --help" ;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$current")
+}
+
+complete -F _kmtls kmtls
