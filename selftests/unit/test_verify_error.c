@@ -190,7 +190,7 @@ static void feed(struct test_side *to, struct test_side *from, const struct byte
 {
 	assert_int_equal(BIO_write(SSL_get_wbio(from->ssl), bytes->data, bytes->length),
 			 bytes->length);
-	BIO_shutdown_wr(SSL_get_wbio(from->ssl));
+	(void)BIO_shutdown_wr(SSL_get_wbio(from->ssl));
 	test_side_step(to);
 	test_side_step(to);
 }
@@ -216,7 +216,7 @@ static void garbage_later(void **state)
 	test_side_step(&client);
 	test_side_step(&server);
 	/* After the ClientHello the peer is known to speak TLS: another fault. */
-	BIO_reset(SSL_get_wbio(client.ssl));
+	(void)BIO_reset(SSL_get_wbio(client.ssl));
 	feed(&server, &client, BYTES("\xde\xad\xbe\xef\xde\xad\xbe\xef\xde\xad\xbe\xef"));
 	assert_int_equal(server.reason, KMTLS_REASON_HANDSHAKE_FAILED);
 }
@@ -227,7 +227,7 @@ static void server_gone_at_once(void **state)
 {
 	open_sides();
 	test_side_step(&client);
-	BIO_shutdown_wr(SSL_get_wbio(server.ssl));
+	(void)BIO_shutdown_wr(SSL_get_wbio(server.ssl));
 	test_side_step(&client);
 	assert_int_equal(client.reason, KMTLS_REASON_HANDSHAKE_RESET);
 }
@@ -235,7 +235,7 @@ static void server_gone_at_once(void **state)
 static void client_gone_at_once(void **state)
 {
 	open_sides();
-	BIO_shutdown_wr(SSL_get_wbio(client.ssl));
+	(void)BIO_shutdown_wr(SSL_get_wbio(client.ssl));
 	test_side_step(&server);
 	assert_int_equal(server.reason, KMTLS_REASON_HANDSHAKE_RESET);
 }
@@ -245,7 +245,7 @@ static void client_gone_in_the_middle(void **state)
 	open_sides();
 	test_side_step(&client);
 	test_side_step(&server);
-	BIO_shutdown_wr(SSL_get_wbio(client.ssl));
+	(void)BIO_shutdown_wr(SSL_get_wbio(client.ssl));
 	test_side_step(&server);
 	assert_int_equal(server.reason, KMTLS_REASON_HANDSHAKE_RESET);
 }
@@ -257,7 +257,7 @@ static void server_gone_before_the_ticket(void **state)
 	test_side_step(&server);
 	test_side_step(&client);
 	assert_int_equal(SSL_get_state(client.ssl), TLS_ST_OK);
-	BIO_shutdown_wr(SSL_get_wbio(server.ssl));
+	(void)BIO_shutdown_wr(SSL_get_wbio(server.ssl));
 	test_side_step(&client);
 	assert_int_equal(client.reason, KMTLS_REASON_HANDSHAKE_RESET);
 }

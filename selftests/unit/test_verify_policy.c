@@ -161,6 +161,31 @@ static void ends_with_the_ca(void **state)
 	SSL_CTX_free(server_context);
 }
 
+/* A bundle that holds what is not a CA: its owner's mistake, not a reason to trust. */
+static void root_without_basic_constraints(void **state)
+{
+	struct test_spec spec = test_root_spec;
+	const struct test_spec leaf_of = { .id = TEST_SERVER_ID };
+	struct test_certificate odd, leaf;
+	SSL_CTX *client_context, *server_context;
+	struct test_side client, server;
+
+	spec.constraints = "";
+	odd = test_certificate_make(&spec, NULL);
+	leaf = test_certificate_make(&leaf_of, &odd);
+	client_context = test_context_make(KMTLS_ROLE_CLIENT, &client_leaf, NULL, odd.certificate);
+	server_context = test_context_make(KMTLS_ROLE_SERVER, &leaf, NULL, root.certificate);
+	test_sides_open(&client, client_context, &server, server_context);
+	test_sides_run(&client, &server);
+	assert_reason(&client, KMTLS_REASON_SVID_INVALID);
+	assert_reason(&server, KMTLS_REASON_REFUSED_CERTIFICATE);
+	close_both(&client, &server);
+	test_certificate_free(&leaf);
+	test_certificate_free(&odd);
+	SSL_CTX_free(client_context);
+	SSL_CTX_free(server_context);
+}
+
 static int setup(void **state)
 {
 	const struct test_spec client_spec = { .id = TEST_CLIENT_ID };
@@ -198,6 +223,7 @@ int main(void)
 		cmocka_unit_test(authorization_comes_last),
 		cmocka_unit_test(nothing_attached),
 		cmocka_unit_test(ends_with_the_ca),
+		cmocka_unit_test(root_without_basic_constraints),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

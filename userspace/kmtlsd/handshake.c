@@ -178,15 +178,22 @@ refuse:
 }
 
 /*
- * Closes a wire socket whose handshake failed. What the peer has sent in the meantime is
- * thrown away first, or the close would become a reset that overtakes our alert.
+ * Closes a wire socket whose handshake failed. Where an alert went out, what the peer has
+ * sent in the meantime is thrown away first, or the close would become a reset that overtakes
+ * it. To someone who does not even speak TLS there is nothing to say: a reset.
  */
-static void close_wire(int fd)
+static void close_wire(int fd, bool said_something)
 {
+	struct linger reset_on_close = { .l_onoff = 1, .l_linger = 0 };
 	char discarded[4096];
 
 	if (fd < 0)
 		return;
+	if (!said_something) {
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
+		close(fd);
+		return;
+	}
 	shutdown(fd, SHUT_WR);
 	for (int i = 0; i < 16 && recv(fd, discarded, sizeof(discarded), MSG_DONTWAIT) > 0; i++)
 		;
@@ -216,7 +223,8 @@ void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason r
 	kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
 	if (flow->local_fd >= 0)
 		close(flow->local_fd); /* a reset: SO_LINGER from birth */
-	close_wire(flow->wire_fd);
+	close_wire(flow->wire_fd,
+		   handshake->ssl && BIO_number_written(SSL_get_wbio(handshake->ssl)) > 0);
 	free_handshake(handshake);
 	kmtls_loop_return_slot(loop, slot);
 }

@@ -23,6 +23,8 @@
 #define EVENTS 128
 /* Connections taken from one listener before other events get their turn. */
 #define ACCEPT_BUDGET 32
+/* Until a flow that found no descriptor for a pipe tries again. */
+#define STARVED_MS 10
 
 __u64 kmtls_loop_now_ms(void)
 {
@@ -83,11 +85,18 @@ void kmtls_loop_again(struct kmtls_loop *loop, unsigned slot)
 	loop->again[loop->again_count++] = slot;
 }
 
+void kmtls_loop_again_later(struct kmtls_loop *loop, unsigned slot)
+{
+	loop->starved = true;
+	kmtls_loop_again(loop, slot);
+}
+
 /* One more budget for each flow that had work left; new ones wait for the next round. */
 static void serve_again(struct kmtls_loop *loop)
 {
 	unsigned count = loop->again_count;
 
+	loop->starved = false;
 	for (unsigned i = 0; i < count; i++) {
 		unsigned slot = loop->again[i];
 
@@ -247,7 +256,7 @@ static int next_timeout(struct kmtls_loop *loop)
 
 	sweep_lingering(loop);
 	if (loop->again_count)
-		return 0;
+		return loop->starved ? STARVED_MS : 0;
 	if (loop->lingering && (timeout < 0 || timeout > 1000))
 		return 1000;
 	return timeout;

@@ -34,6 +34,7 @@ struct kmtls_loop {
 	int spare_fd; /* given up to accept and refuse when descriptors run out */
 	unsigned *free_slots, free_count;
 	unsigned *again, again_count; /* slots with work left after their budget */
+	bool starved; /* one of them waits for a descriptor: not at once */
 	struct kmtls_pipes pipes;
 	/* Handshakes in progress, oldest first: all have the same time. */
 	struct kmtls_handshake *oldest, *newest;
@@ -71,6 +72,8 @@ int kmtls_loop_take_slot(struct kmtls_loop *loop, unsigned *ret_slot);
 void kmtls_loop_return_slot(struct kmtls_loop *loop, unsigned slot);
 /* The flow is served again after the events at hand. */
 void kmtls_loop_again(struct kmtls_loop *loop, unsigned slot);
+/* The same, but a little later: it waits for descriptors, and must not spin. */
+void kmtls_loop_again_later(struct kmtls_loop *loop, unsigned slot);
 
 static inline struct kmtls_flow *kmtls_loop_flow(struct kmtls_loop *loop, unsigned slot)
 {

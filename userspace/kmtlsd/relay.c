@@ -173,7 +173,7 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 		int read_fd, write_fd;
 
 		if (kmtls_pipes_get(&loop->pipes, &read_fd, &write_fd) < 0) {
-			kmtls_loop_again(loop, slot); /* until descriptors are free again */
+			kmtls_loop_again_later(loop, slot);
 			return STEP_IDLE;
 		}
 		direction->pipe_write = write_fd;

@@ -125,7 +125,8 @@ static int reason_error(enum kmtls_reason reason)
 	}
 }
 
-/* OpenSSL also takes a keyCertSign without basicConstraints for a CA; RFC 5280 does not. */
+/* OpenSSL insists on CA:true for intermediates only, and takes an old root without it; a
+ * bundle holds CAs (X.509-SVID section 3.1, RFC 5280 section 4.2.1.9). */
 static bool is_chain_of_cas(STACK_OF(X509) * chain)
 {
 	int i;
