@@ -238,6 +238,7 @@ struct kmtls_flow {
 	X(66, EARLY_DATA, "early-data", "bytes arrived where the handshake allows none")         \
 	X(67, LOCAL_GONE, "local-gone", "the application went away during the handshake")        \
 	X(68, POD_REMOVED, "pod-removed", "the pod was removed during the handshake")            \
+	X(72, NO_PROMISE, "no-promise", "the peers map promises no identity for the address")    \
 	X(96, ENDED, "ended", "both sides ended in order")                                       \
 	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")                \
 	X(98, PEER_RESET, "peer-reset", "the peer reset the connection")                         \
