@@ -162,6 +162,9 @@ static __always_inline enum verdict turn(struct bpf_sock_addr *context, struct k
 	read_options(context, &socket->options);
 	socket->peer = *to;
 	socket->intercept = *intercept;
+	socket->cookie = bpf_get_socket_cookie(context);
+	socket->netns = netns;
+	socket->flags = pod->flags & KMTLS_POD_CONNECT_AT_ONCE ? 0 : KMTLS_SOCKET_HELD;
 	socket->kind = KMTLS_SOCKET_CONNECTING;
 	count(KMTLS_REASON_INTERCEPTED);
 	return VERDICT_TURN;
@@ -221,30 +224,61 @@ static __always_inline struct kmtls_socket *application_socket(struct bpf_sock_a
 	return socket;
 }
 
-SEC("cgroup/getpeername4")
-int getpeername4(struct bpf_sock_addr *context)
+/*
+ * What an MPTCP socket is asked about is not the subflow that connected and has the storage:
+ * found by its local end. Others are left at the first comparison.
+ */
+static __always_inline struct kmtls_endpoint *turned_name(struct bpf_sock_addr *context)
+{
+	struct kmtls_local_key key = {};
+	struct bpf_sock *sk = context->sk;
+
+	if (!sk || context->protocol != IPPROTO_MPTCP_)
+		return NULL;
+	key.netns = bpf_get_netns_cookie(context);
+	if (sk->src_ip4 || sk->family == AF_INET) {
+		set_v4(&key.local.address, sk->src_ip4);
+	} else {
+		words(&key.local.address)[0] = sk->src_ip6[0];
+		words(&key.local.address)[1] = sk->src_ip6[1];
+		words(&key.local.address)[2] = sk->src_ip6[2];
+		words(&key.local.address)[3] = sk->src_ip6[3];
+	}
+	key.local.port = sk->src_port;
+	return bpf_map_lookup_elem(&turned_names, &key);
+}
+
+static __always_inline struct kmtls_endpoint *peer_name(struct bpf_sock_addr *context)
 {
 	struct kmtls_socket *socket = application_socket(context);
 
-	if (!socket)
+	return socket ? &socket->peer : turned_name(context);
+}
+
+SEC("cgroup/getpeername4")
+int getpeername4(struct bpf_sock_addr *context)
+{
+	struct kmtls_endpoint *peer = peer_name(context);
+
+	if (!peer)
 		return 1;
-	context->user_ip4 = words(&socket->peer.address)[3];
-	context->user_port = bpf_htons(socket->peer.port);
+	context->user_ip4 = words(&peer->address)[3];
+	context->user_port = bpf_htons(peer->port);
 	return 1;
 }
 
 SEC("cgroup/getpeername6")
 int getpeername6(struct bpf_sock_addr *context)
 {
-	struct kmtls_socket *socket = application_socket(context);
+	struct kmtls_endpoint *peer = peer_name(context);
 
-	if (!socket)
+	if (!peer)
 		return 1;
-	context->user_ip6[0] = words(&socket->peer.address)[0];
-	context->user_ip6[1] = words(&socket->peer.address)[1];
-	context->user_ip6[2] = words(&socket->peer.address)[2];
-	context->user_ip6[3] = words(&socket->peer.address)[3];
-	context->user_port = bpf_htons(socket->peer.port);
+	context->user_ip6[0] = words(&peer->address)[0];
+	context->user_ip6[1] = words(&peer->address)[1];
+	context->user_ip6[2] = words(&peer->address)[2];
+	context->user_ip6[3] = words(&peer->address)[3];
+	context->user_port = bpf_htons(peer->port);
 	return 1;
 }
 
@@ -255,7 +289,9 @@ static __always_inline struct kmtls_pod_value *pod_of_connecting(struct bpf_sock
 	struct kmtls_socket *socket = application_socket(context);
 	__u64 netns;
 
-	if (!socket || socket->kind != KMTLS_SOCKET_CONNECTING || !is_loopback(local))
+	if (!is_loopback(local))
+		return NULL;
+	if (socket ? socket->kind != KMTLS_SOCKET_CONNECTING : !turned_name(context))
 		return NULL;
 	netns = bpf_get_netns_cookie(context);
 	return bpf_map_lookup_elem(&pods, &netns);

@@ -47,6 +47,14 @@ static __always_inline struct kmtls_socket *store(struct bpf_sock_ops *context)
 
 /* ---- pods ---- */
 
+/* The subflow of an MPTCP socket: the application holds another one. */
+static __always_inline bool is_mptcp(struct bpf_sock_ops *context)
+{
+	struct bpf_sock *sk = context->sk;
+
+	return sk && bpf_skc_to_mptcp_sock(sk) != NULL;
+}
+
 static __always_inline void publish_dial(struct bpf_sock_ops *context)
 {
 	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_CONNECTING);
@@ -57,6 +65,29 @@ static __always_inline void publish_dial(struct bpf_sock_ops *context)
 	local_key(context, &key);
 	bpf_map_update_elem(&dials, &key, socket, BPF_ANY);
 	bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_STATE_CB_FLAG);
+	if (is_mptcp(context))
+		bpf_map_update_elem(&turned_names, &key, &socket->peer, BPF_ANY);
+}
+
+/* A connect came to nothing: refused, timed out, or the application closed the socket. */
+static __always_inline void forget_dial(struct bpf_sock_ops *context)
+{
+	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_CONNECTING);
+	struct kmtls_local_key key = {};
+	struct kmtls_event *event;
+
+	local_key(context, &key);
+	bpf_map_delete_elem(&dials, &key);
+	if (!socket || !(socket->flags & KMTLS_SOCKET_HELD))
+		return;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		return; /* the daemon's deadline does it */
+	event->type = KMTLS_EVENT_GONE;
+	event->packet_length = 0;
+	event->netns = key.netns;
+	event->cookie = socket->cookie;
+	bpf_ringbuf_submit(event, 0);
 }
 
 static __always_inline void learn_caller(struct bpf_sock_ops *context)
@@ -107,8 +138,6 @@ static __always_inline void uncount_listener(struct bpf_sock_ops *context)
 SEC("sockops")
 int sockops_pod(struct bpf_sock_ops *context)
 {
-	struct kmtls_local_key key = {};
-
 	if (context->family != AF_INET && context->family != AF_INET6)
 		return 1;
 	switch (context->op) {
@@ -126,8 +155,7 @@ int sockops_pod(struct bpf_sock_ops *context)
 			uncount_listener(context);
 		} else if (context->args[0] == BPF_TCP_SYN_SENT &&
 			   context->args[1] == BPF_TCP_CLOSE) {
-			local_key(context, &key);
-			bpf_map_delete_elem(&dials, &key);
+			forget_dial(context);
 		}
 		break;
 	}

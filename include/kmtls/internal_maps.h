@@ -18,6 +18,9 @@
 #define KMTLS_INTERCEPT_NET 0x7f400000u /* 127.64.0.0, host order */
 #define KMTLS_INTERCEPT_HOSTS 0x003fffffu /* 22 bits */
 #define KMTLS_INTERCEPT_PORT 15001
+/* Where the daemon's own listeners are bound (IPv6: ::1), at KMTLS_INTERCEPT_PORT and this. */
+#define KMTLS_LISTENER_ADDRESS4 0x7ffffffeu /* 127.255.255.254, host order */
+#define KMTLS_INBOUND_PORT 15006
 #define KMTLS_INTERCEPT_PORTS_BASE 15104
 #define KMTLS_INTERCEPT_PORTS 1024
 
@@ -38,9 +41,15 @@ struct kmtls_socket_options {
 	__u8 pad[2];
 };
 
+/* Its SYN is held until the peer's application has accepted. */
+#define KMTLS_SOCKET_HELD 1u
+
 /* sockets: SK_STORAGE */
 struct kmtls_socket {
 	__u32 kind; /* enum kmtls_socket_kind */
+	__u32 flags; /* KMTLS_SOCKET_*; CONNECTING, TURNED */
+	__u64 cookie; /* of the application's socket; CONNECTING, TURNED */
+	__u64 netns; /* cookie; CONNECTING, TURNED */
 	struct kmtls_endpoint peer; /* whom the application talks to, in truth */
 	struct kmtls_endpoint intercept; /* CONNECTING, TURNED: what it was turned to */
 	struct kmtls_socket_options options; /* CONNECTING, TURNED */
@@ -54,6 +63,31 @@ struct kmtls_local_key {
 	__u64 netns; /* cookie */
 	struct kmtls_endpoint local;
 	__u32 pad;
+};
+
+/* verdicts: LRU hash, socket cookie of a held connect -> 1: its SYN may pass. */
+
+/*
+ * turned_names: LRU hash, {netns, local end} -> peer, for MPTCP sockets only: what getpeername
+ * is asked about there is not the socket that connected.
+ */
+
+/* events: ring buffer, from the programs to the daemon. */
+enum kmtls_event_type {
+	KMTLS_EVENT_SYN = 1, /* a SYN is held */
+	KMTLS_EVENT_GONE = 2, /* a socket gave up connecting */
+};
+
+/* IPv4 or IPv6 and TCP headers with all options fit. */
+#define KMTLS_EVENT_PACKET 128
+
+struct kmtls_event {
+	__u32 type; /* enum kmtls_event_type */
+	__u32 packet_length; /* SYN: bytes of packet[] */
+	__u64 netns;
+	__u64 cookie;
+	struct kmtls_socket socket; /* SYN */
+	__u8 packet[KMTLS_EVENT_PACKET]; /* SYN: network and TCP header */
 };
 
 /* listeners: hash, {netns, address, port} -> how many sockets of the pod listen there. */
@@ -80,8 +114,9 @@ struct kmtls_acceptor_key {
 };
 
 KMTLS_ASSERT_SIZE(struct kmtls_socket_options, 24);
-KMTLS_ASSERT_SIZE(struct kmtls_socket, 68);
+KMTLS_ASSERT_SIZE(struct kmtls_socket, 88);
 KMTLS_ASSERT_SIZE(struct kmtls_local_key, 32);
+KMTLS_ASSERT_SIZE(struct kmtls_event, 240);
 KMTLS_ASSERT_SIZE(struct kmtls_own_address_key, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_acceptor_key, 16);
 
