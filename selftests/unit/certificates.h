@@ -18,18 +18,18 @@
 
 /* What to make; all zero with an id is a proper SVID. Texts are in OpenSSL's syntax. */
 struct test_spec {
-	const char *id;			/* URI SAN; NULL: none */
-	size_t id_length;		/* 0: strlen(id) */
-	const char *second_id;		/* another URI SAN */
-	const char *dns;		/* a DNS SAN beside */
-	const char *constraints;	/* NULL: critical,CA:FALSE; "": no extension */
-	const char *key_usage;		/* NULL: critical,digitalSignature; "": no extension */
+	const char *id; /* URI SAN; NULL: none */
+	size_t id_length; /* 0: strlen(id) */
+	const char *second_id; /* another URI SAN */
+	const char *dns; /* a DNS SAN beside */
+	const char *constraints; /* NULL: critical,CA:FALSE; "": no extension */
+	const char *key_usage; /* NULL: critical,digitalSignature; "": no extension */
 	const char *extended_key_usage; /* NULL: serverAuth,clientAuth; "": no extension */
-	const char *name_constraints;	/* NULL: no extension */
-	const char *algorithm;		/* NULL: P-256; P-384, P-521, RSA1024, RSA2048, ED25519 */
-	long not_before, not_after;	/* seconds from now; 0: -300 and +3600 */
-	const char *name;		/* CN; NULL: test */
-	bool no_key_ids;		/* neither subject nor authority key identifier */
+	const char *name_constraints; /* NULL: no extension */
+	const char *algorithm; /* NULL: P-256; P-384, P-521, RSA1024, RSA2048, ED25519 */
+	long not_before, not_after; /* seconds from now; 0: -300 and +3600 */
+	const char *name; /* CN; NULL: test */
+	bool no_key_ids; /* neither subject nor authority key identifier */
 };
 
 struct test_certificate {
@@ -54,8 +54,8 @@ struct test_side {
 	SSL *ssl;
 	struct kmtls_verify verify;
 	struct kmtls_traffic_secrets secrets;
-	bool ready;		  /* the handshake is done; client: and the ticket came */
-	bool ticket_sent;	  /* server */
+	bool ready; /* the handshake is done; client: and the ticket came */
+	bool ticket_sent; /* server */
 	enum kmtls_reason reason; /* when it failed */
 	char detail[KMTLS_VERIFY_DETAIL];
 };

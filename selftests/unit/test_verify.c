@@ -25,15 +25,15 @@ static char id_2048[2048 + 1], id_2049[2049 + 1];
 
 struct row {
 	const char *name;
-	struct test_spec leaf;		      /* of the bad side */
+	struct test_spec leaf; /* of the bad side */
 	const struct test_spec *intermediate; /* between root and leaf */
-	bool other_root;		      /* signed by a root the verifier does not know */
-	bool other_key;			      /* by one of the same name and with other key */
+	bool other_root; /* signed by a root the verifier does not know */
+	bool other_key; /* by one of the same name and with other key */
 	bool self_signed;
-	bool no_chain;		   /* the intermediate is not sent */
-	enum kmtls_reason reason;  /* of the verifier */
+	bool no_chain; /* the intermediate is not sent */
+	enum kmtls_reason reason; /* of the verifier */
 	enum kmtls_reason refused; /* of the bad side */
-	const char *only_role;	   /* "client" or "server": the bad side's, NULL: both */
+	const char *only_role; /* "client" or "server": the bad side's, NULL: both */
 };
 
 #define CA .constraints = "critical,CA:TRUE"

@@ -19,8 +19,8 @@ enum kmtls_exit {
 
 struct kmtls_cli {
 	const char *socket; /* path of the control socket */
-	const char *verb;   /* "pod add", for messages; "" before it is known */
-	bool json;	    /* print the daemon's result as it is */
+	const char *verb; /* "pod add", for messages; "" before it is known */
+	bool json; /* print the daemon's result as it is */
 };
 
 /* One line on stderr: "kmtls VERB: ...". Control bytes become '?'. */
@@ -33,8 +33,8 @@ int kmtls_cli_usage(const struct kmtls_cli *cli, const char *format, ...)
 /* ---- options.c: strict, no abbreviations; each returns 0 or KMTLS_EXIT_USAGE ---------- */
 
 struct kmtls_option {
-	const char *name;    /* "--netns"; NULL ends the list */
-	bool *flag;	     /* for an option without a value, else NULL */
+	const char *name; /* "--netns"; NULL ends the list */
+	bool *flag; /* for an option without a value, else NULL */
 	const char **values; /* room for limit values */
 	unsigned limit;
 	unsigned *count; /* how often it was given; may be NULL */

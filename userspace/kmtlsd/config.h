@@ -15,16 +15,16 @@
 #define KMTLS_CONFIG_ERROR 512
 
 struct kmtls_config {
-	char *node;	      /* this node's name in logs and status; default: host name */
-	char *bpf_dir;	      /* maps and links are pinned below; /sys/fs/bpf/kmtls */
-	char *run_dir;	      /* remembered pods; /run/kmtls */
+	char *node; /* this node's name in logs and status; default: host name */
+	char *bpf_dir; /* maps and links are pinned below; /sys/fs/bpf/kmtls */
+	char *run_dir; /* remembered pods; /run/kmtls */
 	char *control_socket; /* <run_dir>/control.sock */
-	char *cgroup;	      /* of the daemon, made if missing; NULL: the one it was started in */
+	char *cgroup; /* of the daemon, made if missing; NULL: the one it was started in */
 	enum kmtls_log_level log_level; /* info */
-	unsigned workers;	    /* event loop threads; 0: one per CPU the daemon may run on */
-	unsigned max_flows;	    /* slots of the flow table, 64..1048576; 65536 */
+	unsigned workers; /* event loop threads; 0: one per CPU the daemon may run on */
+	unsigned max_flows; /* slots of the flow table, 64..1048576; 65536 */
 	unsigned handshake_timeout; /* seconds, 1..300; 10 */
-	enum kmtls_mode mode;	    /* strict (default) or off; permissive is refused for now */
+	enum kmtls_mode mode; /* strict (default) or off; permissive is refused for now */
 	struct {
 		uint16_t *outbound_ports, *inbound_ports; /* never intercepted, all pods */
 		unsigned outbound_ports_count, inbound_ports_count;
@@ -32,7 +32,7 @@ struct kmtls_config {
 	struct {
 		char *trust_domain; /* required */
 		struct {
-			char *root_file;   /* NULL: root in memory only */
+			char *root_file; /* NULL: root in memory only */
 			unsigned root_ttl; /* seconds; 10 years */
 			unsigned svid_ttl; /* seconds; 24 h */
 		} builtin;

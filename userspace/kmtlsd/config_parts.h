@@ -41,7 +41,7 @@ struct kmtls_config_file {
 
 struct kmtls_config_load {
 	const char *path; /* of the file, for messages */
-	char *error;	  /* KMTLS_CONFIG_ERROR bytes */
+	char *error; /* KMTLS_CONFIG_ERROR bytes */
 	struct kmtls_yaml yaml;
 	struct kmtls_config_file *file;
 	/* What libcyaml said of the first thing it refused. */

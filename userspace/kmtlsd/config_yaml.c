@@ -9,14 +9,14 @@
 
 #include "config_yaml.h"
 
-#define DEPTH 8	 /* the schema needs four */
+#define DEPTH 8 /* the schema needs four */
 #define KEYS 256 /* so that looking for duplicates stays cheap */
 #define KEY_PART 64
 
 struct level {
 	bool mapping;
 	bool value_next; /* in a mapping: the key has been seen */
-	int items;	 /* in a list: seen so far */
+	int items; /* in a list: seen so far */
 	unsigned key_line;
 	char key[KMTLS_YAML_KEY]; /* of the value that comes next, or of the list */
 };

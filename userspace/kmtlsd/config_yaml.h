@@ -15,11 +15,11 @@
 #define KMTLS_YAML_RULE 256
 
 struct kmtls_yaml_entry {
-	char *key;     /* dotted, "identity.builtin.svid_ttl"; of the list, for an item */
-	int item;      /* index in the list, -1: not an item */
+	char *key; /* dotted, "identity.builtin.svid_ttl"; of the list, for an item */
+	int item; /* index in the list, -1: not an item */
 	unsigned line; /* of the key, or of the item; from 1 */
-	bool plain;    /* a scalar without quotes */
-	char *text;    /* NULL: a list or a mapping */
+	bool plain; /* a scalar without quotes */
+	char *text; /* NULL: a list or a mapping */
 };
 
 struct kmtls_yaml {
@@ -29,7 +29,7 @@ struct kmtls_yaml {
 };
 
 struct kmtls_yaml_error {
-	unsigned line;		  /* 0: none */
+	unsigned line; /* 0: none */
 	char key[KMTLS_YAML_KEY]; /* "": none */
 	char rule[KMTLS_YAML_RULE];
 };

@@ -28,11 +28,11 @@
 #define STALL 10 /* seconds a client may leave an answer unread or a line unfinished */
 
 struct client {
-	int fd;	       /* -1: free */
-	bool ended;    /* the client has closed its side, or is being turned away */
+	int fd; /* -1: free */
+	bool ended; /* the client has closed its side, or is being turned away */
 	time_t stalls; /* monotonic; when it will have stalled, 0: it is idle */
-	size_t used;   /* bytes of input */
-	size_t sent;   /* bytes of answer */
+	size_t used; /* bytes of input */
+	size_t sent; /* bytes of answer */
 	struct kmtls_text answer;
 	char *input; /* KMTLS_CONTROL_LINE_MAX bytes */
 };
@@ -296,19 +296,29 @@ static int watch_source(struct kmtls_control *control, int fd, void *source)
 	return epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
+static struct kmtls_control *new_control(struct kmtls_daemon *daemon,
+					 const struct kmtls_control_verb *verbs)
+{
+	struct kmtls_control *control = calloc(1, sizeof(*control));
+
+	if (!control)
+		return NULL;
+	control->daemon = daemon;
+	control->verbs = verbs;
+	for (unsigned i = 0; i < CLIENTS; i++)
+		control->clients[i].fd = -1;
+	return control;
+}
+
 int kmtls_control_open_verbs(struct kmtls_daemon *daemon, const struct kmtls_control_verb *verbs,
 			     struct kmtls_control **ret_control, char *ret_why)
 {
-	struct kmtls_control *control = calloc(1, sizeof(*control));
+	struct kmtls_control *control = new_control(daemon, verbs);
 	int err = -ENOMEM;
 
 	*ret_why = '\0';
 	if (!control)
 		goto no_control;
-	control->daemon = daemon;
-	control->verbs = verbs;
-	for (unsigned i = 0; i < CLIENTS; i++)
-		control->clients[i].fd = -1;
 	err = kmtls_control_socket_open(daemon->config->control_socket, &control->socket, ret_why);
 	if (err)
 		goto no_socket;

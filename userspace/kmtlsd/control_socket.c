@@ -81,8 +81,7 @@ static int bind_socket(const struct sockaddr_un *address, struct stat *ret_statu
 	if (fd < 0 || fchmod(fd, 0600) ||
 	    bind(fd, (const struct sockaddr *)address, sizeof(*address)))
 		return fail(ret_why, -errno, address->sun_path, NULL);
-	if (chmod(address->sun_path, 0600) || lstat(address->sun_path, ret_status) ||
-	    listen(fd, BACKLOG)) {
+	if (lstat(address->sun_path, ret_status) || listen(fd, BACKLOG)) {
 		int err = -errno;
 
 		unlink(address->sun_path);

@@ -2,7 +2,8 @@
 /*
  * control_verbs.c - the table of verbs and the handlers that change something or list pods
  * and peers. A handler translates: what may be done and what it means is decided by pods.c
- * and policy.c, whose sentences go back to the user as they are.
+ * and policy.c, whose sentences go back to the user as they are. Pods are logged there, peers
+ * here: policy.c does not know who asked.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -38,24 +39,15 @@ static int pod_add(struct kmtls_daemon *daemon, const json_t *arguments, struct 
 	};
 	int err = kmtls_pods_add(daemon->pods, &spec, ret_why);
 
-	if (err)
-		return err;
-	log_info("pod added", "pod=%s id=%s netns=%s cgroup=%s", kmtls_log_quote(spec.name),
-		 kmtls_log_quote(spec.id), kmtls_log_quote(spec.netns),
-		 kmtls_log_quote(spec.cgroup));
-	return nothing(result);
+	return err ? err : nothing(result);
 }
 
 static int pod_delete(struct kmtls_daemon *daemon, const json_t *arguments,
 		      struct kmtls_text *result, char *ret_why)
 {
-	const char *name = text_of(arguments, "name");
-	int err = kmtls_pods_delete(daemon->pods, name, ret_why);
+	int err = kmtls_pods_delete(daemon->pods, text_of(arguments, "name"), ret_why);
 
-	if (err)
-		return err;
-	log_info("pod deleted", "pod=%s", kmtls_log_quote(name));
-	return nothing(result);
+	return err ? err : nothing(result);
 }
 
 static void add_address(json_t *list, const struct kmtls_address *address)

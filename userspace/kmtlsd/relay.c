@@ -285,7 +285,7 @@ static enum step await_fin(struct kmtls_loop *loop, unsigned slot)
 		return reset(loop, slot, failure(KMTLS_TAG_WIRE, -length));
 	if (length > 0 && type == KMTLS_RECORD_ALERT)
 		return STEP_MOVED; /* a second close_notify, after a crash of the peer */
-	if (length > 0)
+	if (type)
 		return reset(loop, slot, KMTLS_REASON_UNEXPECTED_RECORD);
 	private->wire_finished = true;
 	return STEP_MOVED;

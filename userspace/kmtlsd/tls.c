@@ -17,8 +17,8 @@
 
 #define CIPHER_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define GROUPS "X25519:P-256"
-#define SECURITY_LEVEL 2	  /* 112 bits: no RSA below 2048, no SHA-1 in a chain */
-#define CHAIN_DEPTH 8		  /* intermediates between leaf and root */
+#define SECURITY_LEVEL 2 /* 112 bits: no RSA below 2048, no SHA-1 in a chain */
+#define CHAIN_DEPTH 8 /* intermediates between leaf and root */
 #define CERT_LIST_MAX (32 * 1024) /* bytes of a peer's Certificate message */
 
 static const unsigned char alpn_wire[] = "\7" KMTLS_ALPN; /* RFC 7301 section 3.1 */

@@ -27,7 +27,7 @@ struct kmtls_tls_credentials {
 	X509 *leaf;
 	STACK_OF(X509) * chain; /* nearest issuer first; may be NULL */
 	EVP_PKEY *key;
-	X509_STORE *store;	  /* the trust bundle */
+	X509_STORE *store; /* the trust bundle */
 	const char *trust_domain; /* whose bundle that is; copied */
 };
 

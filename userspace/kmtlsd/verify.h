@@ -26,7 +26,7 @@ struct kmtls_verify {
 	void *context;
 	/* Out. */
 	enum kmtls_reason reason; /* why verification failed, NONE if it did not */
-	char detail[160];	  /* for the log; of our own making, no byte of the peer's */
+	char detail[160]; /* for the log; of our own making, no byte of the peer's */
 	char peer_id[KMTLS_SPIFFE_ID_MAX + 1]; /* as soon as it could be read; "" before */
 	time_t peer_not_after; /* of the SVID, or of a CA above it that ends sooner */
 };

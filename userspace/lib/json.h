@@ -35,7 +35,7 @@ struct kmtls_text {
 	char *bytes; /* not zero-terminated */
 	size_t length, size;
 	size_t limit; /* 0: none */
-	int err;      /* the first error sticks; what is appended after it is dropped */
+	int err; /* the first error sticks; what is appended after it is dropped */
 };
 
 /* 0; -ENOMEM; -E2BIG beyond limit. */
