@@ -175,10 +175,11 @@ static void send_answer(struct kmtls_handshake *handshake, enum kmtls_inject kin
 	if (err) {
 		/* The application repeats its SYN: passed then, or an attempt of its own. */
 		kmtls_counters_add(KMTLS_REASON_INJECT_FAILED);
-		log_warning("held connect not answered", "flow=%u.%u pod=%s reason=inject-failed "
-			    "err=%s", attempt->slot, attempt->generation,
-			    kmtls_log_quote(handshake->pod->name),
-			    kmtls_log_quote(strerror(-err)));
+		log_warning("held connect not answered",
+			    "flow=%u.%u pod=%s reason=inject-failed "
+			    "err=%s",
+			    attempt->slot, attempt->generation,
+			    kmtls_log_quote(handshake->pod->name), kmtls_log_quote(strerror(-err)));
 	}
 }
 
@@ -203,9 +204,9 @@ void kmtls_hold_answer(struct kmtls_handshake *handshake, enum kmtls_reason reas
 		break;
 	case KMTLS_REASON_DIAL_UNREACHABLE:
 		send_answer(handshake, handshake->attempt.error == ENETUNREACH ||
-						       handshake->attempt.error == ENETDOWN ?
-					       KMTLS_INJECT_NET_UNREACHABLE :
-					       KMTLS_INJECT_HOST_UNREACHABLE);
+						       handshake->attempt.error == ENETDOWN
+					       ? KMTLS_INJECT_NET_UNREACHABLE
+					       : KMTLS_INJECT_HOST_UNREACHABLE);
 		break;
 	default:
 		send_answer(handshake, KMTLS_INJECT_RESET);

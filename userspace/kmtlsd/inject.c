@@ -35,8 +35,7 @@ static int find_layout(const __u8 *headers, size_t length, struct layout *ret_la
 	if (!layout.v4 && headers[0] >> 4 != 6)
 		return -EINVAL;
 	layout.network = layout.v4 ? (headers[0] & 15) * 4u : sizeof(struct ip6_hdr);
-	if (layout.network < sizeof(struct iphdr) ||
-	    headers[layout.v4 ? 9 : 6] != IPPROTO_TCP ||
+	if (layout.network < sizeof(struct iphdr) || headers[layout.v4 ? 9 : 6] != IPPROTO_TCP ||
 	    length < layout.network + sizeof(struct tcphdr))
 		return -EINVAL;
 	tcp = (const struct tcphdr *)(headers + layout.network);
@@ -155,8 +154,8 @@ static size_t copy_syn(const __u8 *headers, const struct layout *layout, __u8 *p
 		((struct ip6_hdr *)packet)->ip6_plen = htons(layout->tcp);
 	}
 	tcp->check = 0;
-	tcp->check = fold(sum(tcp, layout->tcp,
-			      pseudo_header(packet, layout->v4, IPPROTO_TCP, layout->tcp)));
+	tcp->check = fold(
+		sum(tcp, layout->tcp, pseudo_header(packet, layout->v4, IPPROTO_TCP, layout->tcp)));
 	return length;
 }
 
@@ -196,14 +195,13 @@ static size_t build_icmp(const __u8 *headers, const struct layout *layout, bool 
 		icmp[1] = host ? ICMP6_DST_UNREACH_ADDR : ICMP6_DST_UNREACH_NOROUTE;
 	}
 	copy_syn(headers, layout, icmp + sizeof(struct icmphdr));
-	check = fold(sum(icmp, length,
-			 layout->v4 ? 0 : pseudo_header(packet, false, protocol, length)));
+	check = fold(
+		sum(icmp, length, layout->v4 ? 0 : pseudo_header(packet, false, protocol, length)));
 	memcpy(icmp + 2, &check, sizeof(check));
 	return network + length;
 }
 
-int kmtls_inject_build(enum kmtls_inject kind, const __u8 *headers, size_t length,
-		       __u8 *ret_packet)
+int kmtls_inject_build(enum kmtls_inject kind, const __u8 *headers, size_t length, __u8 *ret_packet)
 {
 	struct layout layout;
 	int err;

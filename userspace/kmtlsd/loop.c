@@ -13,6 +13,7 @@
 
 #include "counters.h"
 #include "handshake.h"
+#include "hold.h"
 #include "inbound.h"
 #include "log.h"
 #include "loop.h"
@@ -216,20 +217,80 @@ static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason 
 	}
 }
 
+/* ---- messages ---- */
+
+void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *message)
+{
+	bool posted = true;
+
+	pthread_mutex_lock(&loop->lock);
+	if (loop->message_count == loop->message_room) {
+		size_t room = loop->message_room ? 2 * loop->message_room : 64;
+		void *messages = realloc(loop->messages, room * sizeof(*loop->messages));
+
+		posted = messages != NULL;
+		if (posted) {
+			loop->messages = messages;
+			loop->message_room = room;
+		}
+	}
+	if (posted)
+		loop->messages[loop->message_count++] = *message;
+	pthread_mutex_unlock(&loop->lock);
+	if (posted)
+		eventfd_write(loop->wake_fd, 1);
+	else if (message->fd >= 0)
+		close(message->fd);
+}
+
+static void deliver(struct kmtls_loop *loop, const struct kmtls_loop_message *message)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, message->slot);
+
+	if (flow->generation == message->generation &&
+	    kmtls_flow_state(flow) == KMTLS_FLOW_HANDSHAKE)
+		kmtls_handshake_message(kmtls_loop_private(loop, message->slot)->handshake,
+					message);
+	else if (message->fd >= 0)
+		close(message->fd);
+}
+
+/* Takes the whole list at once: delivering one may post others. */
+static void deliver_messages(struct kmtls_loop *loop)
+{
+	struct kmtls_loop_message *messages;
+	size_t count;
+
+	pthread_mutex_lock(&loop->lock);
+	messages = loop->messages;
+	count = loop->message_count;
+	loop->messages = NULL;
+	loop->message_count = loop->message_room = 0;
+	pthread_mutex_unlock(&loop->lock);
+	for (size_t i = 0; i < count; i++)
+		deliver(loop, &messages[i]);
+	free(messages);
+}
+
 static bool on_wake(struct kmtls_loop *loop)
 {
 	eventfd_t ignored;
-	bool stop;
+	bool stop, reset;
 
 	eventfd_read(loop->wake_fd, &ignored);
+	deliver_messages(loop);
 	pthread_mutex_lock(&loop->lock);
 	stop = loop->stop;
-	if (loop->reset_pending) {
+	reset = loop->reset_pending;
+	pthread_mutex_unlock(&loop->lock);
+	if (reset) {
+		/* Unlocked: ending a handshake takes the lock of the held connects. */
 		reset_flows(loop, loop->reset_netns, KMTLS_REASON_POD_DELETED);
+		pthread_mutex_lock(&loop->lock);
 		loop->reset_pending = false;
 		pthread_cond_broadcast(&loop->done);
+		pthread_mutex_unlock(&loop->lock);
 	}
-	pthread_mutex_unlock(&loop->lock);
 	return stop;
 }
 
@@ -278,6 +339,8 @@ static void *run(void *argument)
 
 			if (tag == KMTLS_TAG_WAKE)
 				stop = on_wake(loop) || stop;
+			else if (tag == KMTLS_TAG_HOLD)
+				kmtls_hold_consume(loop->daemon->hold, loop);
 			else if (tag == KMTLS_TAG_LISTENER)
 				on_listener(loop, index, generation);
 			else
@@ -300,6 +363,10 @@ static void loop_close(struct kmtls_loop *loop)
 		close(loop->wake_fd);
 	if (loop->epoll_fd >= 0)
 		close(loop->epoll_fd);
+	for (size_t i = 0; i < loop->message_count; i++)
+		if (loop->messages[i].fd >= 0)
+			close(loop->messages[i].fd);
+	free(loop->messages);
 	free(loop->again);
 	free(loop->free_slots);
 }
@@ -308,6 +375,10 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 		     unsigned count)
 {
 	struct epoll_event wake = { .events = EPOLLIN, .data.u64 = make_tag(KMTLS_TAG_WAKE, 0, 0) };
+	struct epoll_event held = {
+		.events = EPOLLIN | EPOLLEXCLUSIVE,
+		.data.u64 = make_tag(KMTLS_TAG_HOLD, 0, 0),
+	};
 	unsigned capacity = daemon->flows->capacity;
 	unsigned share = capacity / count + 1;
 
@@ -330,7 +401,10 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 		if (slot == number)
 			break;
 	}
-	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) < 0 ? -errno : 0;
+	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) < 0 ||
+	    epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, kmtls_hold_fd(daemon->hold), &held) < 0)
+		return -errno;
+	return 0;
 }
 
 int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_loops **ret_loops,

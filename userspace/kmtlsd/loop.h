@@ -23,6 +23,21 @@ enum kmtls_tag {
 	KMTLS_TAG_LISTENER = 1, /* index: pod's place * KMTLS_ACCEPTOR_COUNT + acceptor */
 	KMTLS_TAG_LOCAL = 2, /* index: slot */
 	KMTLS_TAG_WIRE = 3,
+	KMTLS_TAG_HOLD = 4, /* events in the ring buffer */
+};
+
+/* What loops and the control thread tell a loop about one flow. */
+enum kmtls_message {
+	KMTLS_MESSAGE_ACCEPTED = 1, /* the application's connection has arrived: fd */
+	KMTLS_MESSAGE_REPEATED, /* the application has sent its SYN again */
+	KMTLS_MESSAGE_GONE, /* the application gave up */
+	KMTLS_MESSAGE_STALE, /* the same socket connects anew */
+};
+
+struct kmtls_loop_message {
+	enum kmtls_message type;
+	unsigned slot, generation;
+	int fd; /* or -1; the receiver's */
 };
 
 struct kmtls_loop {
@@ -45,6 +60,8 @@ struct kmtls_loop {
 	pthread_cond_t done;
 	bool stop, reset_pending;
 	__u64 reset_netns;
+	struct kmtls_loop_message *messages;
+	size_t message_count, message_room;
 };
 
 struct kmtls_loops {
@@ -84,6 +101,10 @@ static inline struct kmtls_flow_private *kmtls_loop_private(struct kmtls_loop *l
 {
 	return &loop->daemon->flows->private[slot];
 }
+
+/* From any thread, this loop's included. A message for a flow that is gone is dropped, its fd
+ * closed (which resets the connection); so is one there is no memory for. */
+void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *message);
 
 __u64 kmtls_loop_now_ms(void); /* monotonic */
 

@@ -21,6 +21,7 @@
 #include "counters.h"
 #include "daemon.h"
 #include "flow_table.h"
+#include "hold.h"
 #include "identity.h"
 #include "ktls.h"
 #include "log.h"
@@ -153,9 +154,12 @@ static int run(const struct kmtls_config *config, char *why)
 	err = kmtls_pods_open(&daemon, cgroup_fd, &daemon.pods, why);
 	if (err)
 		goto close_identity;
-	err = kmtls_loops_open(&daemon, workers, &daemon.loops, why);
+	err = kmtls_hold_open(&daemon, &daemon.hold, why);
 	if (err)
 		goto close_pods;
+	err = kmtls_loops_open(&daemon, workers, &daemon.loops, why);
+	if (err)
+		goto close_hold;
 	kmtls_pods_restore(daemon.pods);
 	err = kmtls_control_open(&daemon, &daemon.control, why);
 	if (err)
@@ -170,6 +174,8 @@ static int run(const struct kmtls_config *config, char *why)
 close_loops:
 	kmtls_loops_close(daemon.loops);
 	kmtls_counters_flush(daemon.bpf);
+close_hold:
+	kmtls_hold_close(daemon.hold);
 close_pods:
 	kmtls_pods_close(daemon.pods);
 close_identity:

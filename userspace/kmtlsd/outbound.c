@@ -17,6 +17,8 @@
 #include "bpf_loader.h"
 #include "counters.h"
 #include "handshake.h"
+#include "hold.h"
+#include "inject.h"
 #include "log.h"
 #include "outbound.h"
 #include "policy.h"
@@ -124,30 +126,6 @@ static void choose_self(const struct kmtls_pod *pod, const struct kmtls_endpoint
 		ret_self->address = v4 ? pod->addresses.primary4 : pod->addresses.primary6;
 }
 
-static void start_dialing(struct kmtls_handshake *handshake)
-{
-	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
-	int fd = -1, err;
-
-	err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
-	if (!err)
-		err = dial(&flow->self, &flow->peer, &handshake->options, true, &fd);
-	/* The same four addresses and ports may still be in TIME_WAIT on the wire. */
-	if (err == -EADDRNOTAVAIL || err == -EADDRINUSE) {
-		log_debug("source port not kept", "flow=%u.%u port=%u", handshake->slot,
-			  flow->generation, flow->self.port);
-		err = dial(&flow->self, &flow->peer, &handshake->options, false, &fd);
-	}
-	if (err) {
-		kmtls_handshake_fail(handshake, kmtls_handshake_dial_reason(-err), strerror(-err));
-		return;
-	}
-	flow->wire_fd = fd;
-	flow->wire_cookie = kmtls_handshake_cookie(fd);
-	if (kmtls_loop_watch(handshake->loop, KMTLS_TAG_WIRE, handshake->slot, fd) < 0)
-		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
-}
-
 /* Whom the peers map promises at this address, into handshake->expected_id. */
 static enum kmtls_reason find_expected(struct kmtls_handshake *handshake)
 {
@@ -165,6 +143,36 @@ static enum kmtls_reason find_expected(struct kmtls_handshake *handshake)
 	return KMTLS_REASON_NONE;
 }
 
+void kmtls_outbound_dial(struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	enum kmtls_reason reason = find_expected(handshake);
+	int fd = -1, err;
+
+	if (reason) {
+		kmtls_handshake_fail(handshake, reason, NULL);
+		return;
+	}
+	err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
+	if (!err)
+		err = dial(&flow->self, &flow->peer, &handshake->options, true, &fd);
+	/* The same four addresses and ports may still be in TIME_WAIT on the wire. */
+	if (err == -EADDRNOTAVAIL || err == -EADDRINUSE) {
+		log_debug("source port not kept", "flow=%u.%u port=%u", handshake->slot,
+			  flow->generation, flow->self.port);
+		err = dial(&flow->self, &flow->peer, &handshake->options, false, &fd);
+	}
+	if (err) {
+		handshake->attempt.error = -err;
+		kmtls_handshake_fail(handshake, kmtls_handshake_dial_reason(-err), strerror(-err));
+		return;
+	}
+	flow->wire_fd = fd;
+	flow->wire_cookie = kmtls_handshake_cookie(fd);
+	if (kmtls_loop_watch(handshake->loop, KMTLS_TAG_WIRE, handshake->slot, fd) < 0)
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
+}
+
 static void refuse(const struct kmtls_pod *pod, int fd, const struct kmtls_endpoint *peer,
 		   enum kmtls_reason reason)
 {
@@ -179,7 +187,6 @@ void kmtls_outbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int f
 	socklen_t length = sizeof(address);
 	struct kmtls_handshake *handshake;
 	struct kmtls_socket turned;
-	enum kmtls_reason reason;
 
 	if (bpf_map_lookup_elem(kmtls_bpf_map(loop->daemon->bpf, KMTLS_MAP_SOCKETS), &fd, &turned) <
 		    0 ||
@@ -192,17 +199,37 @@ void kmtls_outbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int f
 		refuse(pod, fd, &turned.peer, KMTLS_REASON_LOCAL_GONE);
 		return;
 	}
-	choose_self(pod, &application, &turned.peer, &self);
 	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	if (turned.flags & KMTLS_SOCKET_HELD &&
+	    kmtls_hold_claim(loop->daemon->hold, loop, turned.cookie, fd))
+		return;
+	choose_self(pod, &application, &turned.peer, &self);
 	handshake = kmtls_handshake_new(loop, pod, KMTLS_ROLE_CLIENT, fd, &self, &turned.peer);
 	if (!handshake)
 		return;
 	handshake->options = turned.options;
-	reason = find_expected(handshake);
-	if (reason)
-		kmtls_handshake_fail(handshake, reason, NULL);
-	else
-		start_dialing(handshake);
+	kmtls_outbound_dial(handshake);
+}
+
+struct kmtls_handshake *kmtls_outbound_prepare(struct kmtls_loop *loop, struct kmtls_pod *pod,
+					       const struct kmtls_socket *turned,
+					       const struct kmtls_endpoint *application,
+					       const struct kmtls_event *event)
+{
+	struct kmtls_handshake *handshake;
+	struct kmtls_endpoint self;
+
+	choose_self(pod, application, &turned->peer, &self);
+	handshake = kmtls_handshake_new(loop, pod, KMTLS_ROLE_CLIENT, -1, &self, &turned->peer);
+	if (!handshake) {
+		kmtls_injector_send(&pod->injector, KMTLS_INJECT_RESET, event->packet,
+				    event->packet_length);
+		return NULL;
+	}
+	handshake->options = turned->options;
+	handshake->attempt.packet_length = event->packet_length;
+	memcpy(handshake->attempt.packet, event->packet, event->packet_length);
+	return handshake;
 }
 
 void kmtls_outbound_dialed(struct kmtls_handshake *handshake)
@@ -214,6 +241,7 @@ void kmtls_outbound_dialed(struct kmtls_handshake *handshake)
 
 	getsockopt(flow->wire_fd, SOL_SOCKET, SO_ERROR, &error, &length);
 	if (error) {
+		handshake->attempt.error = error;
 		kmtls_handshake_fail(handshake, kmtls_handshake_dial_reason(error),
 				     strerror(error));
 		return;

@@ -13,6 +13,7 @@
 
 #include "kmtls/abi.h"
 #include "kmtls/internal_maps.h"
+#include "inject.h"
 #include "netns.h"
 
 struct kmtls_pods;
@@ -27,6 +28,8 @@ struct kmtls_pod {
 	__u64 netns_cookie;
 	struct kmtls_netns_addresses addresses;
 	int listeners[KMTLS_ACCEPTOR_COUNT]; /* -1: the pod has no such family */
+	struct kmtls_injector injector; /* answers to held connects */
+	__u32 flags; /* KMTLS_POD_* of the pods map */
 	pthread_mutex_t svid_lock;
 	struct kmtls_svid *svid; /* under svid_lock; NULL: none valid */
 	time_t renew_at;

@@ -19,11 +19,6 @@
 #include "pods.h"
 
 #define BACKLOG 4096
-/* Where they are bound hardly matters, as sk_lookup picks them; an address of 127/8 nobody
- * else uses, and ports that are known for this use. */
-#define LISTENER_ADDRESS4 "127.255.255.254"
-#define PORT_TURNED KMTLS_INTERCEPT_PORT
-#define PORT_INBOUND 15006
 
 /* ---- the daemon's ---- */
 
@@ -43,7 +38,8 @@ static int bind_listener(int fd, unsigned acceptor, __u16 port)
 	struct sockaddr_storage address;
 	socklen_t length;
 
-	kmtls_address_parse(is_v4(acceptor) ? LISTENER_ADDRESS4 : "::1", &local.address);
+	/* Where hardly matters, as sk_lookup picks the listener; bind.bpf.c keeps it free. */
+	kmtls_address_parse(is_v4(acceptor) ? "127.255.255.254" : "::1", &local.address);
 	length = kmtls_endpoint_to_sockaddr(&local, &address);
 	return bind(fd, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
 }
@@ -65,7 +61,8 @@ static int open_listener(unsigned acceptor)
 	/* Inherited: when the daemon dies, a local leg is reset, never ended. */
 	if (is_turned(acceptor))
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
-	err = bind_listener(fd, acceptor, is_turned(acceptor) ? PORT_TURNED : PORT_INBOUND);
+	err = bind_listener(fd, acceptor,
+			    is_turned(acceptor) ? KMTLS_INTERCEPT_PORT : KMTLS_INBOUND_PORT);
 	if (err == -EADDRINUSE)
 		err = bind_listener(fd, acceptor, 0);
 	if (!err && listen(fd, BACKLOG) < 0)
@@ -104,6 +101,8 @@ int kmtls_pod_listeners_open(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char 
 		pod->listeners[a] = fd;
 		err = publish_listener(bpf, pod, a);
 	}
+	if (!err)
+		err = kmtls_injector_open(&pod->injector);
 	kmtls_netns_leave();
 	if (err) {
 		snprintf(ret_why, KMTLS_WHY, "no listener in the pod's network namespace: %s",

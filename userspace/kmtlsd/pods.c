@@ -55,6 +55,7 @@ void kmtls_pod_put(struct kmtls_pod *pod)
 		return;
 	/* Only now: an event loop may have been accepting until here. */
 	kmtls_pod_listeners_close(pod);
+	kmtls_injector_close(&pod->injector);
 	if (pod->netns_fd >= 0)
 		close(pod->netns_fd);
 	if (pod->cgroup_fd >= 0)
@@ -222,6 +223,8 @@ static struct kmtls_pod *new_pod(const struct kmtls_pod_spec *spec)
 		return NULL;
 	pod->references = 1;
 	pod->netns_fd = pod->cgroup_fd = -1;
+	pod->injector.raw4 = pod->injector.raw6 = -1;
+	pod->flags = spec->connect_at_once ? KMTLS_POD_CONNECT_AT_ONCE : 0;
 	for (unsigned a = 0; a < KMTLS_ACCEPTOR_COUNT; a++)
 		pod->listeners[a] = -1;
 	pthread_mutex_init(&pod->svid_lock, NULL);
@@ -313,6 +316,7 @@ static int fill_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why
 		.identity = pod->identity_hash,
 		.address4 = pod->addresses.primary4,
 		.address6 = pod->addresses.primary6,
+		.flags = pod->flags,
 	};
 	struct stat status;
 	__u32 one = 1;
@@ -525,6 +529,7 @@ void kmtls_pods_visit(struct kmtls_pods *pods,
 			.netns = pod->netns_path,
 			.cgroup = pod->cgroup_path,
 			.id = pod->id,
+			.connect_at_once = pod->flags & KMTLS_POD_CONNECT_AT_ONCE,
 			.netns_cookie = pod->netns_cookie,
 			.address4 = pod->addresses.primary4,
 			.address6 = pod->addresses.primary6,
