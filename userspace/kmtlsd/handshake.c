@@ -307,8 +307,6 @@ static int install_keys(struct kmtls_handshake *handshake, bool ticket)
 					      &server_key);
 	kmtls_traffic_secrets_wipe(&handshake->secrets);
 	if (!err)
-		err = kmtls_ktls_attach(flow->wire_fd);
-	if (!err)
 		err = kmtls_ktls_install_tx(flow->wire_fd, server ? &server_key : &client_key,
 					    server && ticket);
 	if (!err)
@@ -438,7 +436,20 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	bool client = handshake->role == KMTLS_ROLE_CLIENT;
 	SSL *ssl;
+	int err;
 
+	/*
+	 * Now, not with the keys: the kernel wants an established socket, and a peer that speaks
+	 * first and ends at once has sent its FIN by then. Without keys it is plain TCP.
+	 */
+	err = kmtls_ktls_attach(flow->wire_fd);
+	if (err) {
+		kmtls_handshake_fail(handshake,
+				     err == -ENOTCONN ? KMTLS_REASON_HANDSHAKE_RESET :
+							KMTLS_REASON_KTLS_FAILED,
+				     strerror(-err));
+		return;
+	}
 	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
 	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
 	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||
