@@ -149,9 +149,16 @@ C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNI
 	   userspace/*/*.h selftests/unit/*.h selftests/vm/tools/*.h)
 SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null)
 
+# Versions of clang-format disagree about details; this one decides.
+FORMAT_VERSION := 14
+
 lint:
 	$(say) FORMAT clang-format
-	$(Q)clang-format --dry-run -Werror $(C_FILES)
+	$(Q)if clang-format --version | grep -q ' version $(FORMAT_VERSION)\.'; then \
+		clang-format --dry-run -Werror $(C_FILES); \
+	else \
+		echo "lint: layout is not checked: clang-format is not version $(FORMAT_VERSION)"; \
+	fi
 	$(say) CPPCHECK userspace bpf
 	$(Q)cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
 		--inline-suppr --suppress=missingIncludeSystem --suppress=unknownMacro \

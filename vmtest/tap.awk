@@ -94,6 +94,10 @@ function judge(good, text,    at, directive) {
 			text = directive
 			directive = ""
 		}
+		if (directive == "" && notes) { # cmocka has no place for a reason: the line before it
+			directive = noted[notes]
+			sub(/^[ \t]*#[ \t]*(skipped:)?[ \t]*/, "", directive)
+		}
 		skipped++
 		print "skip", step ": " text, directive == "" ? "(no reason given)" : directive
 	} else if (good) {

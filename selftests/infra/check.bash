@@ -29,6 +29,10 @@ make_tree() {
 		#!/bin/sh
 		echo 'ok 1 - i'; echo 1..1
 	END
+	cat >tree/selftests/vm/prepare <<-'END'
+		#!/bin/sh
+		! [ "$FAKE" = no-prepare ]
+	END
 	cat >tree/vmtest/vm <<-'END'
 		#!/bin/bash
 		trap 'echo gone >$TREE/ended; exit 143' TERM
@@ -56,7 +60,7 @@ make_tree() {
 		esac
 		[[ ${1:-} != --long ]] || touch $TREE/long
 	END
-	chmod +x tree/scripts/setup tree/selftests/*/run tree/vmtest/vm
+	chmod +x tree/scripts/setup tree/selftests/{infra,vm}/run tree/selftests/vm/prepare tree/vmtest/vm
 	export TREE=$PWD/tree
 }
 
@@ -78,7 +82,7 @@ check_unattended() {
 	make_tree
 	run env -u O FAKE=good CI=true tree/scripts/check -k 6.1 0<&-
 	expect_status 0
-	[[ $(tail -n 1 stdout) == "7 passed, 0 failed, 1 skipped" ]] || fail "the last line is '$(tail -n 1 stdout)'"
+	[[ $(tail -n 1 stdout) == "8 passed, 0 failed, 1 skipped" ]] || fail "the last line is '$(tail -n 1 stdout)'"
 }
 
 check_options() {
@@ -125,22 +129,24 @@ check_second_run() {
 	expect_in stderr "another scripts/check runs"
 }
 
-GOOD=4 # setup, gcc, clang, lint
+GOOD=5 # setup, gcc, clang, lint, prepare
 check "check: all well" check_says good 0 "$((GOOD + 1 + 1 + 3)) passed, 0 failed, 1 skipped" "6.12: ok 1 - a" "SKIPPED unit: v"
-check "check: skips in the guests" check_says skips 0 "9 passed, 0 failed, 4 skipped" "SKIPPED vm-7.2: b: no quux"
-check "check: a test fails on one kernel" check_says fails 1 "9 passed, 1 failed, 1 skipped" "FAILED  vm-6.12: b" "# because of c"
-check "check: a run without a plan" check_says no-plan 1 "9 passed, 1 failed, 1 skipped" "FAILED  vm-7.2: no plan"
-check "check: a run that ended early" check_says short 1 "9 passed, 1 failed, 1 skipped" "FAILED  vm-6.1: planned 2"
-check "check: results but no plan anywhere" check_says silent 1 "9 passed, 3 failed, 1 skipped" "FAILED  vm-6.1: no plan"
-check "check: guests that never boot" check_says never-boots 1 "6 passed, 6 failed, 1 skipped" \
+check "check: skips in the guests" check_says skips 0 "10 passed, 0 failed, 4 skipped" "SKIPPED vm-7.2: b: no quux"
+check "check: a test fails on one kernel" check_says fails 1 "10 passed, 1 failed, 1 skipped" "FAILED  vm-6.12: b" "# because of c"
+check "check: a run without a plan" check_says no-plan 1 "10 passed, 1 failed, 1 skipped" "FAILED  vm-7.2: no plan"
+check "check: a run that ended early" check_says short 1 "10 passed, 1 failed, 1 skipped" "FAILED  vm-6.1: planned 2"
+check "check: results but no plan anywhere" check_says silent 1 "10 passed, 3 failed, 1 skipped" "FAILED  vm-6.1: no plan"
+check "check: guests that never boot" check_says never-boots 1 "7 passed, 6 failed, 1 skipped" \
 	"FAILED  vm-6.12: no TAP" "vm: the guest died before it started"
-check "check: guests that die after the plan" check_says dies-at-end 1 "9 passed, 3 failed, 1 skipped" "exit status 125"
-check "check: gcc's build fails" check_says no-gcc 1 "5 passed, 4 failed, 1 skipped" \
+check "check: guests that die after the plan" check_says dies-at-end 1 "10 passed, 3 failed, 1 skipped" "exit status 125"
+check "check: gcc's build fails" check_says no-gcc 1 "6 passed, 4 failed, 1 skipped" \
 	"FAILED  gcc: exit status 2" "broken code" "FAILED  vm-6.1: not run, since gcc failed"
-check "check: clang's build fails" check_says no-clang 1 "8 passed, 1 failed, 1 skipped" "FAILED  clang"
-check "check: lint fails" check_says no-lint 1 "8 passed, 1 failed, 1 skipped" "FAILED  lint"
-check "check: setup fails" check_says no-setup 1 "0 passed, 9 failed, 0 skipped" "FAILED  unit: not run, since setup failed"
-check "check: a unit test crashes" check_says unit-crash 1 "9 passed, 1 failed, 0 skipped" "FAILED  unit: planned 2"
+check "check: clang's build fails" check_says no-clang 1 "9 passed, 1 failed, 1 skipped" "FAILED  clang"
+check "check: lint fails" check_says no-lint 1 "9 passed, 1 failed, 1 skipped" "FAILED  lint"
+check "check: preparing the guests' tests fails" check_says no-prepare 1 "6 passed, 4 failed, 1 skipped" \
+	"FAILED  vm-7.2: not run, since prepare failed"
+check "check: setup fails" check_says no-setup 1 "0 passed, 10 failed, 0 skipped" "FAILED  unit: not run, since setup failed"
+check "check: a unit test crashes" check_says unit-crash 1 "10 passed, 1 failed, 0 skipped" "FAILED  unit: planned 2"
 check "check: no terminal and no stdin" check_unattended
 check "check: options" check_options
 check "check: interrupted (INT)" check_interrupted INT 130

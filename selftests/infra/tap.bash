@@ -19,6 +19,8 @@ check "tap: a failure and its explanation" judged \
 	'# before\nok 1 - a\nnot ok 2 - b\n# because\n1..2\n' 1 "1 1 0" $'diag\t# because'
 check "tap: a skip and its reason" judged 'ok 1 - a\nok 2 - b # SKIP no cat\n1..2\n' 0 "1 0 1" $'skip\ts: b\tno cat'
 check "tap: a skip of cmocka" judged '1..2\nok 1 - a\nnot ok 2 # SKIP b\n' 0 "1 0 1" $'skip\ts: b'
+check "tap: a skip of cmocka, with the reason before it" judged \
+	'1..2\nok 1 - a\n# skipped: no cat\nnot ok 2 # SKIP b\n' 0 "1 0 1" $'skip\ts: b\tno cat'
 check "tap: a failing TODO is a failure" judged 'not ok 1 - a # TODO later\n1..1\n' 0 "0 1 0"
 check "tap: no plan" judged 'ok 1 - a\n' 0 "1 1 0" "no plan"
 check "tap: fewer results than planned" judged 'ok 1 - a\n1..2\n' 0 "1 1 0" "planned 2"

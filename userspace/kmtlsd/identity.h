@@ -14,8 +14,8 @@ struct kmtls_identity;
 struct kmtls_identity_operations {
 	const char *name;
 	/* A fresh SVID for id. Thread-safe. -errno and a sentence in ret_why (256 bytes). */
-	int (*issue)(struct kmtls_identity *identity, const char *id,
-		     struct kmtls_svid **ret_svid, char *ret_why);
+	int (*issue)(struct kmtls_identity *identity, const char *id, struct kmtls_svid **ret_svid,
+		     char *ret_why);
 	void (*close)(struct kmtls_identity *identity);
 };
 

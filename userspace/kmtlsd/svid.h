@@ -26,7 +26,7 @@ struct kmtls_svid {
  * issuer first otherwise. Checks that key and leaf match and that the leaf is an SVID.
  * -EINVAL: and why as a sentence in *ret_why (a constant); -ENOMEM.
  */
-int kmtls_svid_new(X509 *leaf, STACK_OF(X509) *chain, EVP_PKEY *key, STACK_OF(X509) *bundle,
+int kmtls_svid_new(X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key, STACK_OF(X509) * bundle,
 		   struct kmtls_svid **ret_svid, const char **ret_why);
 struct kmtls_svid *kmtls_svid_get(struct kmtls_svid *svid);
 void kmtls_svid_put(struct kmtls_svid *svid); /* NULL is fine */

@@ -28,8 +28,7 @@ int kmtls_prefix_parse(const char *text, struct kmtls_peer_key *ret_key);
 /* Each writes at most size bytes, zero-terminated, and returns buffer. IPv4-mapped is
  * written as IPv4; an IPv6 endpoint in brackets; a prefix always with its length. */
 const char *kmtls_address_format(const struct kmtls_address *address, char *buffer, size_t size);
-const char *kmtls_endpoint_format(const struct kmtls_endpoint *endpoint, char *buffer,
-				  size_t size);
+const char *kmtls_endpoint_format(const struct kmtls_endpoint *endpoint, char *buffer, size_t size);
 const char *kmtls_prefix_format(const struct kmtls_peer_key *key, char *buffer, size_t size);
 
 /* AF_INET, or AF_INET6 (also v4-mapped, which becomes IPv4). -EAFNOSUPPORT otherwise. */

@@ -75,8 +75,22 @@ def stopped(bed):
         equal(end.recv_to_end(), (b"", errno.ECONNRESET), "how the connection ends")
     code, _ = refusal(bed.agent("a"), bed.address("b"), 5001)
     check(code in REFUSED, f"errno {code} while it is stopped")
+    bed.configure(2, "handshake_timeout", "2s")
     bed.testbed("start", "2")
     connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), 5726, MARKER.encode())
+
+
+@case("an idle stranger is dropped after handshake_timeout", mesh=True)
+def stranger_silent(bed):
+    since = bed.log_size(2)
+    start = time.monotonic()
+    client = bed.agent("x").connect(bed.address("b"), 5002)
+    answer, code = client.recv_to_end()
+    check(len(answer) <= 7 and code in (0, errno.ECONNRESET), f"it got {answer!r} and errno {code}")
+    took = time.monotonic() - start
+    check(1.5 < took < 15, f"handshake_timeout is 2 s, it took {took:.1f} s")
+    bed.wait_log(2, since, "reason=handshake-timeout")
+    bed.configure(2, "handshake_timeout", "60s")
 
 
 @case("connections go on while a daemon is restarted three times under load", mesh=True, timeout=100)

@@ -121,15 +121,6 @@ def stranger_tls(bed):
     equal(bed.counter(2, "not-mesh"), before + 1, "counter not-mesh")
 
 
-@case("an idle stranger is dropped after the handshake timeout's bound, not served", mesh=True, timeout=60)
-def stranger_silent(bed):
-    since = bed.log_size(2)
-    client = bed.agent("x").connect(bed.address("b"), 5002)
-    answer, code = client.recv_to_end()
-    check(len(answer) <= 7 and code in (0, errno.ECONNRESET), f"it got {answer!r} and errno {code}")
-    bed.wait_log(2, since, "reason=handshake-timeout")
-
-
 @case("strict: a pod cannot connect to a stranger (EPERM)", mesh=True)
 def to_stranger(bed):
     listeners = [bed.agent("x").listen(bed.address("x", version), 5802) for version in (4, 6)]

@@ -100,4 +100,4 @@ def warm_up(bed):
     bed.load("d", "storm", bed.at("c", 5001))
     if not bed.plain:
         time.sleep(1)
-        bed.baseline = {node: (bed.descriptors(node), bed.kmtls(node, "status")["flows"]) for node in (1, 2)}
+        bed.baseline = {node: (bed.descriptors(node), bed.flow_totals(node)) for node in (1, 2)}

@@ -67,7 +67,8 @@ class Bed:
             name, value = line.split("=", 1)
             self.env[name] = value
         self.is_up = True
-        self.testbed("up", *options)
+        # An emulated guest needs more than ten seconds for hundreds of handshakes at once.
+        self.testbed("up", *([] if self.plain else ["--handshake-timeout", "60s"]), *options)
 
     def down(self):
         for agent in self.agents.values():
@@ -183,8 +184,19 @@ class Bed:
     def counter(self, node, name):
         return self.counters(node).get(name, 0)
 
+    def flow_totals(self, node):
+        return self.kmtls(node, "status")["flows"]
+
     def flows(self, node):
         return self.kmtls(node, "flows")
+
+    def configure(self, node, key, value):
+        """Changes a line of the node's configuration, for its next start."""
+        path = f"{self.env['state']}/n{node}.yaml"
+        with open(path, encoding="ascii") as file:
+            text = file.read()
+        with open(path, "w", encoding="ascii") as file:
+            file.write(re.sub(rf"(?m)^{key}: .*$", f"{key}: {value}", text))
 
     def daemon_pid(self, node):
         with open(f"{self.env['state']}/n{node}.pid", encoding="ascii") as file:
