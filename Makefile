@@ -159,7 +159,7 @@ lint:
 	else \
 		echo "lint: layout is not checked: clang-format is not version $(FORMAT_VERSION)"; \
 	fi
-	$(say) CPPCHECK userspace bpf
+	$(say) CPPCHECK userspace
 	$(Q)cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
 		--inline-suppr --suppress=missingIncludeSystem --suppress=unknownMacro \
 		--suppress=nullPointerRedundantCheck -D__x86_64__ -DKMTLS_VERSION='"0"' \

@@ -25,10 +25,10 @@
 #define DIGEST 32
 
 enum operation {
-	OP_REPORT = 'R',   /* the server says which addresses it sees, one line, and closes */
-	OP_HOLD = 'H',	   /* the same, but closes only after the client has */
-	OP_ECHO = 'E',	   /* size bytes there and back */
-	OP_SINK = 'S',	   /* size bytes there, their SHA-256 back */
+	OP_REPORT = 'R', /* the server says which addresses it sees, one line, and closes */
+	OP_HOLD = 'H', /* the same, but closes only after the client has */
+	OP_ECHO = 'E', /* size bytes there and back */
+	OP_SINK = 'S', /* size bytes there, their SHA-256 back */
 	OP_GENERATE = 'G', /* the server sends size bytes of the seed's payload */
 };
 

@@ -418,7 +418,7 @@ static void visit(const void *node, VISIT which, int depth)
 			judge(flow);
 }
 
-static int read_capture(const char *path)
+static int read_packets(FILE *input)
 {
 	static uint8_t data[1 << 18];
 	struct {
@@ -429,9 +429,8 @@ static int read_capture(const char *path)
 		uint16_t major, minor;
 		uint32_t zone, accuracy, snap_length, link;
 	} file;
-	FILE *input = fopen(path, "re");
 
-	if (!input || fread(&file, sizeof(file), 1, input) != 1)
+	if (fread(&file, sizeof(file), 1, input) != 1)
 		return -EIO;
 	setvbuf(input, NULL, _IOFBF, 1 << 20);
 	if ((file.magic != 0xa1b2c3d4 && file.magic != 0xa1b23c4d) || file.link != 1) {
@@ -445,8 +444,19 @@ static int read_capture(const char *path)
 			break;
 		packet(data, record.size);
 	}
-	fclose(input);
 	return 0;
+}
+
+static int read_capture(const char *path)
+{
+	FILE *input = fopen(path, "re");
+	int err;
+
+	if (!input)
+		return -EIO;
+	err = read_packets(input);
+	fclose(input);
+	return err;
 }
 
 static void print(void)
