@@ -47,6 +47,18 @@ static __always_inline bool copy_headers(struct __sk_buff *skb, struct kmtls_eve
 	return true;
 }
 
+/* Was this very SYN let go? Another sequence number is the socket connecting anew. */
+static __always_inline bool may_leave(struct __sk_buff *skb, __u64 cookie, __u8 first_byte)
+{
+	__u32 network = first_byte >> 4 == 4 ? (first_byte & 15) * 4 : 40;
+	struct kmtls_verdict *verdict = bpf_map_lookup_elem(&verdicts, &cookie);
+	__u32 sequence;
+
+	if (!verdict || !verdict->pass || bpf_skb_load_bytes(skb, network + 4, &sequence, 4) < 0)
+		return false;
+	return verdict->sequence == bpf_ntohl(sequence);
+}
+
 static __always_inline int hold(struct __sk_buff *skb, struct kmtls_socket *socket, __u8 first_byte)
 {
 	struct kmtls_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
@@ -74,7 +86,6 @@ int hold_syn(struct __sk_buff *skb)
 	struct bpf_sock *sk = skb->sk;
 	struct kmtls_socket *socket;
 	__u8 first_byte;
-	__u32 *verdict;
 
 	/* Every packet of the pod comes by here: the cheap question first. */
 	if (!sk || sk->state != TCP_SYN_SENT)
@@ -86,11 +97,10 @@ int hold_syn(struct __sk_buff *skb)
 	if (!socket || socket->kind != KMTLS_SOCKET_CONNECTING ||
 	    !(socket->flags & KMTLS_SOCKET_HELD))
 		return PASS;
-	verdict = bpf_map_lookup_elem(&verdicts, &socket->cookie);
-	if (verdict && *verdict)
-		return PASS;
 	if (bpf_skb_load_bytes(skb, 0, &first_byte, 1) < 0)
 		return DROP;
+	if (may_leave(skb, socket->cookie, first_byte))
+		return PASS;
 	/* Without a daemon sk_lookup refuses it, at once. */
 	if (!daemon_listens(socket->netns, first_byte >> 4 == 4))
 		return PASS;

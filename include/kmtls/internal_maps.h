@@ -65,7 +65,14 @@ struct kmtls_local_key {
 	__u32 pad;
 };
 
-/* verdicts: LRU hash, socket cookie of a held connect -> 1: its SYN may pass. */
+/*
+ * verdicts: LRU hash, socket cookie -> what was decided about its SYN. Left behind on purpose:
+ * repetitions of a SYN may still be in the ring buffer when it has been decided.
+ */
+struct kmtls_verdict {
+	__u32 sequence; /* host order, of the SYN it is about; another one is a new connect */
+	__u32 pass; /* 1: may leave; 0: has been answered */
+};
 
 /*
  * turned_names: LRU hash, {netns, local end} -> peer, for MPTCP sockets only: what getpeername
@@ -116,6 +123,7 @@ struct kmtls_acceptor_key {
 KMTLS_ASSERT_SIZE(struct kmtls_socket_options, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_socket, 88);
 KMTLS_ASSERT_SIZE(struct kmtls_local_key, 32);
+KMTLS_ASSERT_SIZE(struct kmtls_verdict, 8);
 KMTLS_ASSERT_SIZE(struct kmtls_event, 240);
 KMTLS_ASSERT_SIZE(struct kmtls_own_address_key, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_acceptor_key, 16);

@@ -239,7 +239,7 @@ void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason r
 	if (flow->local_fd >= 0)
 		close(flow->local_fd); /* a reset: SO_LINGER from birth */
 	else if (handshake->attempt.cookie)
-		kmtls_hold_answer(handshake, reason);
+		kmtls_hold_answer(loop->daemon->hold, handshake, reason);
 	close_wire(flow->wire_fd,
 		   handshake->ssl && BIO_number_written(SSL_get_wbio(handshake->ssl)) > 0);
 	free_handshake(handshake);

@@ -20,8 +20,6 @@
 #include "pods.h"
 
 #define BUCKETS 4096 /* a power of two */
-/* Events one loop takes before it looks at other things. */
-#define CONSUME_BUDGET 64
 
 struct kmtls_hold {
 	struct kmtls_daemon *daemon;
@@ -107,6 +105,22 @@ static bool is_repeated(struct kmtls_hold *hold, __u64 cookie, __u32 sequence)
 	return repeated;
 }
 
+static void decide(struct kmtls_hold *hold, const struct kmtls_attempt *attempt, bool pass)
+{
+	struct kmtls_verdict verdict = { .sequence = attempt->sequence, .pass = pass };
+
+	bpf_map_update_elem(hold->verdicts, &attempt->cookie, &verdict, BPF_ANY);
+}
+
+/* true: it has been decided; this repetition was in the ring for longer than that. */
+static bool is_decided(struct kmtls_hold *hold, __u64 cookie, __u32 sequence)
+{
+	struct kmtls_verdict verdict;
+
+	return bpf_map_lookup_elem(hold->verdicts, &cookie, &verdict) == 0 &&
+	       verdict.sequence == sequence;
+}
+
 static void on_syn(struct kmtls_hold *hold, const struct kmtls_event *event)
 {
 	struct kmtls_handshake *handshake;
@@ -116,7 +130,8 @@ static void on_syn(struct kmtls_hold *hold, const struct kmtls_event *event)
 
 	if (event->packet_length > sizeof(event->packet) ||
 	    kmtls_inject_parse(event->packet, event->packet_length, &syn) < 0 ||
-	    is_repeated(hold, event->cookie, syn.sequence))
+	    is_repeated(hold, event->cookie, syn.sequence) ||
+	    is_decided(hold, event->cookie, syn.sequence))
 		return;
 	pod = kmtls_pods_find(hold->daemon->pods, event->netns);
 	if (!pod)
@@ -154,12 +169,12 @@ static int on_event(void *context, void *data, size_t size)
 	return --hold->budget ? 0 : -EAGAIN;
 }
 
-void kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop)
+void kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop, unsigned budget)
 {
 	if (pthread_mutex_trylock(&hold->consumer) != 0)
 		return;
 	hold->loop = loop;
-	hold->budget = CONSUME_BUDGET;
+	hold->budget = budget;
 	ring_buffer__consume(hold->ring);
 	pthread_mutex_unlock(&hold->consumer);
 }
@@ -185,32 +200,34 @@ static void send_answer(struct kmtls_handshake *handshake, enum kmtls_inject kin
 
 void kmtls_hold_pass(struct kmtls_hold *hold, struct kmtls_handshake *handshake)
 {
-	__u32 one = 1;
-
 	/* First the verdict: should this SYN get lost, the repeated one passes by itself. */
-	bpf_map_update_elem(hold->verdicts, &handshake->attempt.cookie, &one, BPF_ANY);
+	decide(hold, &handshake->attempt, true);
 	handshake->attempt.passed = true;
 	send_answer(handshake, KMTLS_INJECT_SYN);
 }
 
-void kmtls_hold_answer(struct kmtls_handshake *handshake, enum kmtls_reason reason)
+void kmtls_hold_answer(struct kmtls_hold *hold, struct kmtls_handshake *handshake,
+		       enum kmtls_reason reason)
 {
+	enum kmtls_inject kind = KMTLS_INJECT_RESET;
+
 	switch (reason) {
 	case KMTLS_REASON_DIAL_TIMEOUT: /* silence: the application's own patience decides */
 	case KMTLS_REASON_HANDSHAKE_TIMEOUT:
 	case KMTLS_REASON_LOCAL_GONE: /* nobody is there to answer */
 	case KMTLS_REASON_LOCAL_TIMEOUT:
 	case KMTLS_REASON_STALE:
-		break;
+		return;
 	case KMTLS_REASON_DIAL_UNREACHABLE:
-		send_answer(handshake, handshake->attempt.error == ENETUNREACH ||
-						       handshake->attempt.error == ENETDOWN
-					       ? KMTLS_INJECT_NET_UNREACHABLE
-					       : KMTLS_INJECT_HOST_UNREACHABLE);
+		kind = KMTLS_INJECT_HOST_UNREACHABLE;
+		if (handshake->attempt.error == ENETUNREACH || handshake->attempt.error == ENETDOWN)
+			kind = KMTLS_INJECT_NET_UNREACHABLE;
 		break;
 	default:
-		send_answer(handshake, KMTLS_INJECT_RESET);
+		break;
 	}
+	decide(hold, &handshake->attempt, false);
+	send_answer(handshake, kind);
 }
 
 void kmtls_hold_forget(struct kmtls_hold *hold, struct kmtls_handshake *handshake)
@@ -222,8 +239,6 @@ void kmtls_hold_forget(struct kmtls_hold *hold, struct kmtls_handshake *handshak
 	pthread_mutex_lock(&hold->lock);
 	unlist(hold, attempt);
 	pthread_mutex_unlock(&hold->lock);
-	if (attempt->passed)
-		bpf_map_delete_elem(hold->verdicts, &attempt->cookie);
 }
 
 bool kmtls_hold_claim(struct kmtls_hold *hold, struct kmtls_loop *loop, __u64 cookie, int fd)

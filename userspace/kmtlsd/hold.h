@@ -39,13 +39,14 @@ int kmtls_hold_open(struct kmtls_daemon *daemon, struct kmtls_hold **ret_hold, c
 void kmtls_hold_close(struct kmtls_hold *hold);
 /* Readable when events wait: each loop watches it, one is woken. */
 int kmtls_hold_fd(const struct kmtls_hold *hold);
-/* Takes some events on behalf of loop, unless another loop is at it. */
-void kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop);
+/* Takes up to budget events on behalf of loop, unless another loop is at it. */
+void kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop, unsigned budget);
 
 /* The peer's application has accepted: the application's connect() may complete. */
 void kmtls_hold_pass(struct kmtls_hold *hold, struct kmtls_handshake *handshake);
 /* The attempt has failed: answers the SYN as its reason deserves, silence included. */
-void kmtls_hold_answer(struct kmtls_handshake *handshake, enum kmtls_reason reason);
+void kmtls_hold_answer(struct kmtls_hold *hold, struct kmtls_handshake *handshake,
+		       enum kmtls_reason reason);
 /* The handshake is over, one way or the other. */
 void kmtls_hold_forget(struct kmtls_hold *hold, struct kmtls_handshake *handshake);
 

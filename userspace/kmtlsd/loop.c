@@ -22,8 +22,14 @@
 #include "relay.h"
 
 #define EVENTS 128
-/* Connections taken from one listener before other events get their turn. */
-#define ACCEPT_BUDGET 32
+/*
+ * New connections and held SYNs taken at a time. Few while handshakes are making progress:
+ * those begun first end first, and what is not begun yet waits where it has no deadline, in the
+ * backlog and in the ring buffer. Taken all at once, a thousand would crawl side by side until
+ * none is in time.
+ */
+#define ADMIT_IDLE 32
+#define ADMIT_SHAKING 4
 /* Until a flow that found no descriptor for a pipe tries again. */
 #define STARVED_MS 10
 
@@ -142,9 +148,16 @@ static void refuse_one(struct kmtls_loop *loop, int listener)
 	loop->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+static unsigned admission(const struct kmtls_loop *loop)
+{
+	return loop->shaking ? ADMIT_SHAKING : ADMIT_IDLE;
+}
+
 static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned acceptor)
 {
-	for (int i = 0; i < ACCEPT_BUDGET; i++) {
+	unsigned budget = admission(loop);
+
+	for (unsigned i = 0; i < budget; i++) {
 		int fd =
 			accept4(pod->listeners[acceptor], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -183,6 +196,7 @@ static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, 
 		return; /* an event of the slot's former life */
 	switch (kmtls_flow_state(flow)) {
 	case KMTLS_FLOW_HANDSHAKE:
+		loop->shaking = true;
 		kmtls_handshake_event(kmtls_loop_private(loop, slot)->handshake, tag, events);
 		break;
 	case KMTLS_FLOW_ESTABLISHED:
@@ -323,6 +337,35 @@ static int next_timeout(struct kmtls_loop *loop)
 	return timeout;
 }
 
+static bool is_new(enum kmtls_tag tag)
+{
+	return tag == KMTLS_TAG_LISTENER || tag == KMTLS_TAG_HOLD;
+}
+
+/* true: stop. */
+static bool on_event(struct kmtls_loop *loop, const struct epoll_event *event)
+{
+	enum kmtls_tag tag = event->data.u64 >> 56;
+	unsigned index = event->data.u64 >> 32 & 0xffffff;
+	unsigned generation = event->data.u64;
+
+	switch (tag) {
+	case KMTLS_TAG_WAKE:
+		return on_wake(loop);
+	case KMTLS_TAG_HOLD:
+		kmtls_hold_consume(loop->daemon->hold, loop, admission(loop));
+		break;
+	case KMTLS_TAG_LISTENER:
+		on_listener(loop, index, generation);
+		break;
+	case KMTLS_TAG_LOCAL:
+	case KMTLS_TAG_WIRE:
+		on_flow(loop, tag, index, generation, event->events);
+		break;
+	}
+	return false;
+}
+
 static void *run(void *argument)
 {
 	struct epoll_event events[EVENTS];
@@ -332,20 +375,14 @@ static void *run(void *argument)
 	while (!stop) {
 		int count = epoll_wait(loop->epoll_fd, events, EVENTS, next_timeout(loop));
 
-		for (int i = 0; i < count; i++) {
-			enum kmtls_tag tag = events[i].data.u64 >> 56;
-			unsigned index = events[i].data.u64 >> 32 & 0xffffff;
-			unsigned generation = events[i].data.u64;
-
-			if (tag == KMTLS_TAG_WAKE)
-				stop = on_wake(loop) || stop;
-			else if (tag == KMTLS_TAG_HOLD)
-				kmtls_hold_consume(loop->daemon->hold, loop);
-			else if (tag == KMTLS_TAG_LISTENER)
-				on_listener(loop, index, generation);
-			else
-				on_flow(loop, tag, index, generation, events[i].events);
-		}
+		loop->shaking = false;
+		/* What has begun comes before what is new. */
+		for (int i = 0; i < count; i++)
+			if (!is_new(events[i].data.u64 >> 56))
+				stop = on_event(loop, &events[i]) || stop;
+		for (int i = 0; i < count; i++)
+			if (is_new(events[i].data.u64 >> 56))
+				on_event(loop, &events[i]);
 		serve_again(loop);
 	}
 	reset_flows(loop, 0, KMTLS_REASON_STOPPED);

@@ -53,6 +53,7 @@ struct kmtls_loop {
 	struct kmtls_pipes pipes;
 	/* Handshakes in progress, oldest first: all have the same time. */
 	struct kmtls_handshake *oldest, *newest;
+	bool shaking; /* handshakes made progress in this round */
 	unsigned lingering; /* flows with a linger_deadline */
 	__u32 last_sweep; /* seconds */
 	/* Requests from other threads. */
