@@ -30,7 +30,7 @@ BPFTOOL ?= $(or $(shell command -v bpftool 2>/dev/null),/usr/sbin/bpftool)
 PKG_CONFIG ?= pkg-config
 VERSION := $(shell sed -n 's/^kmtls \([0-9.]*\).*/\1/p;T;q' NEWS 2>/dev/null)
 
-DAEMON_LIBS := libbpf libnl-3.0 libssl libcrypto libcyaml jansson libcap
+DAEMON_LIBS := libbpf libnl-3.0 libssl libcrypto libcyaml jansson
 CLI_LIBS := jansson libcrypto
 PACKAGES := $(sort $(DAEMON_LIBS) $(CLI_LIBS))
 UNIT_LIBS := cmocka
@@ -165,6 +165,8 @@ lint:
 		--suppress=nullPointerRedundantCheck -D__x86_64__ -DKMTLS_VERSION='"0"' \
 		-Iinclude -Iuserspace/lib -Iuserspace/kmtlsd $(LIB_SOURCES) $(DAEMON_SOURCES) \
 		$(CLI_SOURCES) $(TOOL_SOURCES)
+	$(say) REASONS docs/reasons.md
+	$(Q)scripts/gen-reasons --check
 	$(say) SHELL shellcheck
 	$(Q)shellcheck -x $(SHELL_FILES)
 

@@ -51,7 +51,7 @@ static unsigned count_cpus(void)
 	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-/* Two sockets a flow, a pipe per busy direction, some of our own. */
+/* Two sockets a flow, a pipe per busy direction (few are busy at a time), some of our own. */
 static void raise_descriptor_limit(unsigned max_flows)
 {
 	rlim_t wanted = 4ull * max_flows + 4096;

@@ -135,10 +135,10 @@ static enum kmtls_reason find_expected(struct kmtls_handshake *handshake)
 
 	/* Asked again here: the map may have changed since connect(). */
 	if (kmtls_policy_peer_lookup(bpf, &flow->peer.address, &peer) < 0)
-		return KMTLS_REASON_NO_PEER;
+		return KMTLS_REASON_NO_PROMISE;
 	if (peer.kind != KMTLS_PEER_MESH || peer.match != KMTLS_MATCH_EXACT ||
 	    kmtls_policy_name_get(bpf, peer.identity, handshake->expected_id) < 0)
-		return KMTLS_REASON_BAD_POLICY;
+		return KMTLS_REASON_NO_PROMISE;
 	handshake->verify.expected_id = handshake->expected_id;
 	return KMTLS_REASON_NONE;
 }

@@ -124,7 +124,6 @@ void kmtls_pod_listeners_close(struct kmtls_pod *pod)
 /* ---- the pod's ---- */
 
 struct seed {
-	struct kmtls_bpf *bpf;
 	struct kmtls_pod *pod;
 	struct kmtls_local_key *keys; /* of the sockets found */
 	__u32 *counts;
@@ -187,7 +186,7 @@ static int seed_one(void *context, const struct kmtls_endpoint *local)
 int kmtls_pod_listeners_seed(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why)
 {
 	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_LISTENERS);
-	struct seed seed = { .bpf = bpf, .pod = pod };
+	struct seed seed = { .pod = pod };
 	int err;
 
 	err = kmtls_netns_enter(pod->netns_fd, pod->netns_cookie);
@@ -211,7 +210,7 @@ int kmtls_pod_listeners_seed(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char 
 	return err;
 }
 
-void kmtls_pod_listeners_forget(struct kmtls_bpf *bpf, struct kmtls_pod *pod)
+void kmtls_pod_listeners_forget(struct kmtls_bpf *bpf, __u64 netns_cookie)
 {
 	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_LISTENERS);
 	struct kmtls_local_key key, next;
@@ -220,7 +219,7 @@ void kmtls_pod_listeners_forget(struct kmtls_bpf *bpf, struct kmtls_pod *pod)
 	while (more) {
 		key = next;
 		more = bpf_map_get_next_key(fd, &key, &next) == 0;
-		if (key.netns == pod->netns_cookie)
+		if (key.netns == netns_cookie)
 			bpf_map_delete_elem(fd, &key);
 	}
 }

@@ -6,6 +6,8 @@
 #ifndef KMTLS_POD_LISTENERS_H
 #define KMTLS_POD_LISTENERS_H
 
+#include <linux/types.h>
+
 struct kmtls_bpf;
 struct kmtls_pod;
 
@@ -15,7 +17,7 @@ void kmtls_pod_listeners_close(struct kmtls_pod *pod);
 
 /* Brings the listeners map in line with the sockets the pod has now. */
 int kmtls_pod_listeners_seed(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why);
-/* Forgets everything counted for the pod. */
-void kmtls_pod_listeners_forget(struct kmtls_bpf *bpf, struct kmtls_pod *pod);
+/* Forgets everything counted for a namespace. */
+void kmtls_pod_listeners_forget(struct kmtls_bpf *bpf, __u64 netns_cookie);
 
 #endif

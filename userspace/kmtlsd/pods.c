@@ -305,7 +305,7 @@ static void delete_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod)
 
 		bpf_map_delete_elem(kmtls_bpf_map(bpf, KMTLS_MAP_OWN_ADDRESSES), &key);
 	}
-	kmtls_pod_listeners_forget(bpf, pod);
+	kmtls_pod_listeners_forget(bpf, pod->netns_cookie);
 }
 
 static int fill_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why)
@@ -566,28 +566,42 @@ static void restore_one(void *context, const struct kmtls_pod_spec *spec)
 	}
 }
 
-/* Entries of namespaces that are enrolled no more (they went while no daemon ran). */
-static void sweep_pods_map(struct kmtls_pods *pods)
+static void sweep_own_addresses(struct kmtls_bpf *bpf, __u64 cookie)
 {
-	int fd = kmtls_bpf_map(pods->daemon->bpf, KMTLS_MAP_PODS);
+	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_OWN_ADDRESSES);
+	struct kmtls_own_address_key key, next;
+	bool more = bpf_map_get_next_key(fd, NULL, &next) == 0;
+
+	while (more) {
+		key = next;
+		more = bpf_map_get_next_key(fd, &key, &next) == 0;
+		if (key.netns == cookie)
+			bpf_map_delete_elem(fd, &key);
+	}
+}
+
+/*
+ * Entries of namespaces that went while no daemon ran. A pod that could not be enrolled again
+ * has no entry either; its programs, still attached, refuse what they do not know.
+ */
+static void sweep_maps(struct kmtls_pods *pods)
+{
+	struct kmtls_bpf *bpf = pods->daemon->bpf;
+	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_PODS);
 	__u64 cookie, next;
 	bool more = bpf_map_get_next_key(fd, NULL, &next) == 0;
 
 	while (more) {
-		struct kmtls_pod_value value;
-		char name[KMTLS_SPIFFE_ID_MAX + 1];
 		struct kmtls_pod *pod;
 
 		cookie = next;
 		more = bpf_map_get_next_key(fd, &cookie, &next) == 0;
-		if (bpf_map_lookup_elem(fd, &cookie, &value) < 0)
-			continue;
-		pod = NULL;
-		if (kmtls_policy_name_get(pods->daemon->bpf, value.name, name) == 0)
-			pod = find_name(pods, name);
-		/* Still remembered but not enrolled: stays, and stays refused. */
-		if (pod && pod->netns_cookie != cookie)
+		pod = kmtls_pods_find(pods, cookie);
+		if (!pod) {
 			bpf_map_delete_elem(fd, &cookie);
+			sweep_own_addresses(bpf, cookie);
+			kmtls_pod_listeners_forget(bpf, cookie);
+		}
 		kmtls_pod_put(pod);
 	}
 }
@@ -595,7 +609,7 @@ static void sweep_pods_map(struct kmtls_pods *pods)
 void kmtls_pods_restore(struct kmtls_pods *pods)
 {
 	kmtls_pod_store_visit(pods->daemon->config->run_dir, restore_one, pods);
-	sweep_pods_map(pods);
+	sweep_maps(pods);
 }
 
 int kmtls_pods_open(struct kmtls_daemon *daemon, int own_cgroup_fd, struct kmtls_pods **ret_pods,

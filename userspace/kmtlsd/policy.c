@@ -77,6 +77,16 @@ static int mode_put(struct kmtls_bpf *bpf, __u8 scope, __u8 direction, __u16 por
 		       : 0;
 }
 
+enum kmtls_mode kmtls_policy_mesh_mode(struct kmtls_bpf *bpf, enum kmtls_direction direction)
+{
+	struct kmtls_mode_key key = { .scope = KMTLS_SCOPE_MESH, .direction = direction };
+	struct kmtls_mode_value value;
+
+	if (bpf_map_lookup_elem(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), &key, &value) < 0)
+		return KMTLS_MODE_UNSET;
+	return value.mode;
+}
+
 static bool is_configured(const struct kmtls_mode_key *key)
 {
 	return key->id == 0 && (key->scope == KMTLS_SCOPE_MESH || key->scope == KMTLS_SCOPE_PORT);

@@ -19,6 +19,9 @@ struct kmtls_config;
 int kmtls_policy_apply_config(struct kmtls_bpf *bpf, const struct kmtls_config *config,
 			      char *ret_why);
 
+/* The mesh-wide mode of one direction; UNSET when nothing is said (programs: strict). */
+enum kmtls_mode kmtls_policy_mesh_mode(struct kmtls_bpf *bpf, enum kmtls_direction direction);
+
 struct kmtls_peer_info {
 	struct kmtls_peer_key key;
 	struct kmtls_peer_value value;

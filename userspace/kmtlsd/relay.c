@@ -44,16 +44,25 @@ enum step {
 static struct linger reset_on_close = { .l_onoff = 1, .l_linger = 0 };
 static struct linger close_in_order = { .l_onoff = 0, .l_linger = 0 };
 
+/* What people do is not worth a line each by default; what should not happen is. */
+static enum kmtls_log_level end_level(enum kmtls_reason reason)
+{
+	switch (reason) {
+	case KMTLS_REASON_ENDED:
+	case KMTLS_REASON_LOCAL_RESET:
+	case KMTLS_REASON_PEER_RESET:
+	case KMTLS_REASON_STOPPED:
+	case KMTLS_REASON_POD_DELETED:
+		return KMTLS_LOG_DEBUG;
+	default:
+		return KMTLS_LOG_WARNING;
+	}
+}
+
 static void log_end(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
 {
-	enum kmtls_log_level level = reason == KMTLS_REASON_ENDED ||
-						     reason == KMTLS_REASON_LOCAL_RESET ||
-						     reason == KMTLS_REASON_PEER_RESET
-					     ? KMTLS_LOG_DEBUG
-					     : KMTLS_LOG_WARNING;
-
 	kmtls_counters_add(reason);
-	kmtls_log(level, "flow ended", "flow=%u.%u reason=%s text=%s", slot,
+	kmtls_log(end_level(reason), "flow ended", "flow=%u.%u reason=%s text=%s", slot,
 		  kmtls_loop_flow(loop, slot)->generation, kmtls_reason_name(reason),
 		  kmtls_log_quote(kmtls_reason_text(reason)));
 }

@@ -12,14 +12,14 @@ def own(bed, pod):
     return options
 
 
-@case("200 threads connect 10 times each: right server, right addresses at both ends", timeout=200)
+@case("200 threads connect 10 times each: right server, right addresses at both ends", timeout=330)
 def storm(bed):
     # A port range that makes every port be used again and again.
     bed.agent("a").write_file("/proc/sys/net/ipv4/ip_local_port_range", "30000 30999")
     rounds = 10 * bed.scale
     result = bed.load("a", "storm", "-t", 200, "-r", rounds, *own(bed, "a"), bed.at("b", 5001),
                       bed.at("b", 5002, 6), bed.at("b", SERVE_DUAL), bed.at("d", 5001), bed.at("b", 5003, 6),
-                      timeout=180)
+                      timeout=320)
     equal(result["ok"], 200 * rounds, "connects that were right")
     equal(result["reached"], [40 * rounds] * 5, "connects by destination")
     bed.agent("a").write_file("/proc/sys/net/ipv4/ip_local_port_range", "32768 60999")
