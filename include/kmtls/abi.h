@@ -262,11 +262,11 @@ struct kmtls_flow {
 	X(105, POD_DELETED, "pod-deleted", "the pod was removed")                                \
 	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")               \
 	X(120, ESTABLISHED, "established", "flows that completed the handshake")                 \
-	X(124, HELD, "held", "SYNs held until the peer has accepted")                            \
-	X(125, RETRIED, "retried", "handshakes tried once more after a reset")                   \
 	X(121, PASSED, "passed", "connects left alone: not meshed by policy")                    \
 	X(122, INTERCEPTED, "intercepted", "connects turned towards the daemon")                 \
-	X(123, STEERED, "steered", "inbound connections turned towards the daemon")
+	X(123, STEERED, "steered", "inbound connections turned towards the daemon")              \
+	X(124, HELD, "held", "SYNs held until the peer has accepted")                            \
+	X(125, RETRIED, "retried", "handshakes tried once more after a reset")
 
 enum kmtls_reason {
 #define KMTLS_REASON_ENUM(number, symbol, name, text) KMTLS_REASON_##symbol = number,
