@@ -165,6 +165,9 @@ static __always_inline enum verdict turn(struct bpf_sock_addr *context, struct k
 	socket->cookie = bpf_get_socket_cookie(context);
 	socket->netns = netns;
 	socket->flags = pod->flags & KMTLS_POD_CONNECT_AT_ONCE ? 0 : KMTLS_SOCKET_HELD;
+	if (sk->src_port)
+		socket->flags |= KMTLS_SOCKET_BOUND;
+	socket->shown_port = 0;
 	socket->kind = KMTLS_SOCKET_CONNECTING;
 	count(KMTLS_REASON_INTERCEPTED);
 	return VERDICT_TURN;
@@ -226,25 +229,31 @@ static __always_inline struct kmtls_socket *application_socket(struct bpf_sock_a
 
 /*
  * What an MPTCP socket is asked about is not the subflow that connected and has the storage:
- * found by its local end. Others are left at the first comparison.
+ * found by its two ends. Others are left at the first comparison.
  */
 static __always_inline struct kmtls_endpoint *turned_name(struct bpf_sock_addr *context)
 {
-	struct kmtls_local_key key = {};
+	struct kmtls_leg_key key = {};
 	struct bpf_sock *sk = context->sk;
 
 	if (!sk || context->protocol != IPPROTO_MPTCP_)
 		return NULL;
 	key.netns = bpf_get_netns_cookie(context);
-	if (sk->src_ip4 || sk->family == AF_INET) {
-		set_v4(&key.local.address, sk->src_ip4);
+	if (sk->family == AF_INET) {
+		set_v4(&key.from.address, sk->src_ip4);
+		set_v4(&key.to.address, sk->dst_ip4);
 	} else {
-		words(&key.local.address)[0] = sk->src_ip6[0];
-		words(&key.local.address)[1] = sk->src_ip6[1];
-		words(&key.local.address)[2] = sk->src_ip6[2];
-		words(&key.local.address)[3] = sk->src_ip6[3];
+		words(&key.from.address)[0] = sk->src_ip6[0];
+		words(&key.from.address)[1] = sk->src_ip6[1];
+		words(&key.from.address)[2] = sk->src_ip6[2];
+		words(&key.from.address)[3] = sk->src_ip6[3];
+		words(&key.to.address)[0] = sk->dst_ip6[0];
+		words(&key.to.address)[1] = sk->dst_ip6[1];
+		words(&key.to.address)[2] = sk->dst_ip6[2];
+		words(&key.to.address)[3] = sk->dst_ip6[3];
 	}
-	key.local.port = sk->src_port;
+	key.from.port = sk->src_port;
+	key.to.port = bpf_ntohs(sk->dst_port);
 	return bpf_map_lookup_elem(&turned_names, &key);
 }
 
@@ -297,25 +306,39 @@ static __always_inline struct kmtls_pod_value *pod_of_connecting(struct bpf_sock
 	return bpf_map_lookup_elem(&pods, &netns);
 }
 
+/* The port on the wire, where the daemon could not take the socket's own; or 0. */
+static __always_inline __u16 shown_port(struct bpf_sock_addr *context)
+{
+	struct kmtls_socket *socket = application_socket(context);
+
+	return socket && socket->kind == KMTLS_SOCKET_CONNECTING ? socket->shown_port : 0;
+}
+
 SEC("cgroup/getsockname4")
 int getsockname4(struct bpf_sock_addr *context)
 {
+	__u16 port = shown_port(context);
 	struct kmtls_address local;
 	struct kmtls_pod_value *pod;
 
-	set_v4(&local, context->user_ip4);
+	set_v4(&local, LOAD(context, struct bpf_sock_addr, user_ip4));
 	pod = pod_of_connecting(context, &local);
 	if (pod)
 		context->user_ip4 = words(&pod->address4)[3];
+	if (port)
+		context->user_port = bpf_htons(port);
 	return 1;
 }
 
 SEC("cgroup/getsockname6")
 int getsockname6(struct bpf_sock_addr *context)
 {
+	__u16 port = shown_port(context);
 	struct kmtls_address local, *shown;
 	struct kmtls_pod_value *pod;
 
+	if (port)
+		context->user_port = bpf_htons(port);
 	LOAD_V6(context, struct bpf_sock_addr, user_ip, &local);
 	pod = pod_of_connecting(context, &local);
 	if (!pod)

@@ -43,6 +43,8 @@ struct kmtls_socket_options {
 
 /* Its SYN is held until the peer's application has accepted. */
 #define KMTLS_SOCKET_HELD 1u
+/* The application bound it to a port of its own choice. */
+#define KMTLS_SOCKET_BOUND 2u
 
 /* sockets: SK_STORAGE */
 struct kmtls_socket {
@@ -53,12 +55,20 @@ struct kmtls_socket {
 	struct kmtls_endpoint peer; /* whom the application talks to, in truth */
 	struct kmtls_endpoint intercept; /* CONNECTING, TURNED: what it was turned to */
 	struct kmtls_socket_options options; /* CONNECTING, TURNED */
+	__u16 shown_port; /* CONNECTING: the port on the wire, where it is another one; or 0 */
+	__u16 pad[3];
 };
 
 /*
- * dials: LRU hash, from the local end of a CONNECTING socket to what it holds, between its
- * SYN and the daemon's accept. callers: LRU hash, likewise for DELIVERING, to the client.
+ * dials: LRU hash, from both ends of a CONNECTING socket to what it holds, between its SYN and
+ * the daemon's accept. callers: LRU hash, likewise for DELIVERING, to the client. Both ends,
+ * because legs to different places may share a local port.
  */
+struct kmtls_leg_key {
+	__u64 netns; /* cookie */
+	struct kmtls_endpoint from, to; /* as the connecting end sees them */
+};
+
 struct kmtls_local_key {
 	__u64 netns; /* cookie */
 	struct kmtls_endpoint local;
@@ -71,11 +81,13 @@ struct kmtls_local_key {
  */
 struct kmtls_verdict {
 	__u32 sequence; /* host order, of the SYN it is about; another one is a new connect */
-	__u32 pass; /* 1: may leave; 0: has been answered */
+	__u8 pass; /* 1: may leave; 0: has been answered */
+	__u8 answer; /* enum kmtls_inject, for repetitions: the first may have got lost */
+	__u16 port; /* pass: of the wire, host order */
 };
 
 /*
- * turned_names: LRU hash, {netns, local end} -> peer, for MPTCP sockets only: what getpeername
+ * turned_names: LRU hash, both ends -> peer, for MPTCP sockets only: what getpeername
  * is asked about there is not the socket that connected.
  */
 
@@ -121,10 +133,11 @@ struct kmtls_acceptor_key {
 };
 
 KMTLS_ASSERT_SIZE(struct kmtls_socket_options, 24);
-KMTLS_ASSERT_SIZE(struct kmtls_socket, 88);
+KMTLS_ASSERT_SIZE(struct kmtls_socket, 96);
+KMTLS_ASSERT_SIZE(struct kmtls_leg_key, 48);
 KMTLS_ASSERT_SIZE(struct kmtls_local_key, 32);
 KMTLS_ASSERT_SIZE(struct kmtls_verdict, 8);
-KMTLS_ASSERT_SIZE(struct kmtls_event, 240);
+KMTLS_ASSERT_SIZE(struct kmtls_event, 248);
 KMTLS_ASSERT_SIZE(struct kmtls_own_address_key, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_acceptor_key, 16);
 

@@ -49,6 +49,7 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err)
 	case ENETUNREACH:
 	case EHOSTDOWN:
 	case ENETDOWN:
+	case EACCES: /* a `prohibit` route, an ICMPv6 error */
 		return KMTLS_REASON_DIAL_UNREACHABLE;
 	case ETIMEDOUT:
 		return KMTLS_REASON_DIAL_TIMEOUT;

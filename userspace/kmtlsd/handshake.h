@@ -43,6 +43,7 @@ struct kmtls_handshake {
 	struct kmtls_traffic_secrets secrets;
 	char expected_id[KMTLS_SPIFFE_ID_MAX + 1]; /* client */
 	struct kmtls_socket_options options; /* client: for the wire socket */
+	bool port_bound; /* client: the application chose its port itself */
 	struct kmtls_attempt attempt; /* client: the SYN it holds, if any */
 	bool retried; /* client: this is the second dial */
 };

@@ -105,20 +105,37 @@ static bool is_repeated(struct kmtls_hold *hold, __u64 cookie, __u32 sequence)
 	return repeated;
 }
 
-static void decide(struct kmtls_hold *hold, const struct kmtls_attempt *attempt, bool pass)
+/* port: of the wire, for one that passes. */
+static void decide(struct kmtls_hold *hold, const struct kmtls_attempt *attempt,
+		   enum kmtls_inject answer, __u16 port)
 {
-	struct kmtls_verdict verdict = { .sequence = attempt->sequence, .pass = pass };
+	struct kmtls_verdict verdict = {
+		.sequence = attempt->sequence,
+		.pass = answer == KMTLS_INJECT_SYN,
+		.answer = answer,
+		.port = port,
+	};
 
 	bpf_map_update_elem(hold->verdicts, &attempt->cookie, &verdict, BPF_ANY);
 }
 
-/* true: it has been decided; this repetition was in the ring for longer than that. */
-static bool is_decided(struct kmtls_hold *hold, __u64 cookie, __u32 sequence)
+/*
+ * true: it has been decided. If it was let go, this repetition was in the ring for longer than
+ * that. If it was answered, the answer got lost: the kernel throws an ICMP error away that meets
+ * the socket while its owner is busy with it.
+ */
+static bool is_decided(struct kmtls_hold *hold, struct kmtls_pod *pod,
+		       const struct kmtls_event *event, __u32 sequence)
 {
 	struct kmtls_verdict verdict;
 
-	return bpf_map_lookup_elem(hold->verdicts, &cookie, &verdict) == 0 &&
-	       verdict.sequence == sequence;
+	if (bpf_map_lookup_elem(hold->verdicts, &event->cookie, &verdict) < 0 ||
+	    verdict.sequence != sequence)
+		return false;
+	if (!verdict.pass)
+		kmtls_injector_send(&pod->injector, verdict.answer, event->packet,
+				    event->packet_length);
+	return true;
 }
 
 static void on_syn(struct kmtls_hold *hold, const struct kmtls_event *event)
@@ -130,13 +147,15 @@ static void on_syn(struct kmtls_hold *hold, const struct kmtls_event *event)
 
 	if (event->packet_length > sizeof(event->packet) ||
 	    kmtls_inject_parse(event->packet, event->packet_length, &syn) < 0 ||
-	    is_repeated(hold, event->cookie, syn.sequence) ||
-	    is_decided(hold, event->cookie, syn.sequence))
+	    is_repeated(hold, event->cookie, syn.sequence))
 		return;
 	pod = kmtls_pods_find(hold->daemon->pods, event->netns);
 	if (!pod)
 		return; /* being removed: the repetition meets no program */
-	handshake = kmtls_outbound_prepare(hold->loop, pod, &event->socket, &syn.from, event);
+	handshake = NULL;
+	if (!is_decided(hold, pod, event, syn.sequence))
+		handshake =
+			kmtls_outbound_prepare(hold->loop, pod, &event->socket, &syn.from, event);
 	kmtls_pod_put(pod);
 	if (!handshake)
 		return;
@@ -201,7 +220,8 @@ static void send_answer(struct kmtls_handshake *handshake, enum kmtls_inject kin
 void kmtls_hold_pass(struct kmtls_hold *hold, struct kmtls_handshake *handshake)
 {
 	/* First the verdict: should this SYN get lost, the repeated one passes by itself. */
-	decide(hold, &handshake->attempt, true);
+	decide(hold, &handshake->attempt, KMTLS_INJECT_SYN,
+	       kmtls_loop_flow(handshake->loop, handshake->slot)->self.port);
 	handshake->attempt.passed = true;
 	send_answer(handshake, KMTLS_INJECT_SYN);
 }
@@ -222,12 +242,18 @@ void kmtls_hold_answer(struct kmtls_hold *hold, struct kmtls_handshake *handshak
 		kind = KMTLS_INJECT_HOST_UNREACHABLE;
 		if (handshake->attempt.error == ENETUNREACH || handshake->attempt.error == ENETDOWN)
 			kind = KMTLS_INJECT_NET_UNREACHABLE;
+		else if (handshake->attempt.error == EACCES)
+			kind = KMTLS_INJECT_PROHIBITED;
 		break;
 	default:
 		break;
 	}
-	decide(hold, &handshake->attempt, false);
+	decide(hold, &handshake->attempt, kind, 0);
 	send_answer(handshake, kind);
+	if (kind != KMTLS_INJECT_RESET)
+		kmtls_loop_answer_again(handshake->loop, handshake->pod, kind,
+					handshake->attempt.packet,
+					handshake->attempt.packet_length);
 }
 
 void kmtls_hold_forget(struct kmtls_hold *hold, struct kmtls_handshake *handshake)

@@ -177,7 +177,21 @@ static size_t build_reset(const __u8 *headers, const struct layout *layout, __u8
 	return network + sizeof(*tcp);
 }
 
-static size_t build_icmp(const __u8 *headers, const struct layout *layout, bool host, __u8 *packet)
+/* Destination unreachable, and why. */
+static __u8 icmp_code(enum kmtls_inject kind, bool v4)
+{
+	switch (kind) {
+	case KMTLS_INJECT_NET_UNREACHABLE:
+		return v4 ? ICMP_NET_UNREACH : ICMP6_DST_UNREACH_NOROUTE;
+	case KMTLS_INJECT_PROHIBITED:
+		return v4 ? ICMP_PKT_FILTERED : ICMP6_DST_UNREACH_ADMIN;
+	default:
+		return v4 ? ICMP_HOST_UNREACH : ICMP6_DST_UNREACH_ADDR;
+	}
+}
+
+static size_t build_icmp(const __u8 *headers, const struct layout *layout, enum kmtls_inject kind,
+			 __u8 *packet)
 {
 	__u8 protocol = layout->v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
 	size_t quoted = layout->network + layout->tcp;
@@ -187,13 +201,8 @@ static size_t build_icmp(const __u8 *headers, const struct layout *layout, bool 
 	__u16 check;
 
 	memset(icmp, 0, sizeof(struct icmphdr));
-	if (layout->v4) {
-		icmp[0] = ICMP_DEST_UNREACH;
-		icmp[1] = host ? ICMP_HOST_UNREACH : ICMP_NET_UNREACH;
-	} else {
-		icmp[0] = ICMP6_DST_UNREACH;
-		icmp[1] = host ? ICMP6_DST_UNREACH_ADDR : ICMP6_DST_UNREACH_NOROUTE;
-	}
+	icmp[0] = layout->v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH;
+	icmp[1] = icmp_code(kind, layout->v4);
 	copy_syn(headers, layout, icmp + sizeof(struct icmphdr));
 	check = fold(
 		sum(icmp, length, layout->v4 ? 0 : pseudo_header(packet, false, protocol, length)));
@@ -216,8 +225,8 @@ int kmtls_inject_build(enum kmtls_inject kind, const __u8 *headers, size_t lengt
 		return build_reset(headers, &layout, ret_packet);
 	case KMTLS_INJECT_NET_UNREACHABLE:
 	case KMTLS_INJECT_HOST_UNREACHABLE:
-		return build_icmp(headers, &layout, kind == KMTLS_INJECT_HOST_UNREACHABLE,
-				  ret_packet);
+	case KMTLS_INJECT_PROHIBITED:
+		return build_icmp(headers, &layout, kind, ret_packet);
 	}
 	return -EINVAL;
 }

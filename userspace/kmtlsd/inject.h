@@ -20,6 +20,7 @@ enum kmtls_inject {
 	KMTLS_INJECT_RESET, /* RST|ACK: connection refused */
 	KMTLS_INJECT_NET_UNREACHABLE, /* ICMP */
 	KMTLS_INJECT_HOST_UNREACHABLE,
+	KMTLS_INJECT_PROHIBITED, /* administratively: EACCES, with IPv4 EHOSTUNREACH */
 };
 
 /* What a held SYN says. */

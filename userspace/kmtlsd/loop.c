@@ -30,6 +30,7 @@
  */
 #define ADMIT_IDLE 32
 #define ADMIT_SHAKING 4
+#define ANSWER_AGAIN_MS 5
 /* Until a flow that found no descriptor for a pipe tries again. */
 #define STARVED_MS 10
 
@@ -231,6 +232,47 @@ static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason 
 	}
 }
 
+/* ---- answers that are sent twice ---- */
+
+void kmtls_loop_answer_again(struct kmtls_loop *loop, struct kmtls_pod *pod, enum kmtls_inject kind,
+			     const __u8 *packet, __u32 length)
+{
+	struct kmtls_answer *answer;
+
+	if (loop->answer_count == KMTLS_ANSWERS)
+		return;
+	answer = &loop->answers[(loop->answer_first + loop->answer_count++) % KMTLS_ANSWERS];
+	answer->due = kmtls_loop_now_ms() + ANSWER_AGAIN_MS;
+	answer->pod = pod;
+	atomic_fetch_add(&pod->references, 1);
+	answer->kind = kind;
+	answer->length = length;
+	memcpy(answer->packet, packet, length);
+}
+
+static void pop_answer(struct kmtls_loop *loop)
+{
+	kmtls_pod_put(loop->answers[loop->answer_first].pod);
+	loop->answer_first = (loop->answer_first + 1) % KMTLS_ANSWERS;
+	loop->answer_count--;
+}
+
+/* ms until the next one is due, or -1. */
+static int send_answers(struct kmtls_loop *loop)
+{
+	while (loop->answer_count) {
+		struct kmtls_answer *answer = &loop->answers[loop->answer_first];
+		__u64 now = kmtls_loop_now_ms();
+
+		if (answer->due > now)
+			return answer->due - now;
+		kmtls_injector_send(&answer->pod->injector, answer->kind, answer->packet,
+				    answer->length);
+		pop_answer(loop);
+	}
+	return -1;
+}
+
 /* ---- messages ---- */
 
 void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *message)
@@ -328,8 +370,11 @@ static void sweep_lingering(struct kmtls_loop *loop)
 static int next_timeout(struct kmtls_loop *loop)
 {
 	int timeout = kmtls_handshake_expire(loop);
+	int answer = send_answers(loop);
 
 	sweep_lingering(loop);
+	if (answer >= 0 && (timeout < 0 || answer < timeout))
+		timeout = answer;
 	if (loop->again_count)
 		return loop->starved ? STARVED_MS : 0;
 	if (loop->lingering && (timeout < 0 || timeout > 1000))
@@ -400,6 +445,9 @@ static void loop_close(struct kmtls_loop *loop)
 		close(loop->wake_fd);
 	if (loop->epoll_fd >= 0)
 		close(loop->epoll_fd);
+	while (loop->answer_count)
+		pop_answer(loop);
+	free(loop->answers);
 	for (size_t i = 0; i < loop->message_count; i++)
 		if (loop->messages[i].fd >= 0)
 			close(loop->messages[i].fd);
@@ -429,8 +477,9 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 	loop->free_slots = calloc(share, sizeof(*loop->free_slots));
 	/* Twice: flows may come back on the list while it is being served. */
 	loop->again = calloc(2 * share, sizeof(*loop->again));
-	if (loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->spare_fd < 0 || !loop->free_slots ||
-	    !loop->again)
+	loop->answers = calloc(KMTLS_ANSWERS, sizeof(*loop->answers));
+	if (!loop->answers || loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->spare_fd < 0 ||
+	    !loop->free_slots || !loop->again)
 		return -ENOMEM;
 	/* Highest first on the stack, so that low slots are used first. */
 	for (unsigned slot = number + (capacity - 1 - number) / count * count;; slot -= count) {

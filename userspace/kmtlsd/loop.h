@@ -12,6 +12,7 @@
 
 #include "daemon.h"
 #include "flow_table.h"
+#include "inject.h"
 #include "pipes.h"
 #include "pod.h"
 
@@ -40,6 +41,16 @@ struct kmtls_loop_message {
 	int fd; /* or -1; the receiver's */
 };
 
+/* An answer to a held SYN, once more a little later. */
+struct kmtls_answer {
+	__u64 due; /* ms, monotonic */
+	struct kmtls_pod *pod;
+	enum kmtls_inject kind;
+	__u32 length;
+	__u8 packet[KMTLS_EVENT_PACKET];
+};
+#define KMTLS_ANSWERS 256
+
 struct kmtls_loop {
 	struct kmtls_daemon *daemon;
 	unsigned number;
@@ -54,6 +65,8 @@ struct kmtls_loop {
 	/* Handshakes in progress, oldest first: all have the same time. */
 	struct kmtls_handshake *oldest, *newest;
 	bool shaking; /* handshakes made progress in this round */
+	struct kmtls_answer *answers; /* a ring of KMTLS_ANSWERS, in the order they are due */
+	unsigned answer_first, answer_count;
 	unsigned lingering; /* flows with a linger_deadline */
 	__u32 last_sweep; /* seconds */
 	/* Requests from other threads. */
@@ -102,6 +115,14 @@ static inline struct kmtls_flow_private *kmtls_loop_private(struct kmtls_loop *l
 {
 	return &loop->daemon->flows->private[slot];
 }
+
+/*
+ * Sends the same answer again in some milliseconds: the first may meet the application while it
+ * is still inside connect(), where the kernel throws ICMP errors away. With many waiting it is
+ * left to the application's next SYN.
+ */
+void kmtls_loop_answer_again(struct kmtls_loop *loop, struct kmtls_pod *pod, enum kmtls_inject kind,
+			     const __u8 *packet, __u32 length);
 
 /* From any thread, this loop's included. A message for a flow that is gone is dropped, its fd
  * closed (which resets the connection); so is one there is no memory for. */

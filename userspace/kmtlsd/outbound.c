@@ -59,16 +59,20 @@ static int bind_to(int fd, const struct kmtls_endpoint *local)
 }
 
 /*
- * The application's own socket holds the port, on loopback or (bound explicitly) on this very
- * address; under TCP_REPAIR it may be bound a second time.
+ * A port the application chose itself and holds, on this very address or on any: under
+ * TCP_REPAIR it may be bound a second time. A port that connect() chose must not be bound: that
+ * would take it away from every later connect() of the pod, to wherever (the bind bucket stops
+ * being shareable).
  */
-static int bind_to_same_port(int fd, const struct kmtls_endpoint *local)
+static int bind_to_held_port(int fd, const struct kmtls_endpoint *local)
 {
 	int err;
 
 	set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
 	err = bind_to(fd, local);
 	set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
+	/* Switched off with it; while this socket closes the application may bind again. */
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	return err;
 }
 
@@ -80,25 +84,44 @@ static int connect_to(int fd, const struct kmtls_endpoint *peer)
 	return connect(fd, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
 }
 
-/* A socket in the namespace the thread is in, connecting. -errno; ret_self: its local end. */
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51 /* since 6.3 */
+#endif
+
+/* How the local port of a wire socket is found. */
+enum port_choice {
+	PORT_HELD, /* bind the application's own choice a second time */
+	PORT_SAME, /* let connect() choose, from a range of the one that is wanted */
+	PORT_ANY, /* let connect() choose */
+};
+
+static int choose_port(int fd, const struct kmtls_endpoint *self, enum port_choice choice)
+{
+	__u32 range = (__u32)self->port << 16 | self->port;
+	struct kmtls_endpoint local = *self;
+
+	if (choice == PORT_HELD)
+		return bind_to_held_port(fd, self);
+	local.port = 0;
+	set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+	if (choice == PORT_SAME &&
+	    setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, sizeof(range)) < 0)
+		return -EADDRNOTAVAIL; /* before 6.3 */
+	return bind_to(fd, &local);
+}
+
+/* A socket in the namespace the thread is in, connecting. -errno. */
 static int dial(const struct kmtls_endpoint *self, const struct kmtls_endpoint *peer,
-		const struct kmtls_socket_options *options, bool same_port, int *ret_fd)
+		const struct kmtls_socket_options *options, enum port_choice choice, int *ret_fd)
 {
 	bool v4 = kmtls_address_is_v4(&peer->address);
-	struct kmtls_endpoint local = *self;
 	int fd, err;
 
 	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	carry_options(fd, v4, options);
-	if (same_port) {
-		err = bind_to_same_port(fd, &local);
-	} else {
-		local.port = 0;
-		set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-		err = bind_to(fd, &local);
-	}
+	err = choose_port(fd, self, choice);
 	if (!err)
 		err = connect_to(fd, peer);
 	if (err && err != -EINPROGRESS) {
@@ -155,12 +178,16 @@ void kmtls_outbound_dial(struct kmtls_handshake *handshake)
 	}
 	err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
 	if (!err)
-		err = dial(&flow->self, &flow->peer, &handshake->options, true, &fd);
-	/* The same four addresses and ports may still be in TIME_WAIT on the wire. */
+		err = dial(&flow->self, &flow->peer, &handshake->options,
+			   handshake->port_bound ? PORT_HELD : PORT_SAME, &fd);
+	/*
+	 * The same addresses and ports may still be in TIME_WAIT on the wire, or the kernel cannot
+	 * do it. Another port then, which getsockname() tells (sockops.bpf.c, learn_port).
+	 */
 	if (err == -EADDRNOTAVAIL || err == -EADDRINUSE) {
 		log_debug("source port not kept", "flow=%u.%u port=%u", handshake->slot,
 			  flow->generation, flow->self.port);
-		err = dial(&flow->self, &flow->peer, &handshake->options, false, &fd);
+		err = dial(&flow->self, &flow->peer, &handshake->options, PORT_ANY, &fd);
 	}
 	if (err) {
 		handshake->attempt.error = -err;
@@ -208,6 +235,7 @@ void kmtls_outbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int f
 	if (!handshake)
 		return;
 	handshake->options = turned.options;
+	handshake->port_bound = turned.flags & KMTLS_SOCKET_BOUND;
 	kmtls_outbound_dial(handshake);
 }
 
@@ -227,6 +255,7 @@ struct kmtls_handshake *kmtls_outbound_prepare(struct kmtls_loop *loop, struct k
 		return NULL;
 	}
 	handshake->options = turned->options;
+	handshake->port_bound = turned->flags & KMTLS_SOCKET_BOUND;
 	handshake->attempt.packet_length = event->packet_length;
 	memcpy(handshake->attempt.packet, event->packet, event->packet_length);
 	return handshake;
