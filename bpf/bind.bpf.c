@@ -48,7 +48,7 @@ int bind6(struct bpf_sock_addr *context)
 		return is_taken4(words(&address)[3]) ? deny() : ALLOW;
 	if (!words(&address)[0] && !words(&address)[1] && !words(&address)[2] &&
 	    words(&address)[3] == bpf_htonl(1) &&
-	    (port == KMTLS_INTERCEPT_PORT || port == KMTLS_INBOUND_PORT))
+	    (port == KMTLS_LISTENER_PORT_TURNED || port == KMTLS_LISTENER_PORT_INBOUND))
 		return deny();
 	return ALLOW;
 }

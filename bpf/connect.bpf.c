@@ -9,7 +9,8 @@
  */
 #include "policy.bpf.h"
 
-#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+#define SOCK_RAW 3
 #define SOL_SOCKET 1
 #define SO_KEEPALIVE 9
 #define SO_PRIORITY 12
@@ -173,13 +174,19 @@ static __always_inline enum verdict turn(struct bpf_sock_addr *context, struct k
 	return VERDICT_TURN;
 }
 
+/* UDP and raw sockets are left alone; SCTP and DCCP are connections, and cannot be meshed. */
+static __always_inline bool is_connection(struct bpf_sock_addr *context)
+{
+	return context->type != SOCK_DGRAM && context->type != SOCK_RAW;
+}
+
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *context)
 {
 	struct kmtls_endpoint to = {}, intercept = {};
 	enum verdict verdict;
 
-	if (context->type != SOCK_STREAM)
+	if (!is_connection(context))
 		return ALLOW;
 	set_v4(&to.address, context->user_ip4);
 	to.port = bpf_ntohs(context->user_port);
@@ -197,7 +204,7 @@ int connect6(struct bpf_sock_addr *context)
 	struct kmtls_endpoint to = {}, intercept = {};
 	enum verdict verdict;
 
-	if (context->type != SOCK_STREAM)
+	if (!is_connection(context))
 		return ALLOW;
 	LOAD_V6(context, struct bpf_sock_addr, user_ip, &to.address);
 	to.port = bpf_ntohs(context->user_port);

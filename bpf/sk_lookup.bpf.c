@@ -48,19 +48,29 @@ static __always_inline int from_inside(struct bpf_sk_lookup *context, struct kmt
 	return assign(context, KMTLS_ACCEPTOR_TURNED4);
 }
 
+static __always_inline bool counted(struct kmtls_local_key *key)
+{
+	__u32 *number = bpf_map_lookup_elem(&listeners, key);
+
+	return number && *number;
+}
+
 static __always_inline bool is_listening(struct kmtls_local_key *local)
 {
 	struct kmtls_local_key key = *local;
 
-	if (bpf_map_lookup_elem(&listeners, &key))
+	if (counted(&key))
 		return true;
 	__builtin_memset(&key.local.address, 0, sizeof(key.local.address));
-	if (bpf_map_lookup_elem(&listeners, &key)) /* [::]:port */
+	if (counted(&key)) /* [::]:port */
 		return true;
-	if (!is_v4(&local->local.address))
-		return false;
-	set_v4(&key.local.address, 0); /* 0.0.0.0:port */
-	return bpf_map_lookup_elem(&listeners, &key) != NULL;
+	if (is_v4(&local->local.address)) {
+		set_v4(&key.local.address, 0); /* 0.0.0.0:port */
+		if (counted(&key))
+			return true;
+	}
+	__builtin_memset(&key.local, 0, sizeof(key.local));
+	return counted(&key); /* more than there is room for */
 }
 
 SEC("sk_lookup")

@@ -51,6 +51,12 @@ static __always_inline struct kmtls_socket *store(struct bpf_sock_ops *context)
 	return bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
+static __always_inline void watch_state(struct bpf_sock_ops *context)
+{
+	bpf_sock_ops_cb_flags_set(context,
+				  context->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
 /* ---- pods ---- */
 
 /* The subflow of an MPTCP socket: the application holds another one. */
@@ -70,7 +76,7 @@ static __always_inline void publish_dial(struct bpf_sock_ops *context)
 		return;
 	leg_key(context, true, &key);
 	bpf_map_update_elem(&dials, &key, socket, BPF_ANY);
-	bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_STATE_CB_FLAG);
+	watch_state(context);
 	if (is_mptcp(context))
 		bpf_map_update_elem(&turned_names, &key, &socket->peer, BPF_ANY);
 }
@@ -127,20 +133,36 @@ static __always_inline void learn_caller(struct bpf_sock_ops *context)
 	bpf_map_delete_elem(&callers, &key);
 }
 
-static __always_inline void count_listener(struct bpf_sock_ops *context)
+static __always_inline bool add_to_listeners(struct kmtls_local_key *key, __u32 number)
 {
-	struct kmtls_local_key key = {};
-	__u32 one = 1, *number;
+	__u32 *found = bpf_map_lookup_elem(&listeners, key);
 
-	local_key(context, &key);
-	number = bpf_map_lookup_elem(&listeners, &key);
-	if (number)
-		__sync_fetch_and_add(number, 1);
-	else
-		bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
-	bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_STATE_CB_FLAG);
+	if (!found)
+		return false;
+	__sync_fetch_and_add(found, number);
+	return true;
 }
 
+static __always_inline void count_listener(struct bpf_sock_ops *context)
+{
+	struct kmtls_local_key key = {}, overflow = {};
+	__u32 one = 1;
+
+	local_key(context, &key);
+	watch_state(context);
+	if (is_loopback(&key.local.address) && words(&key.local.address)[3])
+		return;
+	if (add_to_listeners(&key, 1) ||
+	    bpf_map_update_elem(&listeners, &key, &one, BPF_NOEXIST) == 0)
+		return;
+	/* Another CPU was first, or the map is full. */
+	if (add_to_listeners(&key, 1))
+		return;
+	overflow.netns = key.netns;
+	add_to_listeners(&overflow, 1);
+}
+
+/* Leaves a 0 behind: deleting would race with a listener that comes. */
 static __always_inline void uncount_listener(struct bpf_sock_ops *context)
 {
 	struct kmtls_local_key key = {};
@@ -148,10 +170,8 @@ static __always_inline void uncount_listener(struct bpf_sock_ops *context)
 
 	local_key(context, &key);
 	number = bpf_map_lookup_elem(&listeners, &key);
-	if (number && *number > 1)
+	if (number && *number)
 		__sync_fetch_and_add(number, -1);
-	else
-		bpf_map_delete_elem(&listeners, &key);
 }
 
 SEC("sockops")
@@ -195,7 +215,7 @@ static __always_inline void publish_caller(struct bpf_sock_ops *context)
 		return;
 	leg_key(context, true, &key);
 	bpf_map_update_elem(&callers, &key, &socket->peer, BPF_ANY);
-	bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_STATE_CB_FLAG);
+	watch_state(context);
 }
 
 static __always_inline void learn_dial(struct bpf_sock_ops *context)

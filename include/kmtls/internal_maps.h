@@ -18,9 +18,11 @@
 #define KMTLS_INTERCEPT_NET 0x7f400000u /* 127.64.0.0, host order */
 #define KMTLS_INTERCEPT_HOSTS 0x003fffffu /* 22 bits */
 #define KMTLS_INTERCEPT_PORT 15001
-/* Where the daemon's own listeners are bound (IPv6: ::1), at KMTLS_INTERCEPT_PORT and this. */
+/* Where the daemon's own listeners are bound (IPv6: ::1), on ports no application wants: sk_lookup
+ * picks them, wherever they are. */
 #define KMTLS_LISTENER_ADDRESS4 0x7ffffffeu /* 127.255.255.254, host order */
-#define KMTLS_INBOUND_PORT 15006
+#define KMTLS_LISTENER_PORT_TURNED 1
+#define KMTLS_LISTENER_PORT_INBOUND 2
 #define KMTLS_INTERCEPT_PORTS_BASE 15104
 #define KMTLS_INTERCEPT_PORTS 1024
 
@@ -109,7 +111,11 @@ struct kmtls_event {
 	__u8 packet[KMTLS_EVENT_PACKET]; /* SYN: network and TCP header */
 };
 
-/* listeners: hash, {netns, address, port} -> how many sockets of the pod listen there. */
+/*
+ * listeners: hash, {netns, address, port} -> how many sockets of the pod listen there, loopback
+ * left out; 0 is none. {netns, ::, 0} counts those there was no room for: as long as it is not 0
+ * any port may be listening, and the application is asked.
+ */
 
 /* own_addresses: hash, {netns, address} -> 1 */
 struct kmtls_own_address_key {

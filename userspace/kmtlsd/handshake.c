@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* handshake.c - see handshake.h. */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -380,14 +383,27 @@ static void peer_accepted(struct kmtls_handshake *handshake)
 	kmtls_hold_pass(loop->daemon->hold, handshake);
 }
 
+static bool has_bytes(struct kmtls_handshake *handshake)
+{
+	int count = 0;
+
+	return ioctl(kmtls_loop_flow(handshake->loop, handshake->slot)->wire_fd, FIONREAD,
+		     &count) == 0 &&
+	       count > 0;
+}
+
 /* Exactly one ticket, then the server's application has accepted. */
 static void await_ticket(struct kmtls_handshake *handshake)
 {
 	unsigned char byte;
-	int result;
+	int result, tries = 16;
 
-	ERR_clear_error();
-	result = SSL_read(handshake->ssl, &byte, 1);
+	/* One call takes one record; a ticket in pieces takes several, and no edge comes. */
+	do {
+		ERR_clear_error();
+		result = SSL_read(handshake->ssl, &byte, 1);
+	} while (result <= 0 && wants_more(handshake, result) &&
+		 !kmtls_tls_tickets_seen(handshake->ssl) && --tries && has_bytes(handshake));
 	if (result > 0)
 		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
 	else if (!wants_more(handshake, result))
@@ -432,6 +448,22 @@ static void do_handshake(struct kmtls_handshake *handshake)
 	}
 }
 
+/* A peer that was powered off says nothing: ask now and then, unless the application had its own
+ * idea (outbound.c). Seconds, seconds, probes. */
+static void watch_wire(int fd)
+{
+	static const int one = 1, idle = 60, interval = 10, probes = 6;
+	socklen_t length = sizeof(int);
+	int on = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &length) == 0 && on)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
 void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
@@ -451,6 +483,7 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 				     strerror(-err));
 		return;
 	}
+	watch_wire(flow->wire_fd);
 	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
 	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
 	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||

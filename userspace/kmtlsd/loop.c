@@ -154,6 +154,13 @@ static unsigned admission(const struct kmtls_loop *loop)
 	return loop->shaking ? ADMIT_SHAKING : ADMIT_IDLE;
 }
 
+/* Out of memory, or the spare descriptor was taken by another thread: the event comes back at
+ * once and forever, so wait. */
+static void pause_accepting(void)
+{
+	usleep(STARVED_MS * 1000);
+}
+
 static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned acceptor)
 {
 	unsigned budget = admission(loop);
@@ -166,8 +173,11 @@ static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned
 			refuse_one(loop, pod->listeners[acceptor]);
 		if (fd < 0 && errno == ECONNABORTED)
 			continue;
-		if (fd < 0)
+		if (fd < 0) {
+			if (errno != EAGAIN)
+				pause_accepting();
 			return;
+		}
 		if (acceptor == KMTLS_ACCEPTOR_TURNED4 || acceptor == KMTLS_ACCEPTOR_TURNED6)
 			kmtls_outbound_accept(loop, pod, fd);
 		else
@@ -175,14 +185,24 @@ static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned
 	}
 }
 
-static void on_listener(struct kmtls_loop *loop, unsigned index, unsigned generation)
+/* Closed by someone else (SOCK_DESTROY): the pods module opens it again. */
+static void drop_listener(struct kmtls_loop *loop, struct kmtls_pod *pod, int fd)
+{
+	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	atomic_store(&pod->broken, true);
+}
+
+static void on_listener(struct kmtls_loop *loop, unsigned index, unsigned generation, __u32 events)
 {
 	struct kmtls_pod *pod =
 		kmtls_pods_get(loop->daemon->pods, index / KMTLS_ACCEPTOR_COUNT, generation);
 
 	if (!pod)
 		return;
-	accept_some(loop, pod, index % KMTLS_ACCEPTOR_COUNT);
+	if (events & (EPOLLERR | EPOLLHUP))
+		drop_listener(loop, pod, pod->listeners[index % KMTLS_ACCEPTOR_COUNT]);
+	else
+		accept_some(loop, pod, index % KMTLS_ACCEPTOR_COUNT);
 	kmtls_pod_put(pod);
 }
 
@@ -342,6 +362,7 @@ static bool on_wake(struct kmtls_loop *loop)
 	if (reset) {
 		/* Unlocked: ending a handshake takes the lock of the held connects. */
 		reset_flows(loop, loop->reset_netns, KMTLS_REASON_POD_DELETED);
+		kmtls_netns_leave(); /* or this thread would keep the namespace alive */
 		pthread_mutex_lock(&loop->lock);
 		loop->reset_pending = false;
 		pthread_cond_broadcast(&loop->done);
@@ -401,7 +422,7 @@ static bool on_event(struct kmtls_loop *loop, const struct epoll_event *event)
 		kmtls_hold_consume(loop->daemon->hold, loop, admission(loop));
 		break;
 	case KMTLS_TAG_LISTENER:
-		on_listener(loop, index, generation);
+		on_listener(loop, index, generation, event->events);
 		break;
 	case KMTLS_TAG_LOCAL:
 	case KMTLS_TAG_WIRE:
@@ -503,6 +524,8 @@ int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_l
 	if (!loops)
 		return -ENOMEM;
 	loops->count = count;
+	for (unsigned i = 0; i < count; i++)
+		loops->loops[i].epoll_fd = loops->loops[i].wake_fd = loops->loops[i].spare_fd = -1;
 	daemon->loops = loops; /* loops know each other's number through it */
 	for (unsigned i = 0; !err && i < count; i++)
 		err = loop_open(&loops->loops[i], daemon, i, count);
@@ -553,7 +576,8 @@ int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod)
 
 			if (pod->listeners[a] >= 0 &&
 			    epoll_ctl(loops->loops[i].epoll_fd, EPOLL_CTL_ADD, pod->listeners[a],
-				      &event) < 0)
+				      &event) < 0 &&
+			    errno != EEXIST)
 				return -errno;
 		}
 	}

@@ -88,7 +88,7 @@ int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_l
 		     char *ret_why);
 void kmtls_loops_close(struct kmtls_loops *loops); /* stops and joins; flows are reset */
 
-/* All loops accept from the pod's listeners. */
+/* All loops accept from the pod's listeners; those they know already are left as they are. */
 int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);
 void kmtls_loops_remove_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);
 /* Resets every flow of one namespace; returns when it is done. */

@@ -51,6 +51,14 @@ static unsigned count_cpus(void)
 	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
+/* Each has a share of the flow table, so there are not more than flows. */
+static unsigned count_workers(const struct kmtls_config *config)
+{
+	unsigned workers = config->workers ? config->workers : count_cpus();
+
+	return workers < config->max_flows ? workers : config->max_flows;
+}
+
 /* Two sockets a flow, a pipe per busy direction (few are busy at a time), some of our own. */
 static void raise_descriptor_limit(unsigned max_flows)
 {
@@ -125,7 +133,7 @@ static int open_identity(struct kmtls_daemon *daemon, char *ret_why)
 static int run(const struct kmtls_config *config, char *why)
 {
 	struct kmtls_daemon daemon = { .config = config, .started = time(NULL) };
-	unsigned workers = config->workers ? config->workers : count_cpus();
+	unsigned workers = count_workers(config);
 	sigset_t signals;
 	int cgroup_fd, err;
 

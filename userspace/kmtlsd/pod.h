@@ -9,6 +9,7 @@
 #include <linux/types.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <time.h>
 
 #include "kmtls/abi.h"
@@ -27,6 +28,7 @@ struct kmtls_pod {
 	int netns_fd, cgroup_fd;
 	__u64 netns_cookie;
 	struct kmtls_netns_addresses addresses;
+	atomic_bool broken; /* a listener was closed under us */
 	int listeners[KMTLS_ACCEPTOR_COUNT]; /* -1: the pod has no such family */
 	struct kmtls_injector injector; /* answers to held connects */
 	__u32 flags; /* KMTLS_POD_* of the pods map */

@@ -63,6 +63,14 @@ int kmtls_pod_store_put(const char *run_dir, const struct kmtls_pod_spec *spec, 
 	return err;
 }
 
+bool kmtls_pod_store_has(const char *run_dir, const char *name)
+{
+	char path[PATH_MAX];
+
+	file_path(run_dir, name, "", path);
+	return access(path, F_OK) == 0;
+}
+
 void kmtls_pod_store_delete(const char *run_dir, const char *name)
 {
 	char path[PATH_MAX];
