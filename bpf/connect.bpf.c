@@ -9,7 +9,8 @@
  */
 #include "policy.bpf.h"
 
-#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+#define SOCK_RAW 3
 #define SOL_SOCKET 1
 #define SO_KEEPALIVE 9
 #define SO_PRIORITY 12
@@ -162,9 +163,21 @@ static __always_inline enum verdict turn(struct bpf_sock_addr *context, struct k
 	read_options(context, &socket->options);
 	socket->peer = *to;
 	socket->intercept = *intercept;
+	socket->cookie = bpf_get_socket_cookie(context);
+	socket->netns = netns;
+	socket->flags = pod->flags & KMTLS_POD_CONNECT_AT_ONCE ? 0 : KMTLS_SOCKET_HELD;
+	if (sk->src_port)
+		socket->flags |= KMTLS_SOCKET_BOUND;
+	socket->shown_port = 0;
 	socket->kind = KMTLS_SOCKET_CONNECTING;
 	count(KMTLS_REASON_INTERCEPTED);
 	return VERDICT_TURN;
+}
+
+/* UDP and raw sockets are left alone; SCTP and DCCP are connections, and cannot be meshed. */
+static __always_inline bool is_connection(struct bpf_sock_addr *context)
+{
+	return context->type != SOCK_DGRAM && context->type != SOCK_RAW;
 }
 
 SEC("cgroup/connect4")
@@ -173,7 +186,7 @@ int connect4(struct bpf_sock_addr *context)
 	struct kmtls_endpoint to = {}, intercept = {};
 	enum verdict verdict;
 
-	if (context->type != SOCK_STREAM)
+	if (!is_connection(context))
 		return ALLOW;
 	set_v4(&to.address, context->user_ip4);
 	to.port = bpf_ntohs(context->user_port);
@@ -191,7 +204,7 @@ int connect6(struct bpf_sock_addr *context)
 	struct kmtls_endpoint to = {}, intercept = {};
 	enum verdict verdict;
 
-	if (context->type != SOCK_STREAM)
+	if (!is_connection(context))
 		return ALLOW;
 	LOAD_V6(context, struct bpf_sock_addr, user_ip, &to.address);
 	to.port = bpf_ntohs(context->user_port);
@@ -221,30 +234,67 @@ static __always_inline struct kmtls_socket *application_socket(struct bpf_sock_a
 	return socket;
 }
 
-SEC("cgroup/getpeername4")
-int getpeername4(struct bpf_sock_addr *context)
+/*
+ * What an MPTCP socket is asked about is not the subflow that connected and has the storage:
+ * found by its two ends. Others are left at the first comparison.
+ */
+static __always_inline struct kmtls_endpoint *turned_name(struct bpf_sock_addr *context)
+{
+	struct kmtls_leg_key key = {};
+	struct bpf_sock *sk = context->sk;
+
+	if (!sk || context->protocol != IPPROTO_MPTCP_)
+		return NULL;
+	key.netns = bpf_get_netns_cookie(context);
+	if (sk->family == AF_INET) {
+		set_v4(&key.from.address, sk->src_ip4);
+		set_v4(&key.to.address, sk->dst_ip4);
+	} else {
+		words(&key.from.address)[0] = sk->src_ip6[0];
+		words(&key.from.address)[1] = sk->src_ip6[1];
+		words(&key.from.address)[2] = sk->src_ip6[2];
+		words(&key.from.address)[3] = sk->src_ip6[3];
+		words(&key.to.address)[0] = sk->dst_ip6[0];
+		words(&key.to.address)[1] = sk->dst_ip6[1];
+		words(&key.to.address)[2] = sk->dst_ip6[2];
+		words(&key.to.address)[3] = sk->dst_ip6[3];
+	}
+	key.from.port = sk->src_port;
+	key.to.port = bpf_ntohs(sk->dst_port);
+	return bpf_map_lookup_elem(&turned_names, &key);
+}
+
+static __always_inline struct kmtls_endpoint *peer_name(struct bpf_sock_addr *context)
 {
 	struct kmtls_socket *socket = application_socket(context);
 
-	if (!socket)
+	return socket ? &socket->peer : turned_name(context);
+}
+
+SEC("cgroup/getpeername4")
+int getpeername4(struct bpf_sock_addr *context)
+{
+	struct kmtls_endpoint *peer = peer_name(context);
+
+	if (!peer)
 		return 1;
-	context->user_ip4 = words(&socket->peer.address)[3];
-	context->user_port = bpf_htons(socket->peer.port);
+	context->user_ip4 = words(&peer->address)[3];
+	context->user_port = bpf_htons(peer->port);
 	return 1;
 }
 
 SEC("cgroup/getpeername6")
 int getpeername6(struct bpf_sock_addr *context)
 {
-	struct kmtls_socket *socket = application_socket(context);
+	struct kmtls_endpoint *peer = peer_name(context);
 
-	if (!socket)
+	if (!peer)
 		return 1;
-	context->user_ip6[0] = words(&socket->peer.address)[0];
-	context->user_ip6[1] = words(&socket->peer.address)[1];
-	context->user_ip6[2] = words(&socket->peer.address)[2];
-	context->user_ip6[3] = words(&socket->peer.address)[3];
-	context->user_port = bpf_htons(socket->peer.port);
+	context->user_ip6[0] = words(&peer->address)[0];
+	context->user_ip6[1] = words(&peer->address)[1];
+	context->user_ip6[2] = words(&peer->address)[2];
+	context->user_ip6[3] = words(&peer->address)[3];
+	context->user_port = bpf_htons(peer->port);
 	return 1;
 }
 
@@ -255,31 +305,47 @@ static __always_inline struct kmtls_pod_value *pod_of_connecting(struct bpf_sock
 	struct kmtls_socket *socket = application_socket(context);
 	__u64 netns;
 
-	if (!socket || socket->kind != KMTLS_SOCKET_CONNECTING || !is_loopback(local))
+	if (!is_loopback(local))
+		return NULL;
+	if (socket ? socket->kind != KMTLS_SOCKET_CONNECTING : !turned_name(context))
 		return NULL;
 	netns = bpf_get_netns_cookie(context);
 	return bpf_map_lookup_elem(&pods, &netns);
 }
 
+/* The port on the wire, where the daemon could not take the socket's own; or 0. */
+static __always_inline __u16 shown_port(struct bpf_sock_addr *context)
+{
+	struct kmtls_socket *socket = application_socket(context);
+
+	return socket && socket->kind == KMTLS_SOCKET_CONNECTING ? socket->shown_port : 0;
+}
+
 SEC("cgroup/getsockname4")
 int getsockname4(struct bpf_sock_addr *context)
 {
+	__u16 port = shown_port(context);
 	struct kmtls_address local;
 	struct kmtls_pod_value *pod;
 
-	set_v4(&local, context->user_ip4);
+	set_v4(&local, LOAD(context, struct bpf_sock_addr, user_ip4));
 	pod = pod_of_connecting(context, &local);
 	if (pod)
 		context->user_ip4 = words(&pod->address4)[3];
+	if (port)
+		context->user_port = bpf_htons(port);
 	return 1;
 }
 
 SEC("cgroup/getsockname6")
 int getsockname6(struct bpf_sock_addr *context)
 {
+	__u16 port = shown_port(context);
 	struct kmtls_address local, *shown;
 	struct kmtls_pod_value *pod;
 
+	if (port)
+		context->user_port = bpf_htons(port);
 	LOAD_V6(context, struct bpf_sock_addr, user_ip, &local);
 	pod = pod_of_connecting(context, &local);
 	if (!pod)

@@ -40,8 +40,14 @@ struct {
 	__type(value, struct kmtls_socket);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } sockets SEC(".maps");
-KMTLS_MAP(dials, LRU_HASH, struct kmtls_local_key, struct kmtls_socket, 65536, 0);
-KMTLS_MAP(callers, LRU_HASH, struct kmtls_local_key, struct kmtls_endpoint, 65536, 0);
+KMTLS_MAP(dials, LRU_HASH, struct kmtls_leg_key, struct kmtls_socket, 65536, 0);
+KMTLS_MAP(callers, LRU_HASH, struct kmtls_leg_key, struct kmtls_endpoint, 65536, 0);
+KMTLS_MAP(verdicts, LRU_HASH, __u64, struct kmtls_verdict, 65536, 0);
+KMTLS_MAP(turned_names, LRU_HASH, struct kmtls_leg_key, struct kmtls_endpoint, 4096, 0);
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 21);
+} events SEC(".maps");
 KMTLS_MAP(listeners, HASH, struct kmtls_local_key, __u32, 65536, BPF_F_NO_PREALLOC);
 KMTLS_MAP(own_addresses, HASH, struct kmtls_own_address_key, __u32, 8192, BPF_F_NO_PREALLOC);
 KMTLS_MAP(acceptors, SOCKHASH, struct kmtls_acceptor_key, __u64, 4096, 0);

@@ -38,56 +38,65 @@ static __always_inline int assign(struct bpf_sk_lookup *context, __u32 acceptor)
 }
 
 /* From the pod to itself: ours only if this very connect was turned to this address. */
-static __always_inline int from_inside(struct bpf_sk_lookup *context,
-				       struct kmtls_local_key *remote,
-				       struct kmtls_local_key *local)
+static __always_inline int from_inside(struct bpf_sk_lookup *context, struct kmtls_endpoint *from,
+				       struct kmtls_endpoint *to)
 {
-	struct kmtls_socket *dial = bpf_map_lookup_elem(&dials, remote);
+	struct kmtls_leg_key key = { .netns = own_netns, .from = *from, .to = *to };
 
-	if (!dial || dial->intercept.port != local->local.port ||
-	    !same_address(&dial->intercept.address, &local->local.address))
+	if (!bpf_map_lookup_elem(&dials, &key))
 		return SK_PASS;
 	return assign(context, KMTLS_ACCEPTOR_TURNED4);
+}
+
+static __always_inline bool counted(struct kmtls_local_key *key)
+{
+	__u32 *number = bpf_map_lookup_elem(&listeners, key);
+
+	return number && *number;
 }
 
 static __always_inline bool is_listening(struct kmtls_local_key *local)
 {
 	struct kmtls_local_key key = *local;
 
-	if (bpf_map_lookup_elem(&listeners, &key))
+	if (counted(&key))
 		return true;
 	__builtin_memset(&key.local.address, 0, sizeof(key.local.address));
-	if (bpf_map_lookup_elem(&listeners, &key)) /* [::]:port */
+	if (counted(&key)) /* [::]:port */
 		return true;
-	if (!is_v4(&local->local.address))
-		return false;
-	set_v4(&key.local.address, 0); /* 0.0.0.0:port */
-	return bpf_map_lookup_elem(&listeners, &key) != NULL;
+	if (is_v4(&local->local.address)) {
+		set_v4(&key.local.address, 0); /* 0.0.0.0:port */
+		if (counted(&key))
+			return true;
+	}
+	__builtin_memset(&key.local, 0, sizeof(key.local));
+	return counted(&key); /* more than there is room for */
 }
 
 SEC("sk_lookup")
 int steer(struct bpf_sk_lookup *context)
 {
-	struct kmtls_local_key remote = { .netns = own_netns }, local = { .netns = own_netns };
+	struct kmtls_local_key local = { .netns = own_netns };
+	struct kmtls_endpoint remote = {};
 	struct kmtls_pod_value *pod;
 	struct kmtls_peer_value *peer;
 	__u64 netns = own_netns;
 
 	if (LOAD(context, struct bpf_sk_lookup, protocol) != IPPROTO_TCP_)
 		return SK_PASS; /* UDP stays as it is */
-	LOAD_ADDRESS(context, struct bpf_sk_lookup, remote_ip, &remote.local.address);
+	LOAD_ADDRESS(context, struct bpf_sk_lookup, remote_ip, &remote.address);
 	LOAD_ADDRESS(context, struct bpf_sk_lookup, local_ip, &local.local.address);
-	remote.local.port = bpf_ntohs(context->remote_port);
+	remote.port = bpf_ntohs(context->remote_port);
 	local.local.port = context->local_port;
 
-	if (is_loopback(&remote.local.address) || is_own(own_netns, &remote.local.address))
-		return from_inside(context, &remote, &local);
+	if (is_loopback(&remote.address) || is_own(own_netns, &remote.address))
+		return from_inside(context, &remote, &local.local);
 	pod = bpf_map_lookup_elem(&pods, &netns);
 	if (!pod)
 		return drop(KMTLS_REASON_POD_UNKNOWN);
 	if (is_off(pod, KMTLS_INBOUND, local.local.port))
 		return SK_PASS;
-	peer = find_peer(&remote.local.address);
+	peer = find_peer(&remote.address);
 	if (peer && is_bypassed(peer, local.local.port))
 		return SK_PASS;
 	if (!is_listening(&local))

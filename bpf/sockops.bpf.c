@@ -17,12 +17,18 @@ static __always_inline void local_key(struct bpf_sock_ops *context, struct kmtls
 	key->local.port = context->local_port;
 }
 
-/* The local end of the other side of a local leg is this side's remote end. */
-static __always_inline void remote_key(struct bpf_sock_ops *context, struct kmtls_local_key *key)
+/* The leg as its connecting end sees it; connecting: that is this end. */
+static __always_inline void leg_key(struct bpf_sock_ops *context, bool connecting,
+				    struct kmtls_leg_key *key)
 {
+	struct kmtls_endpoint *local = connecting ? &key->from : &key->to;
+	struct kmtls_endpoint *remote = connecting ? &key->to : &key->from;
+
 	key->netns = bpf_get_netns_cookie(context);
-	LOAD_ADDRESS(context, struct bpf_sock_ops, remote_ip, &key->local.address);
-	key->local.port = bpf_ntohl(context->remote_port);
+	LOAD_ADDRESS(context, struct bpf_sock_ops, local_ip, &local->address);
+	LOAD_ADDRESS(context, struct bpf_sock_ops, remote_ip, &remote->address);
+	local->port = context->local_port;
+	remote->port = bpf_ntohl(context->remote_port);
 }
 
 static __always_inline struct kmtls_socket *stored(struct bpf_sock_ops *context, __u32 kind)
@@ -45,27 +51,77 @@ static __always_inline struct kmtls_socket *store(struct bpf_sock_ops *context)
 	return bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
+static __always_inline void watch_state(struct bpf_sock_ops *context)
+{
+	bpf_sock_ops_cb_flags_set(context,
+				  context->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
 /* ---- pods ---- */
+
+/* The subflow of an MPTCP socket: the application holds another one. */
+static __always_inline bool is_mptcp(struct bpf_sock_ops *context)
+{
+	struct bpf_sock *sk = context->sk;
+
+	return sk && bpf_skc_to_mptcp_sock(sk) != NULL;
+}
 
 static __always_inline void publish_dial(struct bpf_sock_ops *context)
 {
 	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_CONNECTING);
-	struct kmtls_local_key key = {};
+	struct kmtls_leg_key key = {};
 
 	if (!socket)
 		return;
-	local_key(context, &key);
+	leg_key(context, true, &key);
 	bpf_map_update_elem(&dials, &key, socket, BPF_ANY);
-	bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_STATE_CB_FLAG);
+	watch_state(context);
+	if (is_mptcp(context))
+		bpf_map_update_elem(&turned_names, &key, &socket->peer, BPF_ANY);
+}
+
+/* A held connect has completed: under which port is it known on the wire? */
+static __always_inline void learn_port(struct bpf_sock_ops *context)
+{
+	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_CONNECTING);
+	struct kmtls_verdict *verdict;
+
+	if (!socket || !(socket->flags & KMTLS_SOCKET_HELD))
+		return;
+	verdict = bpf_map_lookup_elem(&verdicts, &socket->cookie);
+	if (verdict && verdict->pass && verdict->port != context->local_port)
+		socket->shown_port = verdict->port;
+}
+
+/* A connect came to nothing: refused, timed out, or the application closed the socket. */
+static __always_inline void forget_dial(struct bpf_sock_ops *context)
+{
+	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_CONNECTING);
+	struct kmtls_leg_key key = {};
+	struct kmtls_event *event;
+
+	leg_key(context, true, &key);
+	bpf_map_delete_elem(&dials, &key);
+	if (!socket || !(socket->flags & KMTLS_SOCKET_HELD))
+		return;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		return; /* the daemon's deadline does it */
+	event->type = KMTLS_EVENT_GONE;
+	event->packet_length = 0;
+	event->netns = key.netns;
+	event->cookie = socket->cookie;
+	bpf_ringbuf_submit(event, 0);
 }
 
 static __always_inline void learn_caller(struct bpf_sock_ops *context)
 {
-	struct kmtls_local_key key = {};
+	struct kmtls_leg_key key = {};
 	struct kmtls_endpoint *caller;
 	struct kmtls_socket *socket;
 
-	remote_key(context, &key);
+	leg_key(context, false, &key);
 	caller = bpf_map_lookup_elem(&callers, &key);
 	if (!caller)
 		return;
@@ -77,20 +133,36 @@ static __always_inline void learn_caller(struct bpf_sock_ops *context)
 	bpf_map_delete_elem(&callers, &key);
 }
 
-static __always_inline void count_listener(struct bpf_sock_ops *context)
+static __always_inline bool add_to_listeners(struct kmtls_local_key *key, __u32 number)
 {
-	struct kmtls_local_key key = {};
-	__u32 one = 1, *number;
+	__u32 *found = bpf_map_lookup_elem(&listeners, key);
 
-	local_key(context, &key);
-	number = bpf_map_lookup_elem(&listeners, &key);
-	if (number)
-		__sync_fetch_and_add(number, 1);
-	else
-		bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
-	bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_STATE_CB_FLAG);
+	if (!found)
+		return false;
+	__sync_fetch_and_add(found, number);
+	return true;
 }
 
+static __always_inline void count_listener(struct bpf_sock_ops *context)
+{
+	struct kmtls_local_key key = {}, overflow = {};
+	__u32 one = 1;
+
+	local_key(context, &key);
+	watch_state(context);
+	if (is_loopback(&key.local.address) && words(&key.local.address)[3])
+		return;
+	if (add_to_listeners(&key, 1) ||
+	    bpf_map_update_elem(&listeners, &key, &one, BPF_NOEXIST) == 0)
+		return;
+	/* Another CPU was first, or the map is full. */
+	if (add_to_listeners(&key, 1))
+		return;
+	overflow.netns = key.netns;
+	add_to_listeners(&overflow, 1);
+}
+
+/* Leaves a 0 behind: deleting would race with a listener that comes. */
 static __always_inline void uncount_listener(struct bpf_sock_ops *context)
 {
 	struct kmtls_local_key key = {};
@@ -98,22 +170,21 @@ static __always_inline void uncount_listener(struct bpf_sock_ops *context)
 
 	local_key(context, &key);
 	number = bpf_map_lookup_elem(&listeners, &key);
-	if (number && *number > 1)
+	if (number && *number)
 		__sync_fetch_and_add(number, -1);
-	else
-		bpf_map_delete_elem(&listeners, &key);
 }
 
 SEC("sockops")
 int sockops_pod(struct bpf_sock_ops *context)
 {
-	struct kmtls_local_key key = {};
-
 	if (context->family != AF_INET && context->family != AF_INET6)
 		return 1;
 	switch (context->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		publish_dial(context);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		learn_port(context);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		learn_caller(context);
@@ -126,8 +197,7 @@ int sockops_pod(struct bpf_sock_ops *context)
 			uncount_listener(context);
 		} else if (context->args[0] == BPF_TCP_SYN_SENT &&
 			   context->args[1] == BPF_TCP_CLOSE) {
-			local_key(context, &key);
-			bpf_map_delete_elem(&dials, &key);
+			forget_dial(context);
 		}
 		break;
 	}
@@ -139,28 +209,23 @@ int sockops_pod(struct bpf_sock_ops *context)
 static __always_inline void publish_caller(struct bpf_sock_ops *context)
 {
 	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_DELIVERING);
-	struct kmtls_local_key key = {};
+	struct kmtls_leg_key key = {};
 
 	if (!socket)
 		return;
-	local_key(context, &key);
+	leg_key(context, true, &key);
 	bpf_map_update_elem(&callers, &key, &socket->peer, BPF_ANY);
-	bpf_sock_ops_cb_flags_set(context, BPF_SOCK_OPS_STATE_CB_FLAG);
+	watch_state(context);
 }
 
 static __always_inline void learn_dial(struct bpf_sock_ops *context)
 {
-	struct kmtls_local_key key = {}, local = {};
+	struct kmtls_leg_key key = {};
 	struct kmtls_socket *dial, *socket;
 
-	remote_key(context, &key);
+	leg_key(context, false, &key);
 	dial = bpf_map_lookup_elem(&dials, &key);
 	if (!dial)
-		return;
-	/* A remembered dial counts only for the address it was turned to. */
-	local_key(context, &local);
-	if (!same_address(&dial->intercept.address, &local.local.address) ||
-	    dial->intercept.port != local.local.port)
 		return;
 	socket = store(context);
 	if (!socket)
@@ -173,7 +238,7 @@ static __always_inline void learn_dial(struct bpf_sock_ops *context)
 SEC("sockops")
 int sockops_daemon(struct bpf_sock_ops *context)
 {
-	struct kmtls_local_key key = {};
+	struct kmtls_leg_key key = {};
 
 	if (context->family != AF_INET && context->family != AF_INET6)
 		return 1;
@@ -186,7 +251,7 @@ int sockops_daemon(struct bpf_sock_ops *context)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (context->args[0] == BPF_TCP_SYN_SENT && context->args[1] == BPF_TCP_CLOSE) {
-			local_key(context, &key);
+			leg_key(context, true, &key);
 			bpf_map_delete_elem(&callers, &key);
 		}
 		break;

@@ -17,7 +17,7 @@ _kmtls_words()
 	words_=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--socket | --netns | --cgroup | --id | --port) ((i++)) ;;
+		--socket | --netns | --cgroup | --id | --port | --connect) ((i++)) ;;
 		-*) ;;
 		*) words_+=("${COMP_WORDS[i]}") ;;
 		esac
@@ -43,12 +43,16 @@ _kmtls()
 	--id | --port)
 		return
 		;;
+	--connect)
+		mapfile -t COMPREPLY < <(compgen -W "held at-once" -- "$current")
+		return
+		;;
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
 	"") choices="pod peer flows status log hash --socket --json --version --help" ;;
 	pod | peer) choices="add del list --help" ;;
-	"pod add") choices="--netns --cgroup --id --json --help" ;;
+	"pod add") choices="--netns --cgroup --id --connect --json --help" ;;
 	"peer add") choices="--id --bypass --port --json --help" ;;
 	"pod del") choices="$(_kmtls_list name pod) --json --help" ;;
 	"peer del") choices="$(_kmtls_list prefix peer) --json --help" ;;

@@ -112,6 +112,9 @@ struct kmtls_name_value {
 
 /* ---- pods: hash, netns cookie -> pod --------------------------------------------- */
 
+/* The application's connect() succeeds at once, before the peer has been reached. */
+#define KMTLS_POD_CONNECT_AT_ONCE 1u
+
 struct kmtls_pod_value {
 	__u64 name; /* hash of the pod's name */
 	__u64 namespace_; /* hash of the namespace's text, 0 if it has none */
@@ -119,6 +122,8 @@ struct kmtls_pod_value {
 	__u64 cgroup; /* cgroup id */
 	struct kmtls_address address4; /* primary addresses; all zero: has none */
 	struct kmtls_address address6;
+	__u32 flags; /* KMTLS_POD_* */
+	__u32 pad;
 };
 
 /* ---- flows: BPF_F_MMAPABLE array, slot -> flow ------------------------------------- */
@@ -194,6 +199,8 @@ struct kmtls_flow {
 	X(5, POD_UNKNOWN, "pod-unknown", "the network namespace is not an enrolled pod")         \
 	X(6, STORAGE_FAILED, "storage-failed", "no memory to remember the destination")          \
 	X(7, NOT_TCP, "not-tcp", "a stream protocol that cannot be meshed")                      \
+	X(8, RING_FULL, "ring-full", "the daemon lags behind: a SYN waits for its repetition")   \
+	X(9, ADDRESS_TAKEN, "address-taken", "an application bound an address of the daemon")    \
 	X(32, NO_DESTINATION, "no-destination",                                                  \
 	  "a local connection reached the daemon without a remembered destination")              \
 	X(33, NO_IDENTITY, "no-identity", "the pod has no valid SVID")                           \
@@ -238,6 +245,9 @@ struct kmtls_flow {
 	X(66, EARLY_DATA, "early-data", "bytes arrived where the handshake allows none")         \
 	X(67, LOCAL_GONE, "local-gone", "the application went away during the handshake")        \
 	X(68, POD_REMOVED, "pod-removed", "the pod was removed during the handshake")            \
+	X(69, STALE, "stale", "the application connected anew with the same socket")             \
+	X(70, INJECT_FAILED, "inject-failed", "a held SYN could not be sent on or answered")     \
+	X(71, LOCAL_TIMEOUT, "local-timeout", "the application did not complete its connect")    \
 	X(72, NO_PROMISE, "no-promise", "the peers map promises no identity for the address")    \
 	X(96, ENDED, "ended", "both sides ended in order")                                       \
 	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")                \
@@ -254,7 +264,9 @@ struct kmtls_flow {
 	X(120, ESTABLISHED, "established", "flows that completed the handshake")                 \
 	X(121, PASSED, "passed", "connects left alone: not meshed by policy")                    \
 	X(122, INTERCEPTED, "intercepted", "connects turned towards the daemon")                 \
-	X(123, STEERED, "steered", "inbound connections turned towards the daemon")
+	X(123, STEERED, "steered", "inbound connections turned towards the daemon")              \
+	X(124, HELD, "held", "SYNs held until the peer has accepted")                            \
+	X(125, RETRIED, "retried", "handshakes tried once more after a reset")
 
 enum kmtls_reason {
 #define KMTLS_REASON_ENUM(number, symbol, name, text) KMTLS_REASON_##symbol = number,
@@ -272,7 +284,7 @@ KMTLS_ASSERT_SIZE(struct kmtls_mode_value, 4);
 KMTLS_ASSERT_SIZE(struct kmtls_peer_key, 20);
 KMTLS_ASSERT_SIZE(struct kmtls_peer_value, 32);
 KMTLS_ASSERT_SIZE(struct kmtls_name_value, 2056);
-KMTLS_ASSERT_SIZE(struct kmtls_pod_value, 64);
+KMTLS_ASSERT_SIZE(struct kmtls_pod_value, 72);
 KMTLS_ASSERT_SIZE(struct kmtls_flow_direction, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_flow, 192);
 

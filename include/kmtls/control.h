@@ -12,7 +12,8 @@
  * or missing arguments and wrong types are refused by name and change nothing.
  *
  * verbs and arguments:
- *   pod-add    name, netns (path), cgroup (path), id (SPIFFE ID)
+ *   pod-add    name, netns (path), cgroup (path), id (SPIFFE ID),
+ *              optional connect ("held": connect() waits for the peer; "at-once")
  *   pod-del    name
  *   pod-list
  *   peer-add   prefix, and either id (SPIFFE ID) or bypass:true with ports:[..] (may be empty)

@@ -18,6 +18,11 @@
 #define KMTLS_INTERCEPT_NET 0x7f400000u /* 127.64.0.0, host order */
 #define KMTLS_INTERCEPT_HOSTS 0x003fffffu /* 22 bits */
 #define KMTLS_INTERCEPT_PORT 15001
+/* Where the daemon's own listeners are bound (IPv6: ::1), on ports no application wants: sk_lookup
+ * picks them, wherever they are. */
+#define KMTLS_LISTENER_ADDRESS4 0x7ffffffeu /* 127.255.255.254, host order */
+#define KMTLS_LISTENER_PORT_TURNED 1
+#define KMTLS_LISTENER_PORT_INBOUND 2
 #define KMTLS_INTERCEPT_PORTS_BASE 15104
 #define KMTLS_INTERCEPT_PORTS 1024
 
@@ -38,25 +43,79 @@ struct kmtls_socket_options {
 	__u8 pad[2];
 };
 
+/* Its SYN is held until the peer's application has accepted. */
+#define KMTLS_SOCKET_HELD 1u
+/* The application bound it to a port of its own choice. */
+#define KMTLS_SOCKET_BOUND 2u
+
 /* sockets: SK_STORAGE */
 struct kmtls_socket {
 	__u32 kind; /* enum kmtls_socket_kind */
+	__u32 flags; /* KMTLS_SOCKET_*; CONNECTING, TURNED */
+	__u64 cookie; /* of the application's socket; CONNECTING, TURNED */
+	__u64 netns; /* cookie; CONNECTING, TURNED */
 	struct kmtls_endpoint peer; /* whom the application talks to, in truth */
 	struct kmtls_endpoint intercept; /* CONNECTING, TURNED: what it was turned to */
 	struct kmtls_socket_options options; /* CONNECTING, TURNED */
+	__u16 shown_port; /* CONNECTING: the port on the wire, where it is another one; or 0 */
+	__u16 pad[3];
 };
 
 /*
- * dials: LRU hash, from the local end of a CONNECTING socket to what it holds, between its
- * SYN and the daemon's accept. callers: LRU hash, likewise for DELIVERING, to the client.
+ * dials: LRU hash, from both ends of a CONNECTING socket to what it holds, between its SYN and
+ * the daemon's accept. callers: LRU hash, likewise for DELIVERING, to the client. Both ends,
+ * because legs to different places may share a local port.
  */
+struct kmtls_leg_key {
+	__u64 netns; /* cookie */
+	struct kmtls_endpoint from, to; /* as the connecting end sees them */
+};
+
 struct kmtls_local_key {
 	__u64 netns; /* cookie */
 	struct kmtls_endpoint local;
 	__u32 pad;
 };
 
-/* listeners: hash, {netns, address, port} -> how many sockets of the pod listen there. */
+/*
+ * verdicts: LRU hash, socket cookie -> what was decided about its SYN. Left behind on purpose:
+ * repetitions of a SYN may still be in the ring buffer when it has been decided.
+ */
+struct kmtls_verdict {
+	__u32 sequence; /* host order, of the SYN it is about; another one is a new connect */
+	__u8 pass; /* 1: may leave; 0: has been answered */
+	__u8 answer; /* enum kmtls_inject, for repetitions: the first may have got lost */
+	__u16 port; /* pass: of the wire, host order */
+};
+
+/*
+ * turned_names: LRU hash, both ends -> peer, for MPTCP sockets only: what getpeername
+ * is asked about there is not the socket that connected.
+ */
+
+/* events: ring buffer, from the programs to the daemon. */
+enum kmtls_event_type {
+	KMTLS_EVENT_SYN = 1, /* a SYN is held */
+	KMTLS_EVENT_GONE = 2, /* a socket gave up connecting */
+};
+
+/* IPv4 or IPv6 and TCP headers with all options fit. */
+#define KMTLS_EVENT_PACKET 128
+
+struct kmtls_event {
+	__u32 type; /* enum kmtls_event_type */
+	__u32 packet_length; /* SYN: bytes of packet[] */
+	__u64 netns;
+	__u64 cookie;
+	struct kmtls_socket socket; /* SYN */
+	__u8 packet[KMTLS_EVENT_PACKET]; /* SYN: network and TCP header */
+};
+
+/*
+ * listeners: hash, {netns, address, port} -> how many sockets of the pod listen there, loopback
+ * left out; 0 is none. {netns, ::, 0} counts those there was no room for: as long as it is not 0
+ * any port may be listening, and the application is asked.
+ */
 
 /* own_addresses: hash, {netns, address} -> 1 */
 struct kmtls_own_address_key {
@@ -80,8 +139,11 @@ struct kmtls_acceptor_key {
 };
 
 KMTLS_ASSERT_SIZE(struct kmtls_socket_options, 24);
-KMTLS_ASSERT_SIZE(struct kmtls_socket, 68);
+KMTLS_ASSERT_SIZE(struct kmtls_socket, 96);
+KMTLS_ASSERT_SIZE(struct kmtls_leg_key, 48);
 KMTLS_ASSERT_SIZE(struct kmtls_local_key, 32);
+KMTLS_ASSERT_SIZE(struct kmtls_verdict, 8);
+KMTLS_ASSERT_SIZE(struct kmtls_event, 248);
 KMTLS_ASSERT_SIZE(struct kmtls_own_address_key, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_acceptor_key, 16);
 

@@ -14,11 +14,14 @@
 static const char *const name_only[] = { "NAME", NULL };
 
 static int add(struct kmtls_cli *cli, const char *name, const char *netns, const char *cgroup,
-	       const char *id)
+	       const char *id, const char *connect)
 {
 	__cleanup_free char *netns_path = NULL, *cgroup_path = NULL;
+	json_t *arguments;
 	int err;
 
+	if (connect && strcmp(connect, "held") != 0 && strcmp(connect, "at-once") != 0)
+		return kmtls_cli_usage(cli, "--connect: %s: must be held or at-once", connect);
 	err = kmtls_options_path(cli, "--netns", netns, &netns_path);
 	if (!err)
 		err = kmtls_options_path(cli, "--cgroup", cgroup, &cgroup_path);
@@ -26,21 +29,22 @@ static int add(struct kmtls_cli *cli, const char *name, const char *netns, const
 		err = kmtls_options_spiffe_id(cli, "--id", id);
 	if (err)
 		return err;
-	return kmtls_client_do(cli, "pod-add",
-			       json_pack("{s:o, s:o, s:o, s:o}", "name", kmtls_json_string(name),
-					 "netns", kmtls_json_string(netns_path), "cgroup",
-					 kmtls_json_string(cgroup_path), "id",
-					 kmtls_json_string(id)),
-			       ADD_SECONDS);
+	arguments = json_pack("{s:o, s:o, s:o, s:o}", "name", kmtls_json_string(name), "netns",
+			      kmtls_json_string(netns_path), "cgroup",
+			      kmtls_json_string(cgroup_path), "id", kmtls_json_string(id));
+	if (connect)
+		json_object_set_new(arguments, "connect", kmtls_json_string(connect));
+	return kmtls_client_do(cli, "pod-add", arguments, ADD_SECONDS);
 }
 
 int kmtls_cmd_pod_add(struct kmtls_cli *cli, int argc, char **argv)
 {
-	const char *name, *netns = NULL, *cgroup = NULL, *id = NULL;
+	const char *name, *netns = NULL, *cgroup = NULL, *id = NULL, *connect = NULL;
 	const struct kmtls_option options[] = {
 		{ .name = "--netns", .values = &netns, .limit = 1 },
 		{ .name = "--cgroup", .values = &cgroup, .limit = 1 },
 		{ .name = "--id", .values = &id, .limit = 1 },
+		{ .name = "--connect", .values = &connect, .limit = 1 },
 		{ .name = NULL },
 	};
 	int err = kmtls_options_parse(cli, argc, argv, options, name_only, &name);
@@ -48,10 +52,10 @@ int kmtls_cmd_pod_add(struct kmtls_cli *cli, int argc, char **argv)
 	if (err)
 		return err;
 	for (const struct kmtls_option *option = options; option->name; option++) {
-		if (!*option->values)
+		if (!*option->values && option->values != &connect)
 			return kmtls_cli_usage(cli, "%s: is missing", option->name);
 	}
-	return add(cli, name, netns, cgroup, id);
+	return add(cli, name, netns, cgroup, id, connect);
 }
 
 int kmtls_cmd_pod_delete(struct kmtls_cli *cli, int argc, char **argv)
@@ -87,19 +91,20 @@ static void put_expiry(struct kmtls_table *table, long long not_after)
 
 static int put_pod(struct kmtls_table *table, const json_t *pod)
 {
-	const char *name, *id, *netns, *cgroup;
+	const char *name, *id, *netns, *cgroup, *connect;
 	json_int_t not_after, flows;
 	json_t *addresses;
 
-	if (json_unpack((json_t *)pod, "{s:s, s:s, s:s, s:s, s:o, s:I, s:I}", "name", &name, "id",
-			&id, "netns", &netns, "cgroup", &cgroup, "addresses", &addresses,
-			"svid_not_after", &not_after, "flows", &flows))
+	if (json_unpack((json_t *)pod, "{s:s, s:s, s:s, s:s, s:s, s:o, s:I, s:I}", "name", &name,
+			"id", &id, "netns", &netns, "cgroup", &cgroup, "connect", &connect,
+			"addresses", &addresses, "svid_not_after", &not_after, "flows", &flows))
 		return -1;
 	kmtls_table_cell(table, KMTLS_PLAIN, "%s", name);
 	put_addresses(table, addresses);
 	kmtls_table_cell(table, KMTLS_PLAIN, "%s", id);
 	put_expiry(table, not_after);
 	kmtls_table_cell(table, KMTLS_PLAIN, "%lld", (long long)flows);
+	kmtls_table_cell(table, KMTLS_PLAIN, "%s", connect);
 	kmtls_table_cell(table, KMTLS_PLAIN, "%s", netns);
 	kmtls_table_cell(table, KMTLS_PLAIN, "%s", cgroup);
 	return 0;
@@ -107,8 +112,9 @@ static int put_pod(struct kmtls_table *table, const json_t *pod)
 
 int kmtls_cmd_pod_list(struct kmtls_cli *cli, int argc, char **argv)
 {
-	static const char *const headings[] = { "NAME",	 "ADDRESS", "ID",     "SVID-EXPIRES",
-						"FLOWS", "NETNS",   "CGROUP", NULL };
+	static const char *const headings[] = { "NAME",		"ADDRESS", "ID",
+						"SVID-EXPIRES", "FLOWS",   "CONNECT",
+						"NETNS",	"CGROUP",  NULL };
 
 	return kmtls_table_show(cli, argc, argv, "pod-list", headings, put_pod);
 }

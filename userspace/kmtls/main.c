@@ -15,7 +15,7 @@ static const struct {
 	int (*run)(struct kmtls_cli *cli, int argc, char **argv);
 	const char *arguments, *summary;
 } commands[] = {
-	{ "pod", "add", kmtls_cmd_pod_add, "NAME --netns PATH --cgroup PATH --id ID",
+	{ "pod", "add", kmtls_cmd_pod_add, "NAME --netns PATH --cgroup PATH --id ID [--connect held|at-once]",
 	  "enrol a pod" },
 	{ "pod", "del", kmtls_cmd_pod_delete, "NAME", "remove a pod; its flows are reset" },
 	{ "pod", "list", kmtls_cmd_pod_list, "", "show enrolled pods" },

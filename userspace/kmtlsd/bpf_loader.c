@@ -19,7 +19,9 @@
 #include "log.h"
 #include "pods.h"
 
+#include "bind.skel.h"
 #include "connect.skel.h"
+#include "hold.skel.h"
 #include "sk_lookup.skel.h"
 #include "sockops.skel.h"
 
@@ -37,6 +39,9 @@ static const struct {
 	[KMTLS_MAP_SOCKETS] = { "sockets", "internal/" },
 	[KMTLS_MAP_DIALS] = { "dials", "internal/" },
 	[KMTLS_MAP_CALLERS] = { "callers", "internal/" },
+	[KMTLS_MAP_VERDICTS] = { "verdicts", "internal/" },
+	[KMTLS_MAP_TURNED_NAMES] = { "turned_names", "internal/" },
+	[KMTLS_MAP_EVENTS] = { "events", "internal/" },
 	[KMTLS_MAP_LISTENERS] = { "listeners", "internal/" },
 	[KMTLS_MAP_OWN_ADDRESSES] = { "own_addresses", "internal/" },
 	[KMTLS_MAP_ACCEPTORS] = { "acceptors", "internal/" },
@@ -47,6 +52,8 @@ struct kmtls_bpf {
 	unsigned max_flows;
 	struct connect_bpf *connect;
 	struct sockops_bpf *sockops;
+	struct hold_bpf *hold;
+	struct bind_bpf *bind;
 	int maps[KMTLS_MAP_NUMBER]; /* descriptors of connect's maps */
 };
 
@@ -204,12 +211,18 @@ int kmtls_bpf_open(const struct kmtls_config *config, int cgroup_fd, struct kmtl
 	bpf->directory = strdup(config->bpf_dir);
 	bpf->connect = connect_bpf__open();
 	bpf->sockops = sockops_bpf__open();
+	bpf->hold = hold_bpf__open();
+	bpf->bind = bind_bpf__open();
 	err = -ENOMEM;
-	if (!bpf->directory || !bpf->connect || !bpf->sockops)
+	if (!bpf->directory || !bpf->connect || !bpf->sockops || !bpf->hold || !bpf->bind)
 		goto fail;
 	err = load(bpf->connect->obj, bpf, "connect", ret_why);
 	if (!err)
 		err = load(bpf->sockops->obj, bpf, "sockops", ret_why);
+	if (!err)
+		err = load(bpf->hold->obj, bpf, "hold", ret_why);
+	if (!err)
+		err = load(bpf->bind->obj, bpf, "bind", ret_why);
 	if (err)
 		goto fail;
 	for (int i = 0; i < KMTLS_MAP_NUMBER; i++)
@@ -231,6 +244,8 @@ void kmtls_bpf_close(struct kmtls_bpf *bpf)
 {
 	if (!bpf)
 		return;
+	bind_bpf__destroy(bpf->bind);
+	hold_bpf__destroy(bpf->hold);
 	sockops_bpf__destroy(bpf->sockops);
 	connect_bpf__destroy(bpf->connect);
 	free(bpf->directory);
@@ -278,7 +293,10 @@ int kmtls_bpf_attach_pod(struct kmtls_bpf *bpf, __u64 name_hash, int cgroup_fd, 
 		const char *name;
 		struct bpf_program *program;
 	} cgroup_programs[] = {
+		{ "bind4", bpf->bind->progs.bind4 },
+		{ "bind6", bpf->bind->progs.bind6 },
 		{ "sockops", bpf->sockops->progs.sockops_pod },
+		{ "hold", bpf->hold->progs.hold_syn },
 		{ "getpeername4", bpf->connect->progs.getpeername4 },
 		{ "getpeername6", bpf->connect->progs.getpeername6 },
 		{ "getsockname4", bpf->connect->progs.getsockname4 },

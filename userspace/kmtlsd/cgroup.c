@@ -123,24 +123,36 @@ int kmtls_cgroup_enter(const char *path, char *ret_why)
 	return open_directory(joined, ret_why);
 }
 
+static ssize_t path_of(int fd, char *ret_path)
+{
+	char link[64];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	return readlink(link, ret_path, PATH_MAX);
+}
+
+bool kmtls_cgroup_is_within(int a_fd, int b_fd)
+{
+	char a[PATH_MAX], b[PATH_MAX];
+	ssize_t a_length = path_of(a_fd, a), b_length = path_of(b_fd, b);
+	ssize_t shorter = a_length < b_length ? a_length : b_length;
+
+	if (shorter <= 0)
+		return false;
+	return memcmp(a, b, shorter) == 0 &&
+	       (a_length == b_length || (a_length > b_length ? a : b)[shorter] == '/');
+}
+
 int kmtls_cgroup_open(const char *path, int own_fd, char *ret_why)
 {
 	__cleanup_fd int fd = open_directory(path, ret_why);
-	char pod[PATH_MAX], own[PATH_MAX], link[64];
-	ssize_t pod_length, own_length;
 
 	if (fd < 0)
 		return fd;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	pod_length = readlink(link, pod, sizeof(pod) - 1);
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", own_fd);
-	own_length = readlink(link, own, sizeof(own) - 1);
-	if (pod_length <= 0 || own_length <= 0)
-		return -EIO;
 	/* Programs run for descendants too: the daemon's own connects would be turned. */
-	if (own_length >= pod_length && memcmp(own, pod, pod_length) == 0 &&
-	    (own_length == pod_length || own[pod_length] == '/')) {
-		snprintf(ret_why, KMTLS_WHY, "%.150s: the daemon itself is in this cgroup", path);
+	if (kmtls_cgroup_is_within(fd, own_fd)) {
+		snprintf(ret_why, KMTLS_WHY,
+			 "%.150s: is, contains or is below the daemon's own cgroup", path);
 		return -EINVAL;
 	}
 	return kmtls_take_fd(fd);

@@ -6,10 +6,14 @@
 #ifndef KMTLS_CGROUP_H
 #define KMTLS_CGROUP_H
 
+#include <stdbool.h>
+
 /* path NULL: the cgroup the process is in, refused if that is the root. Otherwise path is
  * made if missing and the process moved there. Returns a descriptor of the directory, or
  * -errno and a sentence in ret_why. */
 int kmtls_cgroup_enter(const char *path, char *ret_why);
+/* true: they are the same, or one of the two contains the other. */
+bool kmtls_cgroup_is_within(int a_fd, int b_fd);
 /* Opens a pod's cgroup directory: -ENOTDIR, -EINVAL (not cgroup v2, the root, or an ancestor of
  * own_fd's), ... */
 int kmtls_cgroup_open(const char *path, int own_fd, char *ret_why);

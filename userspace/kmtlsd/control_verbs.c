@@ -28,6 +28,17 @@ static int nothing(struct kmtls_text *result)
 
 /* ---- pods ----------------------------------------------------------------------------- */
 
+/* "held" (also when it is not said) or "at-once". */
+static int parse_connect(const char *text, bool *ret_at_once, char *ret_why)
+{
+	if (text && strcmp(text, "held") != 0 && strcmp(text, "at-once") != 0) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY, "pod-add: connect: must be held or at-once");
+		return -EINVAL;
+	}
+	*ret_at_once = text && strcmp(text, "at-once") == 0;
+	return 0;
+}
+
 static int pod_add(struct kmtls_daemon *daemon, const json_t *arguments, struct kmtls_text *result,
 		   char *ret_why)
 {
@@ -37,8 +48,10 @@ static int pod_add(struct kmtls_daemon *daemon, const json_t *arguments, struct 
 		.cgroup = text_of(arguments, "cgroup"),
 		.id = text_of(arguments, "id"),
 	};
-	int err = kmtls_pods_add(daemon->pods, &spec, ret_why);
+	int err = parse_connect(text_of(arguments, "connect"), &spec.connect_at_once, ret_why);
 
+	if (!err)
+		err = kmtls_pods_add(daemon->pods, &spec, ret_why);
 	return err ? err : nothing(result);
 }
 
@@ -67,11 +80,12 @@ static void list_pod(void *context, const struct kmtls_pod_info *info)
 	add_address(addresses, &info->address6);
 	kmtls_text_append_element(
 		context,
-		json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:I, s:I}", "name",
+		json_pack("{s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:I, s:I, s:I}", "name",
 			  kmtls_json_string(info->name), "id", kmtls_json_string(info->id), "netns",
 			  kmtls_json_string(info->netns), "cgroup", kmtls_json_string(info->cgroup),
-			  "netns_cookie", (json_int_t)info->netns_cookie, "addresses", addresses,
-			  "svid_not_before", (json_int_t)info->svid_not_before, "svid_not_after",
+			  "connect", info->connect_at_once ? "at-once" : "held", "netns_cookie",
+			  (json_int_t)info->netns_cookie, "addresses", addresses, "svid_not_before",
+			  (json_int_t)info->svid_not_before, "svid_not_after",
 			  (json_int_t)info->svid_not_after, "flows", (json_int_t)info->flows));
 }
 
@@ -251,7 +265,8 @@ static int set_level(struct kmtls_daemon *daemon, const json_t *arguments,
 const struct kmtls_control_verb kmtls_control_verbs[] = {
 	{ .name = "pod-add",
 	  .arguments = { REQUIRED_STRING("name"), REQUIRED_STRING("netns"),
-			 REQUIRED_STRING("cgroup"), REQUIRED_STRING("id") },
+			 REQUIRED_STRING("cgroup"), REQUIRED_STRING("id"),
+			 OPTIONAL_ARGUMENT("connect", KMTLS_CONTROL_STRING) },
 	  .run = pod_add },
 	{ .name = "pod-del", .arguments = { REQUIRED_STRING("name") }, .run = pod_delete },
 	{ .name = "pod-list", .run = pod_list },

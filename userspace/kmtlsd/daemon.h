@@ -9,6 +9,7 @@
 
 struct kmtls_bpf;
 struct kmtls_flow_table;
+struct kmtls_hold;
 struct kmtls_identity;
 struct kmtls_loops;
 struct kmtls_pods;
@@ -21,6 +22,7 @@ struct kmtls_daemon {
 	struct kmtls_flow_table *flows;
 	struct kmtls_identity *identity;
 	struct kmtls_pods *pods;
+	struct kmtls_hold *hold; /* held connects */
 	struct kmtls_loops *loops;
 	struct kmtls_control *control;
 };

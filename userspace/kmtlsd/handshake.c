@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* handshake.c - see handshake.h. */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,6 +52,7 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err)
 	case ENETUNREACH:
 	case EHOSTDOWN:
 	case ENETDOWN:
+	case EACCES: /* a `prohibit` route, an ICMPv6 error */
 		return KMTLS_REASON_DIAL_UNREACHABLE;
 	case ETIMEDOUT:
 		return KMTLS_REASON_DIAL_TIMEOUT;
@@ -80,12 +84,24 @@ static void list_remove(struct kmtls_loop *loop, struct kmtls_handshake *handsha
 		loop->newest = handshake->previous;
 }
 
+static enum kmtls_reason timeout_reason(const struct kmtls_handshake *handshake)
+{
+	switch (handshake->stage) {
+	case KMTLS_HANDSHAKE_DIALING:
+		return KMTLS_REASON_DIAL_TIMEOUT;
+	case KMTLS_HANDSHAKE_PASSED:
+		return KMTLS_REASON_LOCAL_TIMEOUT;
+	default:
+		return KMTLS_REASON_HANDSHAKE_TIMEOUT;
+	}
+}
+
 int kmtls_handshake_expire(struct kmtls_loop *loop)
 {
 	__u64 now = kmtls_loop_now_ms();
 
 	while (loop->oldest && loop->oldest->deadline <= now)
-		kmtls_handshake_fail(loop->oldest, KMTLS_REASON_HANDSHAKE_TIMEOUT, NULL);
+		kmtls_handshake_fail(loop->oldest, timeout_reason(loop->oldest), NULL);
 	return loop->oldest ? (int)(loop->oldest->deadline - now) : -1;
 }
 
@@ -108,6 +124,7 @@ void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
 static void free_handshake(struct kmtls_handshake *handshake)
 {
 	list_remove(handshake->loop, handshake);
+	kmtls_hold_forget(handshake->loop->daemon->hold, handshake);
 	kmtls_loop_private(handshake->loop, handshake->slot)->handshake = NULL;
 	SSL_free(handshake->ssl);
 	ERR_clear_error();
@@ -152,15 +169,16 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	flow->self = *self;
 	flow->peer = *peer;
 	flow->started = time(NULL);
-	if (role == KMTLS_ROLE_CLIENT) {
+	if (role == KMTLS_ROLE_CLIENT && fd >= 0) {
 		flow->local_fd = fd;
 		flow->local_cookie = kmtls_handshake_cookie(fd);
-	} else {
+	} else if (fd >= 0) {
 		flow->wire_fd = fd;
 		flow->wire_cookie = kmtls_handshake_cookie(fd);
 	}
 	kmtls_flow_set_state(flow, KMTLS_FLOW_HANDSHAKE);
-	if (kmtls_loop_watch(loop, role == KMTLS_ROLE_CLIENT ? KMTLS_TAG_LOCAL : KMTLS_TAG_WIRE,
+	if (fd >= 0 &&
+	    kmtls_loop_watch(loop, role == KMTLS_ROLE_CLIENT ? KMTLS_TAG_LOCAL : KMTLS_TAG_WIRE,
 			     handshake->slot, fd) < 0) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
 		return NULL;
@@ -173,7 +191,8 @@ free_handshake:
 	free(handshake);
 refuse:
 	kmtls_handshake_refuse(pod, role, peer, reason, NULL);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	return NULL;
 }
 
@@ -223,10 +242,40 @@ void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason r
 	kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
 	if (flow->local_fd >= 0)
 		close(flow->local_fd); /* a reset: SO_LINGER from birth */
+	else if (handshake->attempt.cookie)
+		kmtls_hold_answer(loop->daemon->hold, handshake, reason);
 	close_wire(flow->wire_fd,
 		   handshake->ssl && BIO_number_written(SSL_get_wbio(handshake->ssl)) > 0);
 	free_handshake(handshake);
 	kmtls_loop_return_slot(loop, slot);
+}
+
+/*
+ * The peer's daemon may have been replaced under us: a reset that says nothing is worth one
+ * more try, as long as the application waits for its connect() and has sent nothing. (A server
+ * application may then see a connection that ends at once, and another.)
+ */
+static bool may_retry(const struct kmtls_handshake *handshake, enum kmtls_reason reason)
+{
+	return reason == KMTLS_REASON_HANDSHAKE_RESET && handshake->role == KMTLS_ROLE_CLIENT &&
+	       handshake->attempt.cookie && !handshake->attempt.passed && !handshake->retried;
+}
+
+static void retry(struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+
+	handshake->retried = true;
+	kmtls_counters_add(KMTLS_REASON_RETRIED);
+	log_debug("handshake tried once more", "flow=%u.%u", handshake->slot, flow->generation);
+	SSL_free(handshake->ssl);
+	handshake->ssl = NULL;
+	kmtls_traffic_secrets_wipe(&handshake->secrets);
+	memset(&handshake->verify, 0, sizeof(handshake->verify));
+	close_wire(flow->wire_fd, false);
+	flow->wire_fd = -1;
+	handshake->stage = KMTLS_HANDSHAKE_DIALING;
+	kmtls_outbound_dial(handshake);
 }
 
 static void fail_tls(struct kmtls_handshake *handshake)
@@ -235,7 +284,10 @@ static void fail_tls(struct kmtls_handshake *handshake)
 	enum kmtls_reason reason;
 
 	reason = kmtls_verify_handshake_error(handshake->ssl, &handshake->verify, detail);
-	kmtls_handshake_fail(handshake, reason, detail);
+	if (may_retry(handshake, reason))
+		retry(handshake);
+	else
+		kmtls_handshake_fail(handshake, reason, detail);
 }
 
 /* ---- hand-over to the kernel ---- */
@@ -312,20 +364,52 @@ static bool wants_more(struct kmtls_handshake *handshake, int result)
 	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
 }
 
+/* The application's connect() may complete; a held one comes to us as a connection then. */
+static void peer_accepted(struct kmtls_handshake *handshake)
+{
+	struct kmtls_loop *loop = handshake->loop;
+
+	if (kmtls_loop_flow(loop, handshake->slot)->local_fd >= 0) {
+		establish(handshake);
+		return;
+	}
+	handshake->stage = KMTLS_HANDSHAKE_PASSED;
+	/* Time for that, as much as for what came before; the list stays in order. */
+	list_remove(loop, handshake);
+	handshake->previous = handshake->next = NULL;
+	handshake->deadline =
+		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
+	list_append(loop, handshake);
+	kmtls_hold_pass(loop->daemon->hold, handshake);
+}
+
+static bool has_bytes(struct kmtls_handshake *handshake)
+{
+	int count = 0;
+
+	return ioctl(kmtls_loop_flow(handshake->loop, handshake->slot)->wire_fd, FIONREAD,
+		     &count) == 0 &&
+	       count > 0;
+}
+
 /* Exactly one ticket, then the server's application has accepted. */
 static void await_ticket(struct kmtls_handshake *handshake)
 {
 	unsigned char byte;
-	int result;
+	int result, tries = 16;
 
-	ERR_clear_error();
-	result = SSL_read(handshake->ssl, &byte, 1);
+	/* One call takes one record; a ticket in pieces takes several, and no edge comes. */
+	do {
+		ERR_clear_error();
+		result = SSL_read(handshake->ssl, &byte, 1);
+	} while (result <= 0 && wants_more(handshake, result) &&
+		 !kmtls_tls_tickets_seen(handshake->ssl) && --tries && has_bytes(handshake));
 	if (result > 0)
 		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
 	else if (!wants_more(handshake, result))
 		fail_tls(handshake);
 	else if (kmtls_tls_tickets_seen(handshake->ssl) == 1)
-		establish(handshake);
+		peer_accepted(handshake);
 }
 
 static void send_ticket(struct kmtls_handshake *handshake)
@@ -364,6 +448,22 @@ static void do_handshake(struct kmtls_handshake *handshake)
 	}
 }
 
+/* A peer that was powered off says nothing: ask now and then, unless the application had its own
+ * idea (outbound.c). Seconds, seconds, probes. */
+static void watch_wire(int fd)
+{
+	static const int one = 1, idle = 60, interval = 10, probes = 6;
+	socklen_t length = sizeof(int);
+	int on = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &length) == 0 && on)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
 void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
@@ -383,6 +483,7 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 				     strerror(-err));
 		return;
 	}
+	watch_wire(flow->wire_fd);
 	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
 	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
 	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||
@@ -451,6 +552,49 @@ void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag sid
 	case KMTLS_HANDSHAKE_DELIVERING:
 		if (events & (EPOLLERR | EPOLLHUP))
 			kmtls_handshake_fail(handshake, KMTLS_REASON_HANDSHAKE_RESET, NULL);
+		break;
+	case KMTLS_HANDSHAKE_PASSED:
+		break; /* the relay will find it, once there is someone to tell */
+	}
+}
+
+static void on_accepted(struct kmtls_handshake *handshake, int fd)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+
+	if (flow->local_fd >= 0) {
+		close(fd); /* cannot be: a cookie connects once */
+		return;
+	}
+	flow->local_fd = fd;
+	flow->local_cookie = kmtls_handshake_cookie(fd);
+	if (kmtls_loop_watch(handshake->loop, KMTLS_TAG_LOCAL, handshake->slot, fd) < 0)
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
+	else if (handshake->stage == KMTLS_HANDSHAKE_PASSED)
+		establish(handshake);
+}
+
+void kmtls_handshake_message(struct kmtls_handshake *handshake,
+			     const struct kmtls_loop_message *message)
+{
+	bool waiting = kmtls_loop_flow(handshake->loop, handshake->slot)->local_fd < 0;
+
+	switch (message->type) {
+	case KMTLS_MESSAGE_ACCEPTED:
+		on_accepted(handshake, message->fd);
+		break;
+	case KMTLS_MESSAGE_REPEATED:
+		/* Held again although it was let go: the verdict was lost. */
+		if (waiting && handshake->stage == KMTLS_HANDSHAKE_PASSED)
+			kmtls_hold_pass(handshake->loop->daemon->hold, handshake);
+		break;
+	case KMTLS_MESSAGE_GONE:
+		if (waiting)
+			kmtls_handshake_fail(handshake, KMTLS_REASON_LOCAL_GONE, NULL);
+		break;
+	case KMTLS_MESSAGE_STALE:
+		if (waiting)
+			kmtls_handshake_fail(handshake, KMTLS_REASON_STALE, NULL);
 		break;
 	}
 }

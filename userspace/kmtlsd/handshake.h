@@ -4,7 +4,7 @@
  * one and dial; handshake.c does what both have in common: TLS, the ticket, the hand-over,
  * and every way to fail.
  *
- *   client: DIALING -> TLS -> TICKET_WAIT -> established
+ *   client: DIALING -> TLS -> TICKET_WAIT [-> PASSED] -> established
  *   server:            TLS -> DELIVERING -> TICKET_SEND -> established
  */
 #ifndef KMTLS_HANDSHAKE_H
@@ -13,6 +13,7 @@
 #include <openssl/ssl.h>
 #include <stdbool.h>
 
+#include "hold.h"
 #include "key_schedule.h"
 #include "kmtls/internal_maps.h"
 #include "loop.h"
@@ -25,6 +26,7 @@ enum kmtls_handshake_stage {
 	KMTLS_HANDSHAKE_TICKET_WAIT, /* client: has the server's application accepted? */
 	KMTLS_HANDSHAKE_DELIVERING, /* server: TCP to the application */
 	KMTLS_HANDSHAKE_TICKET_SEND, /* server: tells that it accepted */
+	KMTLS_HANDSHAKE_PASSED, /* client: the held SYN is on its way to us */
 };
 
 struct kmtls_handshake {
@@ -41,12 +43,16 @@ struct kmtls_handshake {
 	struct kmtls_traffic_secrets secrets;
 	char expected_id[KMTLS_SPIFFE_ID_MAX + 1]; /* client */
 	struct kmtls_socket_options options; /* client: for the wire socket */
+	bool port_bound; /* client: the application chose its port itself */
+	struct kmtls_attempt attempt; /* client: the SYN it holds, if any */
+	bool retried; /* client: this is the second dial */
 };
 
 /*
  * Takes a slot for a new flow of pod and puts it into HANDSHAKE. fd is the accepted socket
- * (the local leg of a client, the wire of a server) and belongs to the handshake from here
- * on; on failure it is closed, refused, counted and logged, and NULL comes back.
+ * (the local leg of a client, -1 for one whose SYN is held; the wire of a server) and belongs
+ * to the handshake from here on; on failure it is closed, refused, counted and logged, and
+ * NULL comes back.
  */
 struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtls_pod *pod,
 					    enum kmtls_role role, int fd,
@@ -61,6 +67,10 @@ void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int 
 
 /* An event on one of the flow's sockets. Likewise. */
 void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag side, __u32 events);
+
+/* Something another loop knows. Likewise. */
+void kmtls_handshake_message(struct kmtls_handshake *handshake,
+			     const struct kmtls_loop_message *message);
 
 /* Ends it: one log line, one count, everything closed and freed. detail may be NULL. */
 void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason reason,

@@ -13,6 +13,7 @@
 
 #include "counters.h"
 #include "handshake.h"
+#include "hold.h"
 #include "inbound.h"
 #include "log.h"
 #include "loop.h"
@@ -21,8 +22,15 @@
 #include "relay.h"
 
 #define EVENTS 128
-/* Connections taken from one listener before other events get their turn. */
-#define ACCEPT_BUDGET 32
+/*
+ * New connections and held SYNs taken at a time. Few while handshakes are making progress:
+ * those begun first end first, and what is not begun yet waits where it has no deadline, in the
+ * backlog and in the ring buffer. Taken all at once, a thousand would crawl side by side until
+ * none is in time.
+ */
+#define ADMIT_IDLE 32
+#define ADMIT_SHAKING 4
+#define ANSWER_AGAIN_MS 5
 /* Until a flow that found no descriptor for a pipe tries again. */
 #define STARVED_MS 10
 
@@ -141,9 +149,23 @@ static void refuse_one(struct kmtls_loop *loop, int listener)
 	loop->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+static unsigned admission(const struct kmtls_loop *loop)
+{
+	return loop->shaking ? ADMIT_SHAKING : ADMIT_IDLE;
+}
+
+/* Out of memory, or the spare descriptor was taken by another thread: the event comes back at
+ * once and forever, so wait. */
+static void pause_accepting(void)
+{
+	usleep(STARVED_MS * 1000);
+}
+
 static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned acceptor)
 {
-	for (int i = 0; i < ACCEPT_BUDGET; i++) {
+	unsigned budget = admission(loop);
+
+	for (unsigned i = 0; i < budget; i++) {
 		int fd =
 			accept4(pod->listeners[acceptor], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -151,8 +173,11 @@ static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned
 			refuse_one(loop, pod->listeners[acceptor]);
 		if (fd < 0 && errno == ECONNABORTED)
 			continue;
-		if (fd < 0)
+		if (fd < 0) {
+			if (errno != EAGAIN)
+				pause_accepting();
 			return;
+		}
 		if (acceptor == KMTLS_ACCEPTOR_TURNED4 || acceptor == KMTLS_ACCEPTOR_TURNED6)
 			kmtls_outbound_accept(loop, pod, fd);
 		else
@@ -160,14 +185,24 @@ static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned
 	}
 }
 
-static void on_listener(struct kmtls_loop *loop, unsigned index, unsigned generation)
+/* Closed by someone else (SOCK_DESTROY): the pods module opens it again. */
+static void drop_listener(struct kmtls_loop *loop, struct kmtls_pod *pod, int fd)
+{
+	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	atomic_store(&pod->broken, true);
+}
+
+static void on_listener(struct kmtls_loop *loop, unsigned index, unsigned generation, __u32 events)
 {
 	struct kmtls_pod *pod =
 		kmtls_pods_get(loop->daemon->pods, index / KMTLS_ACCEPTOR_COUNT, generation);
 
 	if (!pod)
 		return;
-	accept_some(loop, pod, index % KMTLS_ACCEPTOR_COUNT);
+	if (events & (EPOLLERR | EPOLLHUP))
+		drop_listener(loop, pod, pod->listeners[index % KMTLS_ACCEPTOR_COUNT]);
+	else
+		accept_some(loop, pod, index % KMTLS_ACCEPTOR_COUNT);
 	kmtls_pod_put(pod);
 }
 
@@ -182,6 +217,7 @@ static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, 
 		return; /* an event of the slot's former life */
 	switch (kmtls_flow_state(flow)) {
 	case KMTLS_FLOW_HANDSHAKE:
+		loop->shaking = true;
 		kmtls_handshake_event(kmtls_loop_private(loop, slot)->handshake, tag, events);
 		break;
 	case KMTLS_FLOW_ESTABLISHED:
@@ -216,20 +252,122 @@ static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason 
 	}
 }
 
+/* ---- answers that are sent twice ---- */
+
+void kmtls_loop_answer_again(struct kmtls_loop *loop, struct kmtls_pod *pod, enum kmtls_inject kind,
+			     const __u8 *packet, __u32 length)
+{
+	struct kmtls_answer *answer;
+
+	if (loop->answer_count == KMTLS_ANSWERS)
+		return;
+	answer = &loop->answers[(loop->answer_first + loop->answer_count++) % KMTLS_ANSWERS];
+	answer->due = kmtls_loop_now_ms() + ANSWER_AGAIN_MS;
+	answer->pod = pod;
+	atomic_fetch_add(&pod->references, 1);
+	answer->kind = kind;
+	answer->length = length;
+	memcpy(answer->packet, packet, length);
+}
+
+static void pop_answer(struct kmtls_loop *loop)
+{
+	kmtls_pod_put(loop->answers[loop->answer_first].pod);
+	loop->answer_first = (loop->answer_first + 1) % KMTLS_ANSWERS;
+	loop->answer_count--;
+}
+
+/* ms until the next one is due, or -1. */
+static int send_answers(struct kmtls_loop *loop)
+{
+	while (loop->answer_count) {
+		struct kmtls_answer *answer = &loop->answers[loop->answer_first];
+		__u64 now = kmtls_loop_now_ms();
+
+		if (answer->due > now)
+			return answer->due - now;
+		kmtls_injector_send(&answer->pod->injector, answer->kind, answer->packet,
+				    answer->length);
+		pop_answer(loop);
+	}
+	return -1;
+}
+
+/* ---- messages ---- */
+
+void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *message)
+{
+	bool posted = true;
+
+	pthread_mutex_lock(&loop->lock);
+	if (loop->message_count == loop->message_room) {
+		size_t room = loop->message_room ? 2 * loop->message_room : 64;
+		void *messages = realloc(loop->messages, room * sizeof(*loop->messages));
+
+		posted = messages != NULL;
+		if (posted) {
+			loop->messages = messages;
+			loop->message_room = room;
+		}
+	}
+	if (posted)
+		loop->messages[loop->message_count++] = *message;
+	pthread_mutex_unlock(&loop->lock);
+	if (posted)
+		eventfd_write(loop->wake_fd, 1);
+	else if (message->fd >= 0)
+		close(message->fd);
+}
+
+static void deliver(struct kmtls_loop *loop, const struct kmtls_loop_message *message)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, message->slot);
+
+	if (flow->generation == message->generation &&
+	    kmtls_flow_state(flow) == KMTLS_FLOW_HANDSHAKE)
+		kmtls_handshake_message(kmtls_loop_private(loop, message->slot)->handshake,
+					message);
+	else if (message->fd >= 0)
+		close(message->fd);
+}
+
+/* Takes the whole list at once: delivering one may post others. */
+static void deliver_messages(struct kmtls_loop *loop)
+{
+	struct kmtls_loop_message *messages;
+	size_t count;
+
+	pthread_mutex_lock(&loop->lock);
+	messages = loop->messages;
+	count = loop->message_count;
+	loop->messages = NULL;
+	loop->message_count = loop->message_room = 0;
+	pthread_mutex_unlock(&loop->lock);
+	for (size_t i = 0; i < count; i++)
+		deliver(loop, &messages[i]);
+	free(messages);
+}
+
 static bool on_wake(struct kmtls_loop *loop)
 {
 	eventfd_t ignored;
-	bool stop;
+	bool stop, reset;
 
 	eventfd_read(loop->wake_fd, &ignored);
+	deliver_messages(loop);
 	pthread_mutex_lock(&loop->lock);
 	stop = loop->stop;
-	if (loop->reset_pending) {
+	reset = loop->reset_pending;
+	pthread_mutex_unlock(&loop->lock);
+	if (reset) {
+		/* Unlocked: ending a handshake takes the lock of the held connects. */
 		reset_flows(loop, loop->reset_netns, KMTLS_REASON_POD_DELETED);
+		kmtls_netns_leave(); /* or this thread would keep the namespace alive */
+		pthread_mutex_lock(&loop->lock);
 		loop->reset_pending = false;
 		pthread_cond_broadcast(&loop->done);
+		pthread_mutex_unlock(&loop->lock);
 	}
-	pthread_mutex_unlock(&loop->lock);
 	return stop;
 }
 
@@ -253,13 +391,45 @@ static void sweep_lingering(struct kmtls_loop *loop)
 static int next_timeout(struct kmtls_loop *loop)
 {
 	int timeout = kmtls_handshake_expire(loop);
+	int answer = send_answers(loop);
 
 	sweep_lingering(loop);
+	if (answer >= 0 && (timeout < 0 || answer < timeout))
+		timeout = answer;
 	if (loop->again_count)
 		return loop->starved ? STARVED_MS : 0;
 	if (loop->lingering && (timeout < 0 || timeout > 1000))
 		return 1000;
 	return timeout;
+}
+
+static bool is_new(enum kmtls_tag tag)
+{
+	return tag == KMTLS_TAG_LISTENER || tag == KMTLS_TAG_HOLD;
+}
+
+/* true: stop. */
+static bool on_event(struct kmtls_loop *loop, const struct epoll_event *event)
+{
+	enum kmtls_tag tag = event->data.u64 >> 56;
+	unsigned index = event->data.u64 >> 32 & 0xffffff;
+	unsigned generation = event->data.u64;
+
+	switch (tag) {
+	case KMTLS_TAG_WAKE:
+		return on_wake(loop);
+	case KMTLS_TAG_HOLD:
+		kmtls_hold_consume(loop->daemon->hold, loop, admission(loop));
+		break;
+	case KMTLS_TAG_LISTENER:
+		on_listener(loop, index, generation, event->events);
+		break;
+	case KMTLS_TAG_LOCAL:
+	case KMTLS_TAG_WIRE:
+		on_flow(loop, tag, index, generation, event->events);
+		break;
+	}
+	return false;
 }
 
 static void *run(void *argument)
@@ -271,18 +441,14 @@ static void *run(void *argument)
 	while (!stop) {
 		int count = epoll_wait(loop->epoll_fd, events, EVENTS, next_timeout(loop));
 
-		for (int i = 0; i < count; i++) {
-			enum kmtls_tag tag = events[i].data.u64 >> 56;
-			unsigned index = events[i].data.u64 >> 32 & 0xffffff;
-			unsigned generation = events[i].data.u64;
-
-			if (tag == KMTLS_TAG_WAKE)
-				stop = on_wake(loop) || stop;
-			else if (tag == KMTLS_TAG_LISTENER)
-				on_listener(loop, index, generation);
-			else
-				on_flow(loop, tag, index, generation, events[i].events);
-		}
+		loop->shaking = false;
+		/* What has begun comes before what is new. */
+		for (int i = 0; i < count; i++)
+			if (!is_new(events[i].data.u64 >> 56))
+				stop = on_event(loop, &events[i]) || stop;
+		for (int i = 0; i < count; i++)
+			if (is_new(events[i].data.u64 >> 56))
+				on_event(loop, &events[i]);
 		serve_again(loop);
 	}
 	reset_flows(loop, 0, KMTLS_REASON_STOPPED);
@@ -300,6 +466,13 @@ static void loop_close(struct kmtls_loop *loop)
 		close(loop->wake_fd);
 	if (loop->epoll_fd >= 0)
 		close(loop->epoll_fd);
+	while (loop->answer_count)
+		pop_answer(loop);
+	free(loop->answers);
+	for (size_t i = 0; i < loop->message_count; i++)
+		if (loop->messages[i].fd >= 0)
+			close(loop->messages[i].fd);
+	free(loop->messages);
 	free(loop->again);
 	free(loop->free_slots);
 }
@@ -308,6 +481,10 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 		     unsigned count)
 {
 	struct epoll_event wake = { .events = EPOLLIN, .data.u64 = make_tag(KMTLS_TAG_WAKE, 0, 0) };
+	struct epoll_event held = {
+		.events = EPOLLIN | EPOLLEXCLUSIVE,
+		.data.u64 = make_tag(KMTLS_TAG_HOLD, 0, 0),
+	};
 	unsigned capacity = daemon->flows->capacity;
 	unsigned share = capacity / count + 1;
 
@@ -321,8 +498,9 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 	loop->free_slots = calloc(share, sizeof(*loop->free_slots));
 	/* Twice: flows may come back on the list while it is being served. */
 	loop->again = calloc(2 * share, sizeof(*loop->again));
-	if (loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->spare_fd < 0 || !loop->free_slots ||
-	    !loop->again)
+	loop->answers = calloc(KMTLS_ANSWERS, sizeof(*loop->answers));
+	if (!loop->answers || loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->spare_fd < 0 ||
+	    !loop->free_slots || !loop->again)
 		return -ENOMEM;
 	/* Highest first on the stack, so that low slots are used first. */
 	for (unsigned slot = number + (capacity - 1 - number) / count * count;; slot -= count) {
@@ -330,7 +508,10 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 		if (slot == number)
 			break;
 	}
-	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) < 0 ? -errno : 0;
+	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) < 0 ||
+	    epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, kmtls_hold_fd(daemon->hold), &held) < 0)
+		return -errno;
+	return 0;
 }
 
 int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_loops **ret_loops,
@@ -343,6 +524,8 @@ int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_l
 	if (!loops)
 		return -ENOMEM;
 	loops->count = count;
+	for (unsigned i = 0; i < count; i++)
+		loops->loops[i].epoll_fd = loops->loops[i].wake_fd = loops->loops[i].spare_fd = -1;
 	daemon->loops = loops; /* loops know each other's number through it */
 	for (unsigned i = 0; !err && i < count; i++)
 		err = loop_open(&loops->loops[i], daemon, i, count);
@@ -393,7 +576,8 @@ int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod)
 
 			if (pod->listeners[a] >= 0 &&
 			    epoll_ctl(loops->loops[i].epoll_fd, EPOLL_CTL_ADD, pod->listeners[a],
-				      &event) < 0)
+				      &event) < 0 &&
+			    errno != EEXIST)
 				return -errno;
 		}
 	}

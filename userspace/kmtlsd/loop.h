@@ -12,6 +12,7 @@
 
 #include "daemon.h"
 #include "flow_table.h"
+#include "inject.h"
 #include "pipes.h"
 #include "pod.h"
 
@@ -23,7 +24,32 @@ enum kmtls_tag {
 	KMTLS_TAG_LISTENER = 1, /* index: pod's place * KMTLS_ACCEPTOR_COUNT + acceptor */
 	KMTLS_TAG_LOCAL = 2, /* index: slot */
 	KMTLS_TAG_WIRE = 3,
+	KMTLS_TAG_HOLD = 4, /* events in the ring buffer */
 };
+
+/* What loops and the control thread tell a loop about one flow. */
+enum kmtls_message {
+	KMTLS_MESSAGE_ACCEPTED = 1, /* the application's connection has arrived: fd */
+	KMTLS_MESSAGE_REPEATED, /* the application has sent its SYN again */
+	KMTLS_MESSAGE_GONE, /* the application gave up */
+	KMTLS_MESSAGE_STALE, /* the same socket connects anew */
+};
+
+struct kmtls_loop_message {
+	enum kmtls_message type;
+	unsigned slot, generation;
+	int fd; /* or -1; the receiver's */
+};
+
+/* An answer to a held SYN, once more a little later. */
+struct kmtls_answer {
+	__u64 due; /* ms, monotonic */
+	struct kmtls_pod *pod;
+	enum kmtls_inject kind;
+	__u32 length;
+	__u8 packet[KMTLS_EVENT_PACKET];
+};
+#define KMTLS_ANSWERS 256
 
 struct kmtls_loop {
 	struct kmtls_daemon *daemon;
@@ -38,6 +64,9 @@ struct kmtls_loop {
 	struct kmtls_pipes pipes;
 	/* Handshakes in progress, oldest first: all have the same time. */
 	struct kmtls_handshake *oldest, *newest;
+	bool shaking; /* handshakes made progress in this round */
+	struct kmtls_answer *answers; /* a ring of KMTLS_ANSWERS, in the order they are due */
+	unsigned answer_first, answer_count;
 	unsigned lingering; /* flows with a linger_deadline */
 	__u32 last_sweep; /* seconds */
 	/* Requests from other threads. */
@@ -45,6 +74,8 @@ struct kmtls_loop {
 	pthread_cond_t done;
 	bool stop, reset_pending;
 	__u64 reset_netns;
+	struct kmtls_loop_message *messages;
+	size_t message_count, message_room;
 };
 
 struct kmtls_loops {
@@ -57,7 +88,7 @@ int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_l
 		     char *ret_why);
 void kmtls_loops_close(struct kmtls_loops *loops); /* stops and joins; flows are reset */
 
-/* All loops accept from the pod's listeners. */
+/* All loops accept from the pod's listeners; those they know already are left as they are. */
 int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);
 void kmtls_loops_remove_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);
 /* Resets every flow of one namespace; returns when it is done. */
@@ -84,6 +115,18 @@ static inline struct kmtls_flow_private *kmtls_loop_private(struct kmtls_loop *l
 {
 	return &loop->daemon->flows->private[slot];
 }
+
+/*
+ * Sends the same answer again in some milliseconds: the first may meet the application while it
+ * is still inside connect(), where the kernel throws ICMP errors away. With many waiting it is
+ * left to the application's next SYN.
+ */
+void kmtls_loop_answer_again(struct kmtls_loop *loop, struct kmtls_pod *pod, enum kmtls_inject kind,
+			     const __u8 *packet, __u32 length);
+
+/* From any thread, this loop's included. A message for a flow that is gone is dropped, its fd
+ * closed (which resets the connection); so is one there is no memory for. */
+void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *message);
 
 __u64 kmtls_loop_now_ms(void); /* monotonic */
 

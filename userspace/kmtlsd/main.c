@@ -21,6 +21,7 @@
 #include "counters.h"
 #include "daemon.h"
 #include "flow_table.h"
+#include "hold.h"
 #include "identity.h"
 #include "ktls.h"
 #include "log.h"
@@ -48,6 +49,14 @@ static unsigned count_cpus(void)
 	cpu_set_t set;
 
 	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+/* Each has a share of the flow table, so there are not more than flows. */
+static unsigned count_workers(const struct kmtls_config *config)
+{
+	unsigned workers = config->workers ? config->workers : count_cpus();
+
+	return workers < config->max_flows ? workers : config->max_flows;
 }
 
 /* Two sockets a flow, a pipe per busy direction (few are busy at a time), some of our own. */
@@ -124,7 +133,7 @@ static int open_identity(struct kmtls_daemon *daemon, char *ret_why)
 static int run(const struct kmtls_config *config, char *why)
 {
 	struct kmtls_daemon daemon = { .config = config, .started = time(NULL) };
-	unsigned workers = config->workers ? config->workers : count_cpus();
+	unsigned workers = count_workers(config);
 	sigset_t signals;
 	int cgroup_fd, err;
 
@@ -153,9 +162,12 @@ static int run(const struct kmtls_config *config, char *why)
 	err = kmtls_pods_open(&daemon, cgroup_fd, &daemon.pods, why);
 	if (err)
 		goto close_identity;
-	err = kmtls_loops_open(&daemon, workers, &daemon.loops, why);
+	err = kmtls_hold_open(&daemon, &daemon.hold, why);
 	if (err)
 		goto close_pods;
+	err = kmtls_loops_open(&daemon, workers, &daemon.loops, why);
+	if (err)
+		goto close_hold;
 	kmtls_pods_restore(daemon.pods);
 	err = kmtls_control_open(&daemon, &daemon.control, why);
 	if (err)
@@ -170,6 +182,8 @@ static int run(const struct kmtls_config *config, char *why)
 close_loops:
 	kmtls_loops_close(daemon.loops);
 	kmtls_counters_flush(daemon.bpf);
+close_hold:
+	kmtls_hold_close(daemon.hold);
 close_pods:
 	kmtls_pods_close(daemon.pods);
 close_identity:

@@ -17,6 +17,8 @@
 #include "bpf_loader.h"
 #include "counters.h"
 #include "handshake.h"
+#include "hold.h"
+#include "inject.h"
 #include "log.h"
 #include "outbound.h"
 #include "policy.h"
@@ -57,16 +59,20 @@ static int bind_to(int fd, const struct kmtls_endpoint *local)
 }
 
 /*
- * The application's own socket holds the port, on loopback or (bound explicitly) on this very
- * address; under TCP_REPAIR it may be bound a second time.
+ * A port the application chose itself and holds, on this very address or on any: under
+ * TCP_REPAIR it may be bound a second time. A port that connect() chose must not be bound: that
+ * would take it away from every later connect() of the pod, to wherever (the bind bucket stops
+ * being shareable).
  */
-static int bind_to_same_port(int fd, const struct kmtls_endpoint *local)
+static int bind_to_held_port(int fd, const struct kmtls_endpoint *local)
 {
 	int err;
 
 	set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON);
 	err = bind_to(fd, local);
 	set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF);
+	/* Switched off with it; while this socket closes the application may bind again. */
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	return err;
 }
 
@@ -78,25 +84,44 @@ static int connect_to(int fd, const struct kmtls_endpoint *peer)
 	return connect(fd, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
 }
 
-/* A socket in the namespace the thread is in, connecting. -errno; ret_self: its local end. */
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51 /* since 6.3 */
+#endif
+
+/* How the local port of a wire socket is found. */
+enum port_choice {
+	PORT_HELD, /* bind the application's own choice a second time */
+	PORT_SAME, /* let connect() choose, from a range of the one that is wanted */
+	PORT_ANY, /* let connect() choose */
+};
+
+static int choose_port(int fd, const struct kmtls_endpoint *self, enum port_choice choice)
+{
+	__u32 range = (__u32)self->port << 16 | self->port;
+	struct kmtls_endpoint local = *self;
+
+	if (choice == PORT_HELD)
+		return bind_to_held_port(fd, self);
+	local.port = 0;
+	set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+	if (choice == PORT_SAME &&
+	    setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, sizeof(range)) < 0)
+		return -EADDRNOTAVAIL; /* before 6.3 */
+	return bind_to(fd, &local);
+}
+
+/* A socket in the namespace the thread is in, connecting. -errno. */
 static int dial(const struct kmtls_endpoint *self, const struct kmtls_endpoint *peer,
-		const struct kmtls_socket_options *options, bool same_port, int *ret_fd)
+		const struct kmtls_socket_options *options, enum port_choice choice, int *ret_fd)
 {
 	bool v4 = kmtls_address_is_v4(&peer->address);
-	struct kmtls_endpoint local = *self;
 	int fd, err;
 
 	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	carry_options(fd, v4, options);
-	if (same_port) {
-		err = bind_to_same_port(fd, &local);
-	} else {
-		local.port = 0;
-		set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-		err = bind_to(fd, &local);
-	}
+	err = choose_port(fd, self, choice);
 	if (!err)
 		err = connect_to(fd, peer);
 	if (err && err != -EINPROGRESS) {
@@ -124,30 +149,6 @@ static void choose_self(const struct kmtls_pod *pod, const struct kmtls_endpoint
 		ret_self->address = v4 ? pod->addresses.primary4 : pod->addresses.primary6;
 }
 
-static void start_dialing(struct kmtls_handshake *handshake)
-{
-	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
-	int fd = -1, err;
-
-	err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
-	if (!err)
-		err = dial(&flow->self, &flow->peer, &handshake->options, true, &fd);
-	/* The same four addresses and ports may still be in TIME_WAIT on the wire. */
-	if (err == -EADDRNOTAVAIL || err == -EADDRINUSE) {
-		log_debug("source port not kept", "flow=%u.%u port=%u", handshake->slot,
-			  flow->generation, flow->self.port);
-		err = dial(&flow->self, &flow->peer, &handshake->options, false, &fd);
-	}
-	if (err) {
-		kmtls_handshake_fail(handshake, kmtls_handshake_dial_reason(-err), strerror(-err));
-		return;
-	}
-	flow->wire_fd = fd;
-	flow->wire_cookie = kmtls_handshake_cookie(fd);
-	if (kmtls_loop_watch(handshake->loop, KMTLS_TAG_WIRE, handshake->slot, fd) < 0)
-		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
-}
-
 /* Whom the peers map promises at this address, into handshake->expected_id. */
 static enum kmtls_reason find_expected(struct kmtls_handshake *handshake)
 {
@@ -165,6 +166,40 @@ static enum kmtls_reason find_expected(struct kmtls_handshake *handshake)
 	return KMTLS_REASON_NONE;
 }
 
+void kmtls_outbound_dial(struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	enum kmtls_reason reason = find_expected(handshake);
+	int fd = -1, err;
+
+	if (reason) {
+		kmtls_handshake_fail(handshake, reason, NULL);
+		return;
+	}
+	err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
+	if (!err)
+		err = dial(&flow->self, &flow->peer, &handshake->options,
+			   handshake->port_bound ? PORT_HELD : PORT_SAME, &fd);
+	/*
+	 * The same addresses and ports may still be in TIME_WAIT on the wire, or the kernel cannot
+	 * do it. Another port then, which getsockname() tells (sockops.bpf.c, learn_port).
+	 */
+	if (err == -EADDRNOTAVAIL || err == -EADDRINUSE) {
+		log_debug("source port not kept", "flow=%u.%u port=%u", handshake->slot,
+			  flow->generation, flow->self.port);
+		err = dial(&flow->self, &flow->peer, &handshake->options, PORT_ANY, &fd);
+	}
+	if (err) {
+		handshake->attempt.error = -err;
+		kmtls_handshake_fail(handshake, kmtls_handshake_dial_reason(-err), strerror(-err));
+		return;
+	}
+	flow->wire_fd = fd;
+	flow->wire_cookie = kmtls_handshake_cookie(fd);
+	if (kmtls_loop_watch(handshake->loop, KMTLS_TAG_WIRE, handshake->slot, fd) < 0)
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
+}
+
 static void refuse(const struct kmtls_pod *pod, int fd, const struct kmtls_endpoint *peer,
 		   enum kmtls_reason reason)
 {
@@ -179,7 +214,6 @@ void kmtls_outbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int f
 	socklen_t length = sizeof(address);
 	struct kmtls_handshake *handshake;
 	struct kmtls_socket turned;
-	enum kmtls_reason reason;
 
 	if (bpf_map_lookup_elem(kmtls_bpf_map(loop->daemon->bpf, KMTLS_MAP_SOCKETS), &fd, &turned) <
 		    0 ||
@@ -192,17 +226,39 @@ void kmtls_outbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int f
 		refuse(pod, fd, &turned.peer, KMTLS_REASON_LOCAL_GONE);
 		return;
 	}
-	choose_self(pod, &application, &turned.peer, &self);
 	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	if (turned.flags & KMTLS_SOCKET_HELD &&
+	    kmtls_hold_claim(loop->daemon->hold, loop, turned.cookie, fd))
+		return;
+	choose_self(pod, &application, &turned.peer, &self);
 	handshake = kmtls_handshake_new(loop, pod, KMTLS_ROLE_CLIENT, fd, &self, &turned.peer);
 	if (!handshake)
 		return;
 	handshake->options = turned.options;
-	reason = find_expected(handshake);
-	if (reason)
-		kmtls_handshake_fail(handshake, reason, NULL);
-	else
-		start_dialing(handshake);
+	handshake->port_bound = turned.flags & KMTLS_SOCKET_BOUND;
+	kmtls_outbound_dial(handshake);
+}
+
+struct kmtls_handshake *kmtls_outbound_prepare(struct kmtls_loop *loop, struct kmtls_pod *pod,
+					       const struct kmtls_socket *turned,
+					       const struct kmtls_endpoint *application,
+					       const struct kmtls_event *event)
+{
+	struct kmtls_handshake *handshake;
+	struct kmtls_endpoint self;
+
+	choose_self(pod, application, &turned->peer, &self);
+	handshake = kmtls_handshake_new(loop, pod, KMTLS_ROLE_CLIENT, -1, &self, &turned->peer);
+	if (!handshake) {
+		kmtls_injector_send(&pod->injector, KMTLS_INJECT_RESET, event->packet,
+				    event->packet_length);
+		return NULL;
+	}
+	handshake->options = turned->options;
+	handshake->port_bound = turned->flags & KMTLS_SOCKET_BOUND;
+	handshake->attempt.packet_length = event->packet_length;
+	memcpy(handshake->attempt.packet, event->packet, event->packet_length);
+	return handshake;
 }
 
 void kmtls_outbound_dialed(struct kmtls_handshake *handshake)
@@ -214,6 +270,7 @@ void kmtls_outbound_dialed(struct kmtls_handshake *handshake)
 
 	getsockopt(flow->wire_fd, SOL_SOCKET, SO_ERROR, &error, &length);
 	if (error) {
+		handshake->attempt.error = error;
 		kmtls_handshake_fail(handshake, kmtls_handshake_dial_reason(error),
 				     strerror(error));
 		return;

@@ -9,10 +9,12 @@
 #include <linux/types.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <time.h>
 
 #include "kmtls/abi.h"
 #include "kmtls/internal_maps.h"
+#include "inject.h"
 #include "netns.h"
 
 struct kmtls_pods;
@@ -26,7 +28,10 @@ struct kmtls_pod {
 	int netns_fd, cgroup_fd;
 	__u64 netns_cookie;
 	struct kmtls_netns_addresses addresses;
+	atomic_bool broken; /* a listener was closed under us */
 	int listeners[KMTLS_ACCEPTOR_COUNT]; /* -1: the pod has no such family */
+	struct kmtls_injector injector; /* answers to held connects */
+	__u32 flags; /* KMTLS_POD_* of the pods map */
 	pthread_mutex_t svid_lock;
 	struct kmtls_svid *svid; /* under svid_lock; NULL: none valid */
 	time_t renew_at;

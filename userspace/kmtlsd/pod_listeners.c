@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,11 +20,6 @@
 #include "pods.h"
 
 #define BACKLOG 4096
-/* Where they are bound hardly matters, as sk_lookup picks them; an address of 127/8 nobody
- * else uses, and ports that are known for this use. */
-#define LISTENER_ADDRESS4 "127.255.255.254"
-#define PORT_TURNED KMTLS_INTERCEPT_PORT
-#define PORT_INBOUND 15006
 
 /* ---- the daemon's ---- */
 
@@ -43,7 +39,8 @@ static int bind_listener(int fd, unsigned acceptor, __u16 port)
 	struct sockaddr_storage address;
 	socklen_t length;
 
-	kmtls_address_parse(is_v4(acceptor) ? LISTENER_ADDRESS4 : "::1", &local.address);
+	/* Where hardly matters, as sk_lookup picks the listener; bind.bpf.c keeps it free. */
+	kmtls_address_parse(is_v4(acceptor) ? "127.255.255.254" : "::1", &local.address);
 	length = kmtls_endpoint_to_sockaddr(&local, &address);
 	return bind(fd, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
 }
@@ -65,7 +62,9 @@ static int open_listener(unsigned acceptor)
 	/* Inherited: when the daemon dies, a local leg is reset, never ended. */
 	if (is_turned(acceptor))
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
-	err = bind_listener(fd, acceptor, is_turned(acceptor) ? PORT_TURNED : PORT_INBOUND);
+	err = bind_listener(fd, acceptor,
+			    is_turned(acceptor) ? KMTLS_LISTENER_PORT_TURNED
+						: KMTLS_LISTENER_PORT_INBOUND);
 	if (err == -EADDRINUSE)
 		err = bind_listener(fd, acceptor, 0);
 	if (!err && listen(fd, BACKLOG) < 0)
@@ -104,6 +103,8 @@ int kmtls_pod_listeners_open(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char 
 		pod->listeners[a] = fd;
 		err = publish_listener(bpf, pod, a);
 	}
+	if (!err)
+		err = kmtls_injector_open(&pod->injector);
 	kmtls_netns_leave();
 	if (err) {
 		snprintf(ret_why, KMTLS_WHY, "no listener in the pod's network namespace: %s",
@@ -122,6 +123,41 @@ void kmtls_pod_listeners_close(struct kmtls_pod *pod)
 	}
 }
 
+static bool is_open(int fd)
+{
+	socklen_t length = sizeof(int);
+	int accepts = 0;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &length) == 0 && accepts;
+}
+
+/* Event loops may be using the number: the new socket takes it over in one step. */
+static int reopen(struct kmtls_bpf *bpf, struct kmtls_pod *pod, unsigned acceptor)
+{
+	int fd = open_listener(acceptor), err = 0;
+
+	if (fd < 0)
+		return fd;
+	if (dup3(fd, pod->listeners[acceptor], O_CLOEXEC) < 0)
+		err = -errno;
+	close(fd);
+	return err ? err : publish_listener(bpf, pod, acceptor);
+}
+
+int kmtls_pod_listeners_mend(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why)
+{
+	int err = kmtls_netns_enter(pod->netns_fd, pod->netns_cookie);
+
+	for (unsigned a = 0; !err && a < KMTLS_ACCEPTOR_COUNT; a++)
+		if (pod->listeners[a] >= 0 && !is_open(pod->listeners[a]))
+			err = reopen(bpf, pod, a);
+	kmtls_netns_leave();
+	if (err)
+		snprintf(ret_why, KMTLS_WHY, "no listener in the pod's network namespace: %s",
+			 strerror(-err));
+	return err;
+}
+
 /* ---- the pod's ---- */
 
 struct seed {
@@ -130,6 +166,14 @@ struct seed {
 	__u32 *counts;
 	size_t number, room;
 };
+
+/* Nothing from outside reaches those; sockops.bpf.c leaves them out as well. */
+static bool is_loopback(const struct kmtls_address *address)
+{
+	if (kmtls_address_is_v4(address))
+		return address->bytes[12] == 127;
+	return IN6_IS_ADDR_LOOPBACK((const struct in6_addr *)address->bytes);
+}
 
 static bool is_ours(const struct kmtls_pod *pod, const struct kmtls_endpoint *local)
 {
@@ -169,7 +213,7 @@ static int seed_one(void *context, const struct kmtls_endpoint *local)
 	struct seed *seed = context;
 	struct kmtls_local_key key = { .netns = seed->pod->netns_cookie, .local = *local };
 
-	if (is_ours(seed->pod, local))
+	if (is_loopback(&local->address) || is_ours(seed->pod, local))
 		return 0;
 	for (size_t i = 0; i < seed->number; i++) {
 		if (memcmp(&seed->keys[i], &key, sizeof(key)) == 0) {
@@ -184,13 +228,28 @@ static int seed_one(void *context, const struct kmtls_endpoint *local)
 	return 0;
 }
 
+/* The entry that is counted where the map has no room (internal_maps.h). */
+static int put_overflow(struct kmtls_bpf *bpf, const struct kmtls_pod *pod)
+{
+	struct kmtls_local_key key = { .netns = pod->netns_cookie };
+	__u32 zero = 0;
+
+	return bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_LISTENERS), &key, &zero,
+				   BPF_NOEXIST) < 0 &&
+			       errno != EEXIST
+		       ? -errno
+		       : 0;
+}
+
 int kmtls_pod_listeners_seed(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why)
 {
 	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_LISTENERS);
 	struct seed seed = { .pod = pod };
 	int err;
 
-	err = kmtls_netns_enter(pod->netns_fd, pod->netns_cookie);
+	err = put_overflow(bpf, pod);
+	if (!err)
+		err = kmtls_netns_enter(pod->netns_fd, pod->netns_cookie);
 	if (!err)
 		err = kmtls_diag_listeners(seed_one, &seed);
 	kmtls_netns_leave();

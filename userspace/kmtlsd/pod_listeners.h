@@ -15,6 +15,9 @@ struct kmtls_pod;
 int kmtls_pod_listeners_open(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why);
 void kmtls_pod_listeners_close(struct kmtls_pod *pod);
 
+/* Opens again what was closed under us, in the same places (descriptor numbers included). */
+int kmtls_pod_listeners_mend(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why);
+
 /* Brings the listeners map in line with the sockets the pod has now. */
 int kmtls_pod_listeners_seed(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why);
 /* Forgets everything counted for a namespace. */

@@ -50,8 +50,9 @@ int kmtls_pod_store_put(const char *run_dir, const struct kmtls_pod_spec *spec, 
 
 	file_path(run_dir, spec->name, "", path);
 	file_path(run_dir, spec->name, ".new", temporary);
-	pod = json_pack("{s:s, s:s, s:s, s:s}", "name", spec->name, "netns", spec->netns, "cgroup",
-			spec->cgroup, "id", spec->id);
+	pod = json_pack("{s:s, s:s, s:s, s:s, s:b}", "name", spec->name, "netns", spec->netns,
+			"cgroup", spec->cgroup, "id", spec->id, "connect_at_once",
+			spec->connect_at_once);
 	if (!pod || json_dump_file(pod, temporary, JSON_INDENT(2)) < 0 ||
 	    rename(temporary, path) < 0) {
 		err = -EIO;
@@ -60,6 +61,14 @@ int kmtls_pod_store_put(const char *run_dir, const struct kmtls_pod_spec *spec, 
 	}
 	json_decref(pod);
 	return err;
+}
+
+bool kmtls_pod_store_has(const char *run_dir, const char *name)
+{
+	char path[PATH_MAX];
+
+	file_path(run_dir, name, "", path);
+	return access(path, F_OK) == 0;
 }
 
 void kmtls_pod_store_delete(const char *run_dir, const char *name)
@@ -74,17 +83,20 @@ static void visit_file(const char *path,
 		       void (*visit)(void *context, const struct kmtls_pod_spec *spec),
 		       void *context)
 {
-	struct kmtls_pod_spec spec;
+	struct kmtls_pod_spec spec = {};
+	int at_once = 0;
 	json_error_t error;
 	json_t *pod = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
 
-	if (!pod ||
-	    json_unpack_ex(pod, &error, JSON_STRICT, "{s:s, s:s, s:s, s:s}", "name", &spec.name,
-			   "netns", &spec.netns, "cgroup", &spec.cgroup, "id", &spec.id) < 0)
+	if (!pod || json_unpack_ex(pod, &error, JSON_STRICT, "{s:s, s:s, s:s, s:s, s?b}", "name",
+				   &spec.name, "netns", &spec.netns, "cgroup", &spec.cgroup, "id",
+				   &spec.id, "connect_at_once", &at_once) < 0)
 		log_error("remembered pod unreadable", "file=%s err=%s", kmtls_log_quote(path),
 			  kmtls_log_quote(error.text));
-	else
+	else {
+		spec.connect_at_once = at_once;
 		visit(context, &spec);
+	}
 	json_decref(pod);
 }
 

@@ -55,6 +55,7 @@ void kmtls_pod_put(struct kmtls_pod *pod)
 		return;
 	/* Only now: an event loop may have been accepting until here. */
 	kmtls_pod_listeners_close(pod);
+	kmtls_injector_close(&pod->injector);
 	if (pod->netns_fd >= 0)
 		close(pod->netns_fd);
 	if (pod->cgroup_fd >= 0)
@@ -143,6 +144,22 @@ static int renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 	return 0;
 }
 
+/* Someone inside the pod with CAP_NET_ADMIN has closed our listeners (SOCK_DESTROY). */
+static void mend(struct kmtls_pods *pods, struct kmtls_pod *pod)
+{
+	char why[KMTLS_WHY];
+	int err;
+
+	err = kmtls_pod_listeners_mend(pods->daemon->bpf, pod, why);
+	if (!err)
+		err = kmtls_loops_add_pod(pods->daemon->loops, pod);
+	if (err)
+		log_error("listeners not opened again", "pod=%s err=%s", kmtls_log_quote(pod->name),
+			  kmtls_log_quote(strerror(-err)));
+	else
+		log_warning("listeners opened again", "pod=%s", kmtls_log_quote(pod->name));
+}
+
 void kmtls_pods_tick(struct kmtls_pods *pods)
 {
 	time_t now = time(NULL);
@@ -154,6 +171,8 @@ void kmtls_pods_tick(struct kmtls_pods *pods)
 		pthread_mutex_lock(&pods->lock);
 		pod = get(pods->table[i]);
 		pthread_mutex_unlock(&pods->lock);
+		if (pod && atomic_exchange(&pod->broken, false))
+			mend(pods, pod);
 		if (pod && pod->renew_at <= now) {
 			if (renew(pods, pod, why) < 0)
 				log_error("svid not renewed", "pod=%s id=%s err=%s",
@@ -222,6 +241,8 @@ static struct kmtls_pod *new_pod(const struct kmtls_pod_spec *spec)
 		return NULL;
 	pod->references = 1;
 	pod->netns_fd = pod->cgroup_fd = -1;
+	pod->injector.raw4 = pod->injector.raw6 = -1;
+	pod->flags = spec->connect_at_once ? KMTLS_POD_CONNECT_AT_ONCE : 0;
 	for (unsigned a = 0; a < KMTLS_ACCEPTOR_COUNT; a++)
 		pod->listeners[a] = -1;
 	pthread_mutex_init(&pod->svid_lock, NULL);
@@ -237,6 +258,26 @@ static struct kmtls_pod *new_pod(const struct kmtls_pod_spec *spec)
 }
 
 /* Opens what the spec names and learns what is inside. */
+/* Programs run for the cgroup and all below it: two pods on one line would be turned twice. */
+static int check_cgroup(struct kmtls_pods *pods, const struct kmtls_pod *pod, char *ret_why)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&pods->lock);
+	for (unsigned i = 0; !err && i < KMTLS_PODS_MAX; i++) {
+		struct kmtls_pod *other = pods->table[i];
+
+		if (!other || !kmtls_cgroup_is_within(pod->cgroup_fd, other->cgroup_fd))
+			continue;
+		snprintf(ret_why, KMTLS_WHY,
+			 "%.100s: is, contains or is below the cgroup of pod %.100s",
+			 pod->cgroup_path, other->name);
+		err = -EEXIST;
+	}
+	pthread_mutex_unlock(&pods->lock);
+	return err;
+}
+
 static int look_inside(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 {
 	struct kmtls_pod *other;
@@ -248,6 +289,9 @@ static int look_inside(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret
 	pod->cgroup_fd = kmtls_cgroup_open(pod->cgroup_path, pods->own_cgroup_fd, ret_why);
 	if (pod->cgroup_fd < 0)
 		return pod->cgroup_fd;
+	err = check_cgroup(pods, pod, ret_why);
+	if (err)
+		return err;
 	err = kmtls_netns_cookie(pod->netns_fd, &pod->netns_cookie);
 	if (!err)
 		err = kmtls_netns_addresses(pod->netns_fd, pod->netns_cookie, &pod->addresses);
@@ -313,6 +357,7 @@ static int fill_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why
 		.identity = pod->identity_hash,
 		.address4 = pod->addresses.primary4,
 		.address6 = pod->addresses.primary6,
+		.flags = pod->flags,
 	};
 	struct stat status;
 	__u32 one = 1;
@@ -393,14 +438,15 @@ static int enrol(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 				   pod->netns_cookie, ret_why);
 	if (err)
 		goto undo_loops;
-	/* Once more, for sockets that began to listen before the program was there. */
-	err = kmtls_pod_listeners_seed(bpf, pod, ret_why);
-	if (err)
-		goto undo_attach;
+	/*
+	 * Once more, for sockets that began to listen before the program was there. No reason to
+	 * detach what may have been adopted: a listener that is missed is refused.
+	 */
+	if (kmtls_pod_listeners_seed(bpf, pod, ret_why) < 0)
+		log_warning("listeners not counted again", "pod=%s why=%s",
+			    kmtls_log_quote(pod->name), kmtls_log_quote(ret_why));
 	return 0;
 
-undo_attach:
-	kmtls_bpf_detach_pod(bpf, pod->name_hash);
 undo_loops:
 	kmtls_loops_remove_pod(pods->daemon->loops, pod);
 undo_place:
@@ -443,7 +489,7 @@ static int add(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char 
 	return err;
 }
 
-static int delete (struct kmtls_pods *pods, const char *name, char *ret_why)
+static int remove_pod(struct kmtls_pods *pods, const char *name, char *ret_why)
 {
 	struct kmtls_pod *pod = find_name(pods, name);
 
@@ -466,15 +512,19 @@ int kmtls_pods_add(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, c
 {
 	int err;
 
-	pthread_mutex_lock(&pods->change);
-	err = add(pods, spec, ret_why);
-	if (!err) {
-		err = kmtls_pod_store_put(pods->daemon->config->run_dir, spec, ret_why);
-		if (err) {
-			char ignored[KMTLS_WHY];
+	const char *run_dir = pods->daemon->config->run_dir;
+	bool remembered;
 
-			delete (pods, spec->name, ignored);
-		}
+	pthread_mutex_lock(&pods->change);
+	err = check_spec(pods, spec, ret_why);
+	if (!err) {
+		/* First the memory: enrolled and not remembered would be plaintext after a restart. */
+		remembered = kmtls_pod_store_has(run_dir, spec->name);
+		err = kmtls_pod_store_put(run_dir, spec, ret_why);
+		if (!err)
+			err = add(pods, spec, ret_why);
+		if (err && !remembered)
+			kmtls_pod_store_delete(run_dir, spec->name);
 	}
 	pthread_mutex_unlock(&pods->change);
 	return err;
@@ -485,7 +535,7 @@ int kmtls_pods_delete(struct kmtls_pods *pods, const char *name, char *ret_why)
 	int err;
 
 	pthread_mutex_lock(&pods->change);
-	err = delete (pods, name, ret_why);
+	err = remove_pod(pods, name, ret_why);
 	pthread_mutex_unlock(&pods->change);
 	return err;
 }
@@ -525,6 +575,7 @@ void kmtls_pods_visit(struct kmtls_pods *pods,
 			.netns = pod->netns_path,
 			.cgroup = pod->cgroup_path,
 			.id = pod->id,
+			.connect_at_once = pod->flags & KMTLS_POD_CONNECT_AT_ONCE,
 			.netns_cookie = pod->netns_cookie,
 			.address4 = pod->addresses.primary4,
 			.address6 = pod->addresses.primary6,
@@ -550,7 +601,11 @@ static void restore_one(void *context, const struct kmtls_pod_spec *spec)
 	pthread_mutex_lock(&pods->change);
 	err = add(pods, spec, why);
 	pthread_mutex_unlock(&pods->change);
-	if (err == -ENOENT) {
+	/*
+	 * Gone is who has no cgroup: no process is left that could connect. All else is a failure,
+	 * and what is still attached refuses, as it must.
+	 */
+	if (err && access(spec->cgroup, F_OK) < 0 && errno == ENOENT) {
 		log_info("pod forgotten", "pod=%s why=%s", kmtls_log_quote(spec->name),
 			 kmtls_log_quote(why));
 		kmtls_bpf_detach_pod(pods->daemon->bpf, kmtls_hash_text(spec->name));

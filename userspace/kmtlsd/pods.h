@@ -9,6 +9,7 @@
 #define KMTLS_PODS_H
 
 #include <linux/types.h>
+#include <stdbool.h>
 #include <time.h>
 
 #include "kmtls/abi.h"
@@ -25,11 +26,13 @@ struct kmtls_pod_spec {
 	const char *netns; /* absolute path, e.g. /run/netns/a */
 	const char *cgroup; /* absolute path of a cgroup v2 directory */
 	const char *id; /* SPIFFE ID of the daemon's trust domain */
+	bool connect_at_once; /* connect() does not wait for the peer */
 };
 
 /* What pod-list shows. */
 struct kmtls_pod_info {
 	const char *name, *netns, *cgroup, *id;
+	bool connect_at_once;
 	__u64 netns_cookie;
 	struct kmtls_address address4, address6; /* zero: none */
 	time_t svid_not_before, svid_not_after; /* 0: no SVID now */

@@ -16,6 +16,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -167,6 +170,20 @@ static enum step take_control_record(struct kmtls_loop *loop, unsigned slot)
 	return STEP_MOVED;
 }
 
+/*
+ * The application has sent its FIN and may be gone for good; its kernel forgets an orphan after
+ * a while and says nothing. Asked, it answers with a reset.
+ */
+static void watch_local(int fd)
+{
+	static const int one = 1, idle = 60, interval = 10, probes = 3;
+
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
 /* Source into pipe. */
 static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
 {
@@ -198,6 +215,7 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 		if (way == KMTLS_TO_LOCAL)
 			return reset(loop, slot, KMTLS_REASON_TRUNCATED);
 		private->source_ended[way] = true;
+		watch_local(flow->local_fd);
 		return STEP_MOVED;
 	}
 	if (errno == EAGAIN)
@@ -240,10 +258,15 @@ static enum step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way wa
 static enum step notify_peer(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct pollfd wire = { .fd = flow->wire_fd, .events = POLLOUT };
 	int err;
 
 	if (flow->to_wire.notify == KMTLS_NOTIFY_SENT)
 		return STEP_MOVED;
+	/* As long as records wait inside kernel TLS the alert would wait behind them, and the
+	 * FIN would overtake both. Asking also arms the edge that tells. */
+	if (poll(&wire, 1, 0) != 1)
+		return STEP_IDLE;
 	err = kmtls_ktls_tx_sequence(flow->wire_fd, flow->cipher, &flow->to_wire.notify_sequence);
 	if (!err) {
 		__atomic_store_n(&flow->to_wire.notify, KMTLS_NOTIFY_INTENT, __ATOMIC_RELEASE);
