@@ -295,21 +295,27 @@ static int send_answers(struct kmtls_loop *loop)
 
 /* ---- messages ---- */
 
+static bool has_room(struct kmtls_loop *loop)
+{
+	size_t room = loop->message_room ? 2 * loop->message_room : 64;
+	struct kmtls_loop_message *messages;
+
+	if (loop->message_count < loop->message_room)
+		return true;
+	messages = realloc(loop->messages, room * sizeof(*messages));
+	if (!messages)
+		return false;
+	loop->messages = messages;
+	loop->message_room = room;
+	return true;
+}
+
 void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *message)
 {
-	bool posted = true;
+	bool posted;
 
 	pthread_mutex_lock(&loop->lock);
-	if (loop->message_count == loop->message_room) {
-		size_t room = loop->message_room ? 2 * loop->message_room : 64;
-		void *messages = realloc(loop->messages, room * sizeof(*loop->messages));
-
-		posted = messages != NULL;
-		if (posted) {
-			loop->messages = messages;
-			loop->message_room = room;
-		}
-	}
+	posted = has_room(loop);
 	if (posted)
 		loop->messages[loop->message_count++] = *message;
 	pthread_mutex_unlock(&loop->lock);
