@@ -89,4 +89,13 @@ __u64 kmtls_handshake_cookie(int fd);
 /* The reason for a failed connect(): dial-refused, ... */
 enum kmtls_reason kmtls_handshake_dial_reason(int err);
 
+/* ---- between handshake.c and handshake_tls.c ---- */
+
+void kmtls_handshake_free(struct kmtls_handshake *handshake); /* the flow goes on without it */
+/* OpenSSL says no: finds out why, and fails or tries once more. */
+void kmtls_handshake_fail_tls(struct kmtls_handshake *handshake);
+/* The deadline begins anew, for the next part. */
+void kmtls_handshake_more_time(struct kmtls_handshake *handshake);
+const char *kmtls_handshake_direction(enum kmtls_role role); /* for logs */
+
 #endif
