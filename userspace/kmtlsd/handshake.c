@@ -43,6 +43,9 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err)
 		return KMTLS_REASON_DIAL_UNREACHABLE;
 	case ETIMEDOUT:
 		return KMTLS_REASON_DIAL_TIMEOUT;
+	case ECONNRESET: /* accepted, and gone before we could say anything */
+	case EPIPE:
+		return KMTLS_REASON_HANDSHAKE_RESET;
 	}
 	return KMTLS_REASON_DIAL_FAILED;
 }
@@ -276,14 +279,20 @@ static void retry(struct kmtls_handshake *handshake)
 	kmtls_outbound_dial(handshake);
 }
 
+void kmtls_handshake_fail_or_retry(struct kmtls_handshake *handshake, enum kmtls_reason reason,
+				   const char *detail)
+{
+	if (may_retry(handshake, reason))
+		retry(handshake);
+	else
+		kmtls_handshake_fail(handshake, reason, detail);
+}
+
 void kmtls_handshake_fail_tls(struct kmtls_handshake *handshake)
 {
 	char detail[KMTLS_VERIFY_DETAIL];
 	enum kmtls_reason reason;
 
 	reason = kmtls_verify_handshake_error(handshake->ssl, &handshake->verify, detail);
-	if (may_retry(handshake, reason))
-		retry(handshake);
-	else
-		kmtls_handshake_fail(handshake, reason, detail);
+	kmtls_handshake_fail_or_retry(handshake, reason, detail);
 }

@@ -76,6 +76,10 @@ void kmtls_handshake_message(struct kmtls_handshake *handshake,
 void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason reason,
 			  const char *detail);
 
+/* The same, but a client that holds a SYN tries a bare reset once more. Likewise. */
+void kmtls_handshake_fail_or_retry(struct kmtls_handshake *handshake, enum kmtls_reason reason,
+				   const char *detail);
+
 /* One log line and one count for a connection that never got a slot. */
 void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
 			    const struct kmtls_endpoint *peer, enum kmtls_reason reason,

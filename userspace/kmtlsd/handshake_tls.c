@@ -210,10 +210,10 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 	 */
 	err = kmtls_ktls_attach(flow->wire_fd);
 	if (err) {
-		kmtls_handshake_fail(handshake,
-				     err == -ENOTCONN ? KMTLS_REASON_HANDSHAKE_RESET
-						      : KMTLS_REASON_KTLS_FAILED,
-				     strerror(-err));
+		kmtls_handshake_fail_or_retry(handshake,
+					      err == -ENOTCONN ? KMTLS_REASON_HANDSHAKE_RESET
+							       : KMTLS_REASON_KTLS_FAILED,
+					      strerror(-err));
 		return;
 	}
 	watch_wire(flow->wire_fd);
