@@ -147,7 +147,8 @@ unit: unit-build
 C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNIT_HELPERS) \
 	   $(TOOL_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
 	   userspace/*/*.h selftests/unit/*.h selftests/vm/tools/*.h)
-SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null)
+SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null) \
+	       $(wildcard selftests/infra/*.bash)
 
 # Versions of clang-format disagree about details; this one decides.
 FORMAT_VERSION := 14

@@ -48,8 +48,8 @@ cache_dir() {
 	printf '%s\n' "$dir"
 }
 
-# take_lock FILE: waits until no other process holds the lock; drop_lock ends it. Not inherited by
-# exec'd children only if they are started with {LOCK_FD}>&-: keep locked stretches short.
+# take_lock FILE: waits until no other process holds the lock; drop_lock or the end of the script gives
+# it back. Programs that stay behind would keep it: start none in between.
 take_lock() {
 	mkdir -p "${1%/*}"
 	exec {LOCK_FD}>"$1"
@@ -76,7 +76,7 @@ debian_sources() {
 	mirrors=$(apt-get -o Debug::NoLocking=1 --print-uris update 2>/dev/null |
 		sed -n "s,^'\(.*\)/dists/\(bookworm\|trixie\)\([^/]*\)/\(In\)\?Release'.*,\3 \1,p")
 	security=$(awk '$1 == "-security" { print $2; exit }' <<<"$mirrors")
-	main=$(awk 'NF == 1 || ($1 != "-security" && NF > 1) { print $NF; exit }' <<<"$mirrors")
+	main=$(awk 'NF == 1 { print $1; exit }' <<<"$mirrors")
 	[[ $main ]] || die "apt's own sources name no Debian 12 or 13 (bookworm, trixie) mirror"
 	for suite; do
 		uri=$main

@@ -15,8 +15,8 @@ static const struct {
 	int (*run)(struct kmtls_cli *cli, int argc, char **argv);
 	const char *arguments, *summary;
 } commands[] = {
-	{ "pod", "add", kmtls_cmd_pod_add, "NAME --netns PATH --cgroup PATH --id ID [--connect held|at-once]",
-	  "enrol a pod" },
+	{ "pod", "add", kmtls_cmd_pod_add,
+	  "NAME --netns PATH --cgroup PATH --id ID [--connect held|at-once]", "enrol a pod" },
 	{ "pod", "del", kmtls_cmd_pod_delete, "NAME", "remove a pod; its flows are reset" },
 	{ "pod", "list", kmtls_cmd_pod_list, "", "show enrolled pods" },
 	{ "peer", "add", kmtls_cmd_peer_add, "PREFIX (--id ID | --bypass [--port N]...)",

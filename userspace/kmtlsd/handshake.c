@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* handshake.c - see handshake.h. */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <openssl/err.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,20 +11,12 @@
 #include "address.h"
 #include "counters.h"
 #include "handshake.h"
-#include "inbound.h"
-#include "ktls.h"
 #include "log.h"
 #include "outbound.h"
-#include "policy.h"
 #include "reason.h"
-#include "relay.h"
 #include "tls.h"
 
-#define ALERT_FATAL 2
-/* Sent instead of the ticket: the application behind us refused. The only use of it. */
-#define ALERT_APPLICATION_REFUSED SSL_AD_UNRECOGNIZED_NAME
-
-static const char *role_name(enum kmtls_role role)
+const char *kmtls_handshake_direction(enum kmtls_role role)
 {
 	return role == KMTLS_ROLE_CLIENT ? "outbound" : "inbound";
 }
@@ -56,6 +43,9 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err)
 		return KMTLS_REASON_DIAL_UNREACHABLE;
 	case ETIMEDOUT:
 		return KMTLS_REASON_DIAL_TIMEOUT;
+	case ECONNRESET: /* accepted, and gone before we could say anything */
+	case EPIPE:
+		return KMTLS_REASON_HANDSHAKE_RESET;
 	}
 	return KMTLS_REASON_DIAL_FAILED;
 }
@@ -105,6 +95,17 @@ int kmtls_handshake_expire(struct kmtls_loop *loop)
 	return loop->oldest ? (int)(loop->oldest->deadline - now) : -1;
 }
 
+void kmtls_handshake_more_time(struct kmtls_handshake *handshake)
+{
+	struct kmtls_loop *loop = handshake->loop;
+
+	list_remove(loop, handshake);
+	handshake->previous = handshake->next = NULL;
+	handshake->deadline =
+		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
+	list_append(loop, handshake);
+}
+
 /* ---- begin and end ---- */
 
 void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
@@ -115,13 +116,13 @@ void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
 
 	kmtls_counters_add(reason);
 	log_warning("connection refused", "pod=%s direction=%s peer=%s reason=%s text=%s detail=%s",
-		    kmtls_log_quote(pod->name), role_name(role),
+		    kmtls_log_quote(pod->name), kmtls_handshake_direction(role),
 		    peer ? kmtls_endpoint_format(peer, text, sizeof(text)) : "?",
 		    kmtls_reason_name(reason), kmtls_log_quote(kmtls_reason_text(reason)),
 		    kmtls_log_quote(detail ? detail : ""));
 }
 
-static void free_handshake(struct kmtls_handshake *handshake)
+void kmtls_handshake_free(struct kmtls_handshake *handshake)
 {
 	list_remove(handshake->loop, handshake);
 	kmtls_hold_forget(handshake->loop->daemon->hold, handshake);
@@ -148,7 +149,7 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	handshake->svid = kmtls_pod_svid(pod);
 	reason = KMTLS_REASON_NO_IDENTITY;
 	if (!handshake->svid)
-		goto free_handshake;
+		goto free_memory;
 	reason = KMTLS_REASON_TABLE_FULL;
 	if (kmtls_loop_take_slot(loop, &handshake->slot) < 0)
 		goto put_svid;
@@ -187,7 +188,7 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 
 put_svid:
 	kmtls_svid_put(handshake->svid);
-free_handshake:
+free_memory:
 	free(handshake);
 refuse:
 	kmtls_handshake_refuse(pod, role, peer, reason, NULL);
@@ -232,7 +233,7 @@ void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason r
 		    "flow=%u.%u pod=%s direction=%s self=%s peer=%s reason=%s text=%s peer_id=%s "
 		    "expected_id=%s detail=%s",
 		    slot, flow->generation, kmtls_log_quote(handshake->pod->name),
-		    role_name(handshake->role),
+		    kmtls_handshake_direction(handshake->role),
 		    kmtls_endpoint_format(&flow->self, self, sizeof(self)),
 		    kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
 		    kmtls_reason_name(reason), kmtls_log_quote(kmtls_reason_text(reason)),
@@ -246,7 +247,7 @@ void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason r
 		kmtls_hold_answer(loop->daemon->hold, handshake, reason);
 	close_wire(flow->wire_fd,
 		   handshake->ssl && BIO_number_written(SSL_get_wbio(handshake->ssl)) > 0);
-	free_handshake(handshake);
+	kmtls_handshake_free(handshake);
 	kmtls_loop_return_slot(loop, slot);
 }
 
@@ -278,323 +279,20 @@ static void retry(struct kmtls_handshake *handshake)
 	kmtls_outbound_dial(handshake);
 }
 
-static void fail_tls(struct kmtls_handshake *handshake)
+void kmtls_handshake_fail_or_retry(struct kmtls_handshake *handshake, enum kmtls_reason reason,
+				   const char *detail)
 {
-	char detail[KMTLS_VERIFY_DETAIL];
-	enum kmtls_reason reason;
-
-	reason = kmtls_verify_handshake_error(handshake->ssl, &handshake->verify, detail);
 	if (may_retry(handshake, reason))
 		retry(handshake);
 	else
 		kmtls_handshake_fail(handshake, reason, detail);
 }
 
-/* ---- hand-over to the kernel ---- */
-
-/*
- * The record sequences after the handshake: the server's ticket, where it was sent, was the
- * first record under its application key; the client sent none.
- */
-static int install_keys(struct kmtls_handshake *handshake, bool ticket)
+void kmtls_handshake_fail_tls(struct kmtls_handshake *handshake)
 {
-	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
-	bool server = handshake->role == KMTLS_ROLE_SERVER;
-	struct kmtls_record_key client_key __cleanup_record_key = {};
-	struct kmtls_record_key server_key __cleanup_record_key = {};
-	int err;
+	char detail[KMTLS_VERIFY_DETAIL];
+	enum kmtls_reason reason;
 
-	flow->cipher = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(handshake->ssl));
-	err = kmtls_record_key_derive(flow->cipher, &handshake->secrets.client, &client_key);
-	if (!err)
-		err = kmtls_record_key_derive(flow->cipher, &handshake->secrets.server,
-					      &server_key);
-	kmtls_traffic_secrets_wipe(&handshake->secrets);
-	if (!err)
-		err = kmtls_ktls_install_tx(flow->wire_fd, server ? &server_key : &client_key,
-					    server && ticket);
-	if (!err)
-		err = kmtls_ktls_install_rx(flow->wire_fd, server ? &client_key : &server_key,
-					    !server && ticket);
-	return err;
-}
-
-static void establish(struct kmtls_handshake *handshake)
-{
-	struct kmtls_loop *loop = handshake->loop;
-	unsigned slot = handshake->slot;
-	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
-	int err;
-
-	/* read_ahead is off: nothing of the application can be in OpenSSL. */
-	if (SSL_has_pending(handshake->ssl)) {
-		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
-		return;
-	}
-	err = install_keys(handshake, true);
-	if (err) {
-		kmtls_handshake_fail(handshake, KMTLS_REASON_KTLS_FAILED, strerror(-err));
-		return;
-	}
-	err = kmtls_policy_name_put(loop->daemon->bpf, handshake->verify.peer_id,
-				    &flow->peer_identity);
-	if (err)
-		log_warning("peer identity not named", "flow=%u.%u peer_id=%s err=%s", slot,
-			    flow->generation, kmtls_log_quote(handshake->verify.peer_id),
-			    kmtls_log_quote(strerror(-err)));
-	flow->peer_not_after = handshake->verify.peer_not_after;
-	kmtls_counters_add(KMTLS_REASON_ESTABLISHED);
-	log_debug("flow established", "flow=%u.%u pod=%s direction=%s peer_id=%s cipher=%04x", slot,
-		  flow->generation, kmtls_log_quote(handshake->pod->name),
-		  role_name(handshake->role), kmtls_log_quote(handshake->verify.peer_id),
-		  flow->cipher);
-	free_handshake(handshake);
-	/* From here on the flow is kernel objects and the slot. */
-	kmtls_flow_set_state(flow, KMTLS_FLOW_ESTABLISHED);
-	/* Edges of the handshake's time are gone: look at both sides once. */
-	kmtls_relay_pump(loop, slot, true);
-}
-
-/* ---- TLS ---- */
-
-static bool wants_more(struct kmtls_handshake *handshake, int result)
-{
-	int error = SSL_get_error(handshake->ssl, result);
-
-	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
-}
-
-/* The application's connect() may complete; a held one comes to us as a connection then. */
-static void peer_accepted(struct kmtls_handshake *handshake)
-{
-	struct kmtls_loop *loop = handshake->loop;
-
-	if (kmtls_loop_flow(loop, handshake->slot)->local_fd >= 0) {
-		establish(handshake);
-		return;
-	}
-	handshake->stage = KMTLS_HANDSHAKE_PASSED;
-	/* Time for that, as much as for what came before; the list stays in order. */
-	list_remove(loop, handshake);
-	handshake->previous = handshake->next = NULL;
-	handshake->deadline =
-		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
-	list_append(loop, handshake);
-	kmtls_hold_pass(loop->daemon->hold, handshake);
-}
-
-static bool has_bytes(struct kmtls_handshake *handshake)
-{
-	int count = 0;
-
-	return ioctl(kmtls_loop_flow(handshake->loop, handshake->slot)->wire_fd, FIONREAD,
-		     &count) == 0 &&
-	       count > 0;
-}
-
-/* Exactly one ticket, then the server's application has accepted. */
-static void await_ticket(struct kmtls_handshake *handshake)
-{
-	unsigned char byte;
-	int result, tries = 16;
-
-	/* One call takes one record; a ticket in pieces takes several, and no edge comes. */
-	do {
-		ERR_clear_error();
-		result = SSL_read(handshake->ssl, &byte, 1);
-	} while (result <= 0 && wants_more(handshake, result) &&
-		 !kmtls_tls_tickets_seen(handshake->ssl) && --tries && has_bytes(handshake));
-	if (result > 0)
-		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
-	else if (!wants_more(handshake, result))
-		fail_tls(handshake);
-	else if (kmtls_tls_tickets_seen(handshake->ssl) == 1)
-		peer_accepted(handshake);
-}
-
-static void send_ticket(struct kmtls_handshake *handshake)
-{
-	int result;
-
-	ERR_clear_error();
-	result = SSL_do_handshake(handshake->ssl);
-	if (result == 1)
-		establish(handshake);
-	else if (!wants_more(handshake, result))
-		fail_tls(handshake);
-}
-
-static void do_handshake(struct kmtls_handshake *handshake)
-{
-	int result;
-
-	ERR_clear_error();
-	result = SSL_do_handshake(handshake->ssl);
-	if (result != 1) {
-		if (!wants_more(handshake, result))
-			fail_tls(handshake);
-		return;
-	}
-	if (!kmtls_tls_alpn_ok(handshake->ssl)) {
-		kmtls_handshake_fail(handshake, KMTLS_REASON_NOT_MESH, "no ALPN");
-		return;
-	}
-	if (handshake->role == KMTLS_ROLE_CLIENT) {
-		handshake->stage = KMTLS_HANDSHAKE_TICKET_WAIT;
-		await_ticket(handshake);
-	} else {
-		handshake->stage = KMTLS_HANDSHAKE_DELIVERING;
-		kmtls_inbound_deliver(handshake);
-	}
-}
-
-/* A peer that was powered off says nothing: ask now and then, unless the application had its own
- * idea (outbound.c). Seconds, seconds, probes. */
-static void watch_wire(int fd)
-{
-	static const int one = 1, idle = 60, interval = 10, probes = 6;
-	socklen_t length = sizeof(int);
-	int on = 0;
-
-	if (getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &length) == 0 && on)
-		return;
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-}
-
-void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
-{
-	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
-	bool client = handshake->role == KMTLS_ROLE_CLIENT;
-	SSL *ssl;
-	int err;
-
-	/*
-	 * Now, not with the keys: the kernel wants an established socket, and a peer that speaks
-	 * first and ends at once has sent its FIN by then. Without keys it is plain TCP.
-	 */
-	err = kmtls_ktls_attach(flow->wire_fd);
-	if (err) {
-		kmtls_handshake_fail(handshake,
-				     err == -ENOTCONN ? KMTLS_REASON_HANDSHAKE_RESET
-						      : KMTLS_REASON_KTLS_FAILED,
-				     strerror(-err));
-		return;
-	}
-	watch_wire(flow->wire_fd);
-	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
-	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
-	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||
-	    SSL_set_fd(ssl, flow->wire_fd) != 1) {
-		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, NULL);
-		return;
-	}
-	if (client)
-		SSL_set_connect_state(ssl);
-	else
-		SSL_set_accept_state(ssl);
-	handshake->stage = KMTLS_HANDSHAKE_TLS;
-	do_handshake(handshake);
-}
-
-void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake)
-{
-	if (SSL_new_session_ticket(handshake->ssl) != 1) {
-		fail_tls(handshake);
-		return;
-	}
-	handshake->stage = KMTLS_HANDSHAKE_TICKET_SEND;
-	send_ticket(handshake);
-}
-
-void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err)
-{
-	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
-
-	/* OpenSSL has no call for an alert now; the kernel sends it, as the first record. */
-	if (install_keys(handshake, false) == 0)
-		kmtls_ktls_send_alert(flow->wire_fd, ALERT_FATAL, ALERT_APPLICATION_REFUSED);
-	kmtls_handshake_fail(handshake, KMTLS_REASON_APPLICATION_REFUSED, strerror(err));
-}
-
-/* ---- events ---- */
-
-static void on_local(struct kmtls_handshake *handshake, __u32 events)
-{
-	/* A client that only has finished sending still waits for an answer. */
-	if (events & (EPOLLERR | EPOLLHUP) && handshake->stage != KMTLS_HANDSHAKE_DELIVERING)
-		kmtls_handshake_fail(handshake, KMTLS_REASON_LOCAL_GONE, NULL);
-	else if (handshake->stage == KMTLS_HANDSHAKE_DELIVERING)
-		kmtls_inbound_delivered(handshake);
-}
-
-void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag side, __u32 events)
-{
-	if (side == KMTLS_TAG_LOCAL) {
-		on_local(handshake, events);
-		return;
-	}
-	switch (handshake->stage) {
-	case KMTLS_HANDSHAKE_DIALING:
-		kmtls_outbound_dialed(handshake);
-		break;
-	case KMTLS_HANDSHAKE_TLS:
-		do_handshake(handshake);
-		break;
-	case KMTLS_HANDSHAKE_TICKET_WAIT:
-		await_ticket(handshake);
-		break;
-	case KMTLS_HANDSHAKE_TICKET_SEND:
-		send_ticket(handshake);
-		break;
-	case KMTLS_HANDSHAKE_DELIVERING:
-		if (events & (EPOLLERR | EPOLLHUP))
-			kmtls_handshake_fail(handshake, KMTLS_REASON_HANDSHAKE_RESET, NULL);
-		break;
-	case KMTLS_HANDSHAKE_PASSED:
-		break; /* the relay will find it, once there is someone to tell */
-	}
-}
-
-static void on_accepted(struct kmtls_handshake *handshake, int fd)
-{
-	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
-
-	if (flow->local_fd >= 0) {
-		close(fd); /* cannot be: a cookie connects once */
-		return;
-	}
-	flow->local_fd = fd;
-	flow->local_cookie = kmtls_handshake_cookie(fd);
-	if (kmtls_loop_watch(handshake->loop, KMTLS_TAG_LOCAL, handshake->slot, fd) < 0)
-		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
-	else if (handshake->stage == KMTLS_HANDSHAKE_PASSED)
-		establish(handshake);
-}
-
-void kmtls_handshake_message(struct kmtls_handshake *handshake,
-			     const struct kmtls_loop_message *message)
-{
-	bool waiting = kmtls_loop_flow(handshake->loop, handshake->slot)->local_fd < 0;
-
-	switch (message->type) {
-	case KMTLS_MESSAGE_ACCEPTED:
-		on_accepted(handshake, message->fd);
-		break;
-	case KMTLS_MESSAGE_REPEATED:
-		/* Held again although it was let go: the verdict was lost. */
-		if (waiting && handshake->stage == KMTLS_HANDSHAKE_PASSED)
-			kmtls_hold_pass(handshake->loop->daemon->hold, handshake);
-		break;
-	case KMTLS_MESSAGE_GONE:
-		if (waiting)
-			kmtls_handshake_fail(handshake, KMTLS_REASON_LOCAL_GONE, NULL);
-		break;
-	case KMTLS_MESSAGE_STALE:
-		if (waiting)
-			kmtls_handshake_fail(handshake, KMTLS_REASON_STALE, NULL);
-		break;
-	}
+	reason = kmtls_verify_handshake_error(handshake->ssl, &handshake->verify, detail);
+	kmtls_handshake_fail_or_retry(handshake, reason, detail);
 }

@@ -76,6 +76,10 @@ void kmtls_handshake_message(struct kmtls_handshake *handshake,
 void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason reason,
 			  const char *detail);
 
+/* The same, but a client that holds a SYN tries a bare reset once more. Likewise. */
+void kmtls_handshake_fail_or_retry(struct kmtls_handshake *handshake, enum kmtls_reason reason,
+				   const char *detail);
+
 /* One log line and one count for a connection that never got a slot. */
 void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
 			    const struct kmtls_endpoint *peer, enum kmtls_reason reason,
@@ -88,5 +92,14 @@ int kmtls_handshake_expire(struct kmtls_loop *loop);
 __u64 kmtls_handshake_cookie(int fd);
 /* The reason for a failed connect(): dial-refused, ... */
 enum kmtls_reason kmtls_handshake_dial_reason(int err);
+
+/* ---- between handshake.c and handshake_tls.c ---- */
+
+void kmtls_handshake_free(struct kmtls_handshake *handshake); /* the flow goes on without it */
+/* OpenSSL says no: finds out why, and fails or tries once more. */
+void kmtls_handshake_fail_tls(struct kmtls_handshake *handshake);
+/* The deadline begins anew, for the next part. */
+void kmtls_handshake_more_time(struct kmtls_handshake *handshake);
+const char *kmtls_handshake_direction(enum kmtls_role role); /* for logs */
 
 #endif

@@ -23,7 +23,7 @@
 
 struct kmtls_hold {
 	struct kmtls_daemon *daemon;
-	int events, verdicts; /* maps; not owned */
+	int events, verdicts, dials; /* maps; not owned */
 	struct ring_buffer *ring;
 	pthread_mutex_t consumer; /* the ring has one reader at a time */
 	struct kmtls_loop *loop; /* that reader */
@@ -138,6 +138,17 @@ static bool is_decided(struct kmtls_hold *hold, struct kmtls_pod *pod,
 	return true;
 }
 
+/* After a pause (of ours, or a full ring) most of what comes out of it may be history. The
+ * programs keep a dial as long as its socket is connecting. */
+static bool is_connecting(struct kmtls_hold *hold, const struct kmtls_event *event,
+			  const struct kmtls_syn *syn)
+{
+	struct kmtls_leg_key key = { .netns = event->netns, .from = syn->from, .to = syn->to };
+	struct kmtls_socket dial;
+
+	return bpf_map_lookup_elem(hold->dials, &key, &dial) == 0 && dial.cookie == event->cookie;
+}
+
 static void on_syn(struct kmtls_hold *hold, const struct kmtls_event *event)
 {
 	struct kmtls_handshake *handshake;
@@ -147,7 +158,7 @@ static void on_syn(struct kmtls_hold *hold, const struct kmtls_event *event)
 
 	if (event->packet_length > sizeof(event->packet) ||
 	    kmtls_inject_parse(event->packet, event->packet_length, &syn) < 0 ||
-	    is_repeated(hold, event->cookie, syn.sequence))
+	    !is_connecting(hold, event, &syn) || is_repeated(hold, event->cookie, syn.sequence))
 		return;
 	pod = kmtls_pods_find(hold->daemon->pods, event->netns);
 	if (!pod)
@@ -300,6 +311,7 @@ int kmtls_hold_open(struct kmtls_daemon *daemon, struct kmtls_hold **ret_hold, c
 		return -ENOMEM;
 	hold->daemon = daemon;
 	hold->events = kmtls_bpf_map(daemon->bpf, KMTLS_MAP_EVENTS);
+	hold->dials = kmtls_bpf_map(daemon->bpf, KMTLS_MAP_DIALS);
 	hold->verdicts = kmtls_bpf_map(daemon->bpf, KMTLS_MAP_VERDICTS);
 	pthread_mutex_init(&hold->consumer, NULL);
 	pthread_mutex_init(&hold->lock, NULL);

@@ -2,8 +2,6 @@
 /* loop.c - see loop.h. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -30,7 +28,6 @@
  */
 #define ADMIT_IDLE 32
 #define ADMIT_SHAKING 4
-#define ANSWER_AGAIN_MS 5
 /* Until a flow that found no descriptor for a pipe tries again. */
 #define STARVED_MS 10
 
@@ -40,11 +37,6 @@ __u64 kmtls_loop_now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * 1000ull + now.tv_nsec / 1000000;
-}
-
-static __u64 make_tag(enum kmtls_tag tag, unsigned index, unsigned generation)
-{
-	return (__u64)tag << 56 | (__u64)index << 32 | generation;
 }
 
 /* ---- slots ---- */
@@ -123,7 +115,7 @@ int kmtls_loop_watch(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot,
 	struct epoll_event event = {
 		/* Edge-triggered: on 6.1 level-triggered epoll spins on half a TLS record. */
 		.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-		.data.u64 = make_tag(tag, slot, kmtls_loop_flow(loop, slot)->generation),
+		.data.u64 = kmtls_loop_tag(tag, slot, kmtls_loop_flow(loop, slot)->generation),
 	};
 
 	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
@@ -252,109 +244,13 @@ static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason 
 	}
 }
 
-/* ---- answers that are sent twice ---- */
-
-void kmtls_loop_answer_again(struct kmtls_loop *loop, struct kmtls_pod *pod, enum kmtls_inject kind,
-			     const __u8 *packet, __u32 length)
-{
-	struct kmtls_answer *answer;
-
-	if (loop->answer_count == KMTLS_ANSWERS)
-		return;
-	answer = &loop->answers[(loop->answer_first + loop->answer_count++) % KMTLS_ANSWERS];
-	answer->due = kmtls_loop_now_ms() + ANSWER_AGAIN_MS;
-	answer->pod = pod;
-	atomic_fetch_add(&pod->references, 1);
-	answer->kind = kind;
-	answer->length = length;
-	memcpy(answer->packet, packet, length);
-}
-
-static void pop_answer(struct kmtls_loop *loop)
-{
-	kmtls_pod_put(loop->answers[loop->answer_first].pod);
-	loop->answer_first = (loop->answer_first + 1) % KMTLS_ANSWERS;
-	loop->answer_count--;
-}
-
-/* ms until the next one is due, or -1. */
-static int send_answers(struct kmtls_loop *loop)
-{
-	while (loop->answer_count) {
-		struct kmtls_answer *answer = &loop->answers[loop->answer_first];
-		__u64 now = kmtls_loop_now_ms();
-
-		if (answer->due > now)
-			return answer->due - now;
-		kmtls_injector_send(&answer->pod->injector, answer->kind, answer->packet,
-				    answer->length);
-		pop_answer(loop);
-	}
-	return -1;
-}
-
-/* ---- messages ---- */
-
-void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *message)
-{
-	bool posted = true;
-
-	pthread_mutex_lock(&loop->lock);
-	if (loop->message_count == loop->message_room) {
-		size_t room = loop->message_room ? 2 * loop->message_room : 64;
-		void *messages = realloc(loop->messages, room * sizeof(*loop->messages));
-
-		posted = messages != NULL;
-		if (posted) {
-			loop->messages = messages;
-			loop->message_room = room;
-		}
-	}
-	if (posted)
-		loop->messages[loop->message_count++] = *message;
-	pthread_mutex_unlock(&loop->lock);
-	if (posted)
-		eventfd_write(loop->wake_fd, 1);
-	else if (message->fd >= 0)
-		close(message->fd);
-}
-
-static void deliver(struct kmtls_loop *loop, const struct kmtls_loop_message *message)
-{
-	struct kmtls_flow *flow = kmtls_loop_flow(loop, message->slot);
-
-	if (flow->generation == message->generation &&
-	    kmtls_flow_state(flow) == KMTLS_FLOW_HANDSHAKE)
-		kmtls_handshake_message(kmtls_loop_private(loop, message->slot)->handshake,
-					message);
-	else if (message->fd >= 0)
-		close(message->fd);
-}
-
-/* Takes the whole list at once: delivering one may post others. */
-static void deliver_messages(struct kmtls_loop *loop)
-{
-	struct kmtls_loop_message *messages;
-	size_t count;
-
-	pthread_mutex_lock(&loop->lock);
-	messages = loop->messages;
-	count = loop->message_count;
-	loop->messages = NULL;
-	loop->message_count = loop->message_room = 0;
-	pthread_mutex_unlock(&loop->lock);
-	for (size_t i = 0; i < count; i++)
-		deliver(loop, &messages[i]);
-	free(messages);
-}
-
 static bool on_wake(struct kmtls_loop *loop)
 {
 	eventfd_t ignored;
 	bool stop, reset;
 
 	eventfd_read(loop->wake_fd, &ignored);
-	deliver_messages(loop);
+	kmtls_loop_deliver(loop);
 	pthread_mutex_lock(&loop->lock);
 	stop = loop->stop;
 	reset = loop->reset_pending;
@@ -391,7 +287,7 @@ static void sweep_lingering(struct kmtls_loop *loop)
 static int next_timeout(struct kmtls_loop *loop)
 {
 	int timeout = kmtls_handshake_expire(loop);
-	int answer = send_answers(loop);
+	int answer = kmtls_loop_send_answers(loop);
 
 	sweep_lingering(loop);
 	if (answer >= 0 && (timeout < 0 || answer < timeout))
@@ -432,7 +328,7 @@ static bool on_event(struct kmtls_loop *loop, const struct epoll_event *event)
 	return false;
 }
 
-static void *run(void *argument)
+void *kmtls_loop_run(void *argument)
 {
 	struct epoll_event events[EVENTS];
 	struct kmtls_loop *loop = argument;
@@ -453,159 +349,4 @@ static void *run(void *argument)
 	}
 	reset_flows(loop, 0, KMTLS_REASON_STOPPED);
 	return NULL;
-}
-
-/* ---- start and stop ---- */
-
-static void loop_close(struct kmtls_loop *loop)
-{
-	kmtls_pipes_close(&loop->pipes);
-	if (loop->spare_fd >= 0)
-		close(loop->spare_fd);
-	if (loop->wake_fd >= 0)
-		close(loop->wake_fd);
-	if (loop->epoll_fd >= 0)
-		close(loop->epoll_fd);
-	while (loop->answer_count)
-		pop_answer(loop);
-	free(loop->answers);
-	for (size_t i = 0; i < loop->message_count; i++)
-		if (loop->messages[i].fd >= 0)
-			close(loop->messages[i].fd);
-	free(loop->messages);
-	free(loop->again);
-	free(loop->free_slots);
-}
-
-static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsigned number,
-		     unsigned count)
-{
-	struct epoll_event wake = { .events = EPOLLIN, .data.u64 = make_tag(KMTLS_TAG_WAKE, 0, 0) };
-	struct epoll_event held = {
-		.events = EPOLLIN | EPOLLEXCLUSIVE,
-		.data.u64 = make_tag(KMTLS_TAG_HOLD, 0, 0),
-	};
-	unsigned capacity = daemon->flows->capacity;
-	unsigned share = capacity / count + 1;
-
-	loop->daemon = daemon;
-	loop->number = number;
-	pthread_mutex_init(&loop->lock, NULL);
-	pthread_cond_init(&loop->done, NULL);
-	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	loop->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	loop->free_slots = calloc(share, sizeof(*loop->free_slots));
-	/* Twice: flows may come back on the list while it is being served. */
-	loop->again = calloc(2 * share, sizeof(*loop->again));
-	loop->answers = calloc(KMTLS_ANSWERS, sizeof(*loop->answers));
-	if (!loop->answers || loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->spare_fd < 0 ||
-	    !loop->free_slots || !loop->again)
-		return -ENOMEM;
-	/* Highest first on the stack, so that low slots are used first. */
-	for (unsigned slot = number + (capacity - 1 - number) / count * count;; slot -= count) {
-		loop->free_slots[loop->free_count++] = slot;
-		if (slot == number)
-			break;
-	}
-	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) < 0 ||
-	    epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, kmtls_hold_fd(daemon->hold), &held) < 0)
-		return -errno;
-	return 0;
-}
-
-int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_loops **ret_loops,
-		     char *ret_why)
-{
-	struct kmtls_loops *loops = calloc(1, sizeof(*loops) + count * sizeof(loops->loops[0]));
-	int err = 0;
-
-	snprintf(ret_why, KMTLS_WHY, "%u event loops cannot be made", count);
-	if (!loops)
-		return -ENOMEM;
-	loops->count = count;
-	for (unsigned i = 0; i < count; i++)
-		loops->loops[i].epoll_fd = loops->loops[i].wake_fd = loops->loops[i].spare_fd = -1;
-	daemon->loops = loops; /* loops know each other's number through it */
-	for (unsigned i = 0; !err && i < count; i++)
-		err = loop_open(&loops->loops[i], daemon, i, count);
-	for (unsigned i = 0; !err && i < count; i++) {
-		err = -pthread_create(&loops->loops[i].thread, NULL, run, &loops->loops[i]);
-		loops->loops[i].running = !err;
-	}
-	if (err) {
-		kmtls_loops_close(loops);
-		daemon->loops = NULL;
-		return err;
-	}
-	*ret_loops = loops;
-	return 0;
-}
-
-void kmtls_loops_close(struct kmtls_loops *loops)
-{
-	if (!loops)
-		return;
-	for (unsigned i = 0; i < loops->count; i++) {
-		struct kmtls_loop *loop = &loops->loops[i];
-
-		if (!loop->running)
-			continue;
-		pthread_mutex_lock(&loop->lock);
-		loop->stop = true;
-		pthread_mutex_unlock(&loop->lock);
-		eventfd_write(loop->wake_fd, 1);
-		pthread_join(loop->thread, NULL);
-	}
-	for (unsigned i = 0; i < loops->count; i++)
-		loop_close(&loops->loops[i]);
-	free(loops);
-}
-
-int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod)
-{
-	for (unsigned i = 0; i < loops->count; i++) {
-		for (unsigned a = 0; a < KMTLS_ACCEPTOR_COUNT; a++) {
-			struct epoll_event event = {
-				/* Level-triggered, one loop is woken per connection. */
-				.events = EPOLLIN | EPOLLEXCLUSIVE,
-				.data.u64 = make_tag(KMTLS_TAG_LISTENER,
-						     pod->index * KMTLS_ACCEPTOR_COUNT + a,
-						     pod->generation),
-			};
-
-			if (pod->listeners[a] >= 0 &&
-			    epoll_ctl(loops->loops[i].epoll_fd, EPOLL_CTL_ADD, pod->listeners[a],
-				      &event) < 0 &&
-			    errno != EEXIST)
-				return -errno;
-		}
-	}
-	return 0;
-}
-
-void kmtls_loops_remove_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod)
-{
-	for (unsigned i = 0; i < loops->count; i++)
-		for (unsigned a = 0; a < KMTLS_ACCEPTOR_COUNT; a++)
-			if (pod->listeners[a] >= 0)
-				epoll_ctl(loops->loops[i].epoll_fd, EPOLL_CTL_DEL,
-					  pod->listeners[a], NULL);
-}
-
-void kmtls_loops_reset_pod(struct kmtls_loops *loops, __u64 netns_cookie)
-{
-	for (unsigned i = 0; i < loops->count; i++) {
-		struct kmtls_loop *loop = &loops->loops[i];
-
-		pthread_mutex_lock(&loop->lock);
-		while (loop->reset_pending)
-			pthread_cond_wait(&loop->done, &loop->lock);
-		loop->reset_pending = true;
-		loop->reset_netns = netns_cookie;
-		eventfd_write(loop->wake_fd, 1);
-		while (loop->reset_pending)
-			pthread_cond_wait(&loop->done, &loop->lock);
-		pthread_mutex_unlock(&loop->lock);
-	}
 }

@@ -128,6 +128,19 @@ void kmtls_loop_answer_again(struct kmtls_loop *loop, struct kmtls_pod *pod, enu
  * closed (which resets the connection); so is one there is no memory for. */
 void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *message);
 
+/* ---- between the files of the loop ---- */
+
+static inline __u64 kmtls_loop_tag(enum kmtls_tag tag, unsigned index, unsigned generation)
+{
+	return (__u64)tag << 56 | (__u64)index << 32 | generation;
+}
+
+void *kmtls_loop_run(void *loop); /* the thread */
+void kmtls_loop_deliver(struct kmtls_loop *loop); /* messages that were posted */
+/* Sends the answers that are due; ms until the next one is, or -1. */
+int kmtls_loop_send_answers(struct kmtls_loop *loop);
+void kmtls_loop_drop_messages(struct kmtls_loop *loop);
+
 __u64 kmtls_loop_now_ms(void); /* monotonic */
 
 #endif

@@ -271,8 +271,8 @@ void kmtls_outbound_dialed(struct kmtls_handshake *handshake)
 	getsockopt(flow->wire_fd, SOL_SOCKET, SO_ERROR, &error, &length);
 	if (error) {
 		handshake->attempt.error = error;
-		kmtls_handshake_fail(handshake, kmtls_handshake_dial_reason(error),
-				     strerror(error));
+		kmtls_handshake_fail_or_retry(handshake, kmtls_handshake_dial_reason(error),
+					      strerror(error));
 		return;
 	}
 	length = sizeof(address);

@@ -116,7 +116,7 @@ def iperf3(bed):
     bed.wait_port("b", 5201, 6)
     said = []
     for name, version, options in (("-c", 4, ()), ("-R", 4, ("-R",)), ("-P 4", 4, ("-P", "4")), ("-6", 6, ("-6",))):
-        out = bed.run("a", "iperf3", "-c", bed.address("b", version), "-t", "1", "-l", "64K", "-J", "--repeating-payload",
+        out = bed.run("a", "iperf3", "-c", bed.address("b", version), "-t", "1", "-b", "200M", "-l", "64K", "-J", "--repeating-payload",
                       *options)
         result = json.loads(out)
         check("error" not in result, f"iperf3 {name}: {result.get('error')}")

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Socket options that an application sets before connect() are on the socket that is on the wire."""
 import socket
-import time
 
 from lib.tap import case, check, contains, equal
-from lib.wire import watch_tos
+from lib.wire import start_watch, tos_seen
 
 TOS = 0x28  # AF11
 OPTIONS = (
@@ -24,8 +23,7 @@ def inherited(bed):
     client.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, TOS)
     for _, level, option, value in OPTIONS:
         client.setsockopt(level, option, value)
-    watching = bed.agent("wire").start(watch_tos, "n1", (bed.address("a"), 0), (bed.address("b"), 5950), 15)
-    time.sleep(0.5)
+    watch = bed.agent("wire").call(start_watch, "n1", (bed.address("a"), 0), (bed.address("b"), 5950))
     client.connect((bed.address("b"), 5950))
     server, address = listener.accept()
     for _ in range(10):
@@ -43,7 +41,7 @@ def inherited(bed):
         equal(seen, expected, "options of the wire socket")
     out = bed.run("a", "ss", "-tnoH", "state", "established", "dst", f"{bed.address('b')}:5950")
     contains(out, "keepalive,", "the timer ss shows")
-    counts = bed.agent("wire").result(watching)
+    counts = bed.agent("wire").call(tos_seen, watch)
     check(counts.get(TOS, 0) >= 10, f"TOS bytes on the wire: {counts}")
     if bed.plain:
         equal(set(counts), {TOS}, "TOS bytes on the wire")

@@ -6,7 +6,7 @@ import time
 
 from lib.bed import MARKER
 from lib.tap import case, check, equal, until
-from lib.wire import forge_end
+from lib.wire import forge_end, start_watch
 
 BIG = (MARKER.encode() + b"." * 4074) * 256  # 1 MiB
 REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET)
@@ -177,11 +177,10 @@ def cut(bed, flags):
     client.sendall(MARKER.encode())
     server.recv_exactly(len(MARKER))
     port = client.getsockname()[1]
-    forge = bed.agent("wire").start(forge_end, "n1", (bed.address("b"), 5700), (bed.address("a"), port), flags)
-    time.sleep(0.5)
+    watch = bed.agent("wire").call(start_watch, "n1", (bed.address("b"), 5700), (bed.address("a"), port))
     server.sendall(MARKER.encode())
     equal(client.recv_exactly(len(MARKER)), MARKER.encode(), "what came before the cut")
-    check(bed.agent("wire").result(forge), "the forged packet went out")
+    check(bed.agent("wire").call(forge_end, watch, flags), "the forged packet went out")
     return client.recv_to_end(), server
 
 

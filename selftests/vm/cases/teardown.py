@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The other modes of the whole, and its absence."""
 import os
+import signal
 import subprocess
 import time
 
+from lib.bed import TESTBED
 from lib.tap import Skip, case, check, contains, equal
 
 from .policy import connect_and_talk
-from .setup import traces
 
 NO_TLS = "/etc/modprobe.d/kmtls-vm.conf"
 CONFIG = """node: no-tls
@@ -21,13 +22,57 @@ identity:
 """
 
 
+def traces():
+    """All that a testbed could leave behind."""
+    found = set()
+    for base in ("/run/netns", "/sys/class/net", "/run"):
+        if os.path.isdir(base):
+            found |= {f"{base}/{name}" for name in os.listdir(base) if not name.startswith("kmtls-vm.")}
+    for base in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/bpf"):
+        if os.path.isdir(base):
+            found |= {f"{base}/{name}" for name in os.listdir(base)}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    command = file.read()
+            except OSError:
+                continue
+            if b"kmtls-testbed" in command or b"scripts/testbed" in command:
+                found.add(command.decode(errors="replace"))
+    return found
+
+
 @case("testbed down leaves nothing behind")
 def down(bed):
     bed.down()
-    left = [name for name in traces(bed) if "kmtls" in name or "kt-" in name]
+    left = [name for name in traces() if "kmtls" in name or "kt-" in name]
     equal(left, [], "left behind")
     contains(bed.testbed("status", check=False), "down", "status")
     bed.testbed("down")
+
+
+@case("testbed up, interrupted at any moment, leaves nothing behind", timeout=200)
+def interrupted(bed):
+    environment = dict(os.environ)
+    if bed.plain:
+        environment["KMTLS_TESTBED_NO_DAEMON"] = "1"
+    before = traces()
+    moments = 2 * bed.scale
+    broken = 0
+    for moment in range(moments):
+        with open(bed.dir + "/interrupted.log", "ab") as log:
+            process = subprocess.Popen([TESTBED, "up"], env=environment, stdout=log, stderr=log,
+                                       stdin=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(bed.up_seconds * (moment + 0.5) / moments)
+        os.killpg(process.pid, signal.SIGINT)
+        status = process.wait(60)
+        broken += status != 0
+        if status == 0:  # it was quicker than we were
+            bed.testbed("down")
+        equal(traces() ^ before, set(), f"what ^C at {moment + 0.5}/{moments} of up left or took (status {status})")
+    check(broken, "not one 'up' was interrupted")
+    return f"{broken} of {moments} interrupted"
 
 
 @case("mode off: nothing is intercepted", mesh=True)

@@ -43,6 +43,7 @@ class Bed:
         self.agents = {}
         self.started = {}
         self.is_up = False
+        self.up_seconds = 5  # what 'up' takes
         self.baseline = None
         self.env = {}
 

@@ -3,6 +3,7 @@
 import select
 import socket
 import struct
+import threading
 import time
 
 ETH_P_ALL = 3
@@ -47,34 +48,51 @@ class Packet:
         return Packet(frame)
 
 
-def watch(interface, source, destination, quiet, seconds):
-    """The packets from source to destination until none came for a while: Packets."""
-    packets = []
-    end = time.monotonic() + seconds
-    with _open(interface) as sock:
-        while time.monotonic() < end:
-            wait = quiet if packets else end - time.monotonic()
-            if not select.select([sock], [], [], max(wait, 0))[0]:
-                break
-            packet = Packet.parse(sock.recv(1 << 17))
-            if packet and packet.source[0] == source[0] and packet.destination[0] == destination[0] and \
-                    packet.source[1] in (source[1], packet.source[1] if not source[1] else None) and \
-                    packet.destination[1] in (destination[1], packet.destination[1] if not destination[1] else None):
-                packets.append(packet)
-    return packets
+_watches = {}
 
 
-def watch_tos(interface, source, destination, seconds):
-    """The TOS bytes of these packets, with and without payload: {tos: count}."""
+def start_watch(interface, source, destination):
+    """Collects the packets from source to destination, (address, port or 0 for any) each."""
+    sock = _open(interface)
+    packets, stop = [], threading.Event()
+
+    def matches(packet):
+        return all(got[0] == wanted[0] and wanted[1] in (0, got[1]) for got, wanted in
+                   ((packet.source, source), (packet.destination, destination)))
+
+    def collect():
+        with sock:
+            while not stop.is_set():
+                if select.select([sock], [], [], 0.1)[0]:
+                    packet = Packet.parse(sock.recv(1 << 17))
+                    if packet and matches(packet):
+                        packets.append(packet)
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    _watches[sock.fileno()] = (interface, packets, stop, thread)
+    return sock.fileno()
+
+
+def _stop_watch(number):
+    interface, packets, stop, thread = _watches.pop(number)
+    time.sleep(0.3)  # what has been received elsewhere is about to be here
+    stop.set()
+    thread.join()
+    return interface, packets
+
+
+def tos_seen(number):
+    """Ends a watch. The TOS bytes of its packets: {tos: count}."""
     counts = {}
-    for packet in watch(interface, source, destination, 1.0, seconds):
+    for packet in _stop_watch(number)[1]:
         counts[packet.tos] = counts.get(packet.tos, 0) + 1
     return counts
 
 
-def forge_end(interface, source, destination, flags):
-    """Waits until source has sent something, then goes on in its name with FIN or RST."""
-    packets = watch(interface, source, destination, 0.5, 15)
+def forge_end(number, flags):
+    """Ends a watch and goes on in the sender's name with FIN or RST. False if nothing was sent."""
+    interface, packets = _stop_watch(number)
     if not packets:
         return False
     # The one that is furthest, in case one was sent twice.

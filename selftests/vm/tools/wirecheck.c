@@ -8,7 +8,7 @@
  *     -m  a marker to search for          -x  a port whose connections may be plaintext
  *     -a  an address of the mesh: connections with both ends among these must be TLS; none: all
  *
- * Prints JSON. Exit status 0 if it could read the capture, whatever it found.
+ * Prints JSON. Exit status 0 if it could read the capture.
  */
 #include <netinet/if_ether.h>
 #include <netinet/ip.h>
@@ -36,12 +36,12 @@ struct held {
 };
 
 struct direction {
-	bool synchronised, not_tls, tls13, alpn, lost;
+	bool synchronised, not_tls, lost;
 	uint32_t next; /* sequence number expected */
 	uint64_t bytes;
 	uint8_t header[HEADER];
 	unsigned header_size;
-	uint32_t record_left, record_size;
+	uint32_t record_left;
 	uint8_t first[2048]; /* of the first record: ClientHello or ServerHello */
 	unsigned first_size;
 	unsigned records[4];
@@ -59,7 +59,7 @@ struct flow_key {
 struct flow {
 	struct flow_key key;
 	struct direction directions[2]; /* from the low end, from the high end */
-	bool mesh, excluded, reset, client_is_high;
+	bool mesh, excluded, client_is_high;
 	struct flow *older; /* an earlier connection of the same addresses and ports */
 };
 
@@ -73,7 +73,7 @@ static struct {
 } options;
 
 static struct {
-	uint64_t packets, tcp, udp, bytes;
+	uint64_t packets, bytes;
 	uint64_t found[MARKERS_MAX];
 	unsigned connections, tls, empty, plaintext, excluded, foreign, gaps, client_hellos, alpn,
 		server_hellos;
@@ -105,27 +105,23 @@ static void search_markers(const uint8_t *data, size_t size)
 static void search_border(struct direction *direction, const uint8_t *data, size_t size)
 {
 	uint8_t border[2 * TAIL];
-	size_t part;
+	size_t before, part;
 
 	for (unsigned i = 0; i < options.marker_count; i++) {
 		size_t keep = strlen(options.markers[i]) - 1;
-		size_t before = keep < direction->tail_size ? keep : direction->tail_size;
 
+		before = keep < direction->tail_size ? keep : direction->tail_size;
 		part = size < keep ? size : keep;
 		memcpy(border, direction->tail + direction->tail_size - before, before);
 		memcpy(border + before, data, part);
 		if (memmem(border, before + part, options.markers[i], keep + 1))
 			totals.found[i]++;
 	}
-	if (size >= TAIL) {
-		memcpy(direction->tail, data + size - TAIL, TAIL);
-		direction->tail_size = TAIL;
-		return;
-	}
-	part = direction->tail_size + size > TAIL ? direction->tail_size + size - TAIL : 0;
-	memmove(direction->tail, direction->tail + part, direction->tail_size - part);
-	memcpy(direction->tail + direction->tail_size - part, data, size);
-	direction->tail_size += (unsigned)(size - part);
+	part = size < TAIL ? size : TAIL;
+	before = TAIL - part < direction->tail_size ? TAIL - part : direction->tail_size;
+	memmove(direction->tail, direction->tail + direction->tail_size - before, before);
+	memcpy(direction->tail + before, data + size - part, part);
+	direction->tail_size = (unsigned)(before + part);
 }
 
 static bool header_valid(const struct direction *direction)
@@ -140,14 +136,10 @@ static bool header_valid(const struct direction *direction)
 /* In-order bytes of one direction: all of them must be TLS records. */
 static void parse_records(struct direction *direction, const uint8_t *data, size_t size)
 {
-	bool first = direction->first_size < sizeof(direction->first);
+	size_t room = sizeof(direction->first) - direction->first_size;
 
-	if (first) {
-		size_t room = sizeof(direction->first) - direction->first_size;
-
-		memcpy(direction->first + direction->first_size, data, size < room ? size : room);
-		direction->first_size += (unsigned)(size < room ? size : room);
-	}
+	memcpy(direction->first + direction->first_size, data, size < room ? size : room);
+	direction->first_size += (unsigned)(size < room ? size : room);
 	direction->bytes += size;
 	while (size && !direction->not_tls) {
 		size_t part;
@@ -275,7 +267,6 @@ static void tcp_packet(const struct in6_addr *from, const struct in6_addr *to, c
 	bool high, opening;
 	uint32_t sequence;
 
-	totals.tcp++;
 	if (size < sizeof(*tcp) || size < tcp->doff * 4u)
 		return;
 	source = ntohs(tcp->source);
@@ -299,7 +290,6 @@ static void tcp_packet(const struct in6_addr *from, const struct in6_addr *to, c
 	}
 	if (opening)
 		flow->client_is_high = high;
-	flow->reset |= tcp->rst;
 	if (!tcp->rst)
 		segment(&flow->directions[high], sequence, data + tcp->doff * 4u,
 			size - tcp->doff * 4u);
@@ -322,10 +312,8 @@ static void packet(const uint8_t *data, size_t size)
 	totals.packets++;
 	totals.bytes += size;
 	search_markers(data, size);
-	if (size < sizeof(*ethernet))
-		return;
 	data += sizeof(*ethernet);
-	size -= sizeof(*ethernet);
+	size = size < sizeof(*ethernet) ? 0 : size - sizeof(*ethernet);
 	if (ntohs(ethernet->h_proto) == ETH_P_IP && size >= sizeof(struct iphdr)) {
 		const struct iphdr *ip = (const void *)data;
 
@@ -347,14 +335,8 @@ static void packet(const uint8_t *data, size_t size)
 	}
 	if (total > size || header > total)
 		return;
-	totals.udp += protocol == IPPROTO_UDP;
 	if (protocol == IPPROTO_TCP)
 		tcp_packet(&from, &to, data + header, total - header);
-}
-
-static bool first_holds(const struct direction *direction, const void *bytes, size_t size)
-{
-	return memmem(direction->first, direction->first_size, bytes, size) != NULL;
 }
 
 static void count_hellos(const struct direction *client, const struct direction *server)
@@ -363,10 +345,11 @@ static void count_hellos(const struct direction *client, const struct direction 
 
 	if (client->first_size > 5 && client->first[0] == HANDSHAKE && client->first[5] == 1) {
 		totals.client_hellos++;
-		totals.alpn += first_holds(client, "\x07kmtls/1", 8);
+		totals.alpn += !!memmem(client->first, client->first_size, "\x07kmtls/1", 8);
 	}
 	if (server->first_size > 5 && server->first[0] == HANDSHAKE && server->first[5] == 2)
-		totals.server_hellos += first_holds(server, version, sizeof(version));
+		totals.server_hellos +=
+			!!memmem(server->first, server->first_size, version, sizeof(version));
 }
 
 static void describe(const struct flow *flow)
@@ -386,7 +369,7 @@ static void describe(const struct flow *flow)
 
 static void judge(const struct flow *flow)
 {
-	const struct direction *one = &flow->directions[0], *two = &flow->directions[1];
+	const struct direction *one = &flow->directions[0], *two = one + 1;
 
 	totals.connections++;
 	if (!flow->mesh) {
@@ -434,14 +417,12 @@ static int read_packets(FILE *input)
 		return -EIO;
 	setvbuf(input, NULL, _IOFBF, 1 << 20);
 	if ((file.magic != 0xa1b2c3d4 && file.magic != 0xa1b23c4d) || file.link != 1) {
-		errno = EPROTO;
+		errno = EPROTO; /* not a pcap file of Ethernet frames */
 		return -EPROTO;
 	}
 	while (fread(&record, sizeof(record), 1, input) == 1) {
-		if (record.size > sizeof(data))
-			return -EOVERFLOW;
-		if (fread(data, record.size, 1, input) != 1)
-			break;
+		if (record.size > sizeof(data) || fread(data, record.size, 1, input) != 1)
+			break; /* `packets` tells that something is missing */
 		packet(data, record.size);
 	}
 	return 0;
@@ -461,16 +442,15 @@ static int read_capture(const char *path)
 
 static void print(void)
 {
-	printf("{\"packets\": %llu, \"bytes\": %llu, \"tcp_packets\": %llu, \"udp_packets\": %llu, "
+	printf("{\"packets\": %llu, \"bytes\": %llu, "
 	       "\"connections\": %u, \"tls\": %u, \"plaintext\": %u, \"empty\": %u, "
 	       "\"excluded\": %u, \"foreign\": %u, \"gaps\": %u, \"client_hellos\": %u, "
 	       "\"alpn_kmtls\": %u, \"tls13\": %u, \"records\": {\"change_cipher_spec\": %llu, "
 	       "\"alert\": %llu, \"handshake\": %llu, \"application_data\": %llu}, "
 	       "\"example\": \"%s\", \"found\": [",
 	       (unsigned long long)totals.packets, (unsigned long long)totals.bytes,
-	       (unsigned long long)totals.tcp, (unsigned long long)totals.udp, totals.connections,
-	       totals.tls, totals.plaintext, totals.empty, totals.excluded, totals.foreign,
-	       totals.gaps, totals.client_hellos, totals.alpn, totals.server_hellos,
+	       totals.connections, totals.tls, totals.plaintext, totals.empty, totals.excluded,
+	       totals.foreign, totals.gaps, totals.client_hellos, totals.alpn, totals.server_hellos,
 	       (unsigned long long)totals.records[0], (unsigned long long)totals.records[1],
 	       (unsigned long long)totals.records[2], (unsigned long long)totals.records[3],
 	       totals.example);
@@ -509,11 +489,11 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: wirecheck [-m BYTES] [-x PORT] [-a ADDRESS] FILE\n");
 		return 2;
 	}
-	if (read_capture(argv[optind])) {
-		fprintf(stderr, "wirecheck: %s: %s\n", argv[optind], strerror(errno));
-		return 1;
+	if (read_capture(argv[optind]) == 0) {
+		twalk(flows, visit);
+		print();
+		return 0;
 	}
-	twalk(flows, visit);
-	print();
-	return 0;
+	perror(argv[optind]);
+	return 1;
 }

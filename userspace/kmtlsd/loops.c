@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* loops.c - starts and stops the event loops, and tells them about pods. See loop.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "hold.h"
+#include "loop.h"
+#include "pods.h"
+
+static void loop_close(struct kmtls_loop *loop)
+{
+	kmtls_pipes_close(&loop->pipes);
+	if (loop->spare_fd >= 0)
+		close(loop->spare_fd);
+	if (loop->wake_fd >= 0)
+		close(loop->wake_fd);
+	if (loop->epoll_fd >= 0)
+		close(loop->epoll_fd);
+	kmtls_loop_drop_messages(loop);
+	free(loop->again);
+	free(loop->free_slots);
+}
+
+static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsigned number,
+		     unsigned count)
+{
+	struct epoll_event wake = { .events = EPOLLIN,
+				    .data.u64 = kmtls_loop_tag(KMTLS_TAG_WAKE, 0, 0) };
+	struct epoll_event held = {
+		.events = EPOLLIN | EPOLLEXCLUSIVE,
+		.data.u64 = kmtls_loop_tag(KMTLS_TAG_HOLD, 0, 0),
+	};
+	unsigned capacity = daemon->flows->capacity;
+	unsigned share = capacity / count + 1;
+
+	loop->daemon = daemon;
+	loop->number = number;
+	pthread_mutex_init(&loop->lock, NULL);
+	pthread_cond_init(&loop->done, NULL);
+	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	loop->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	loop->free_slots = calloc(share, sizeof(*loop->free_slots));
+	/* Twice: flows may come back on the list while it is being served. */
+	loop->again = calloc(2 * share, sizeof(*loop->again));
+	loop->answers = calloc(KMTLS_ANSWERS, sizeof(*loop->answers));
+	if (!loop->answers || loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->spare_fd < 0 ||
+	    !loop->free_slots || !loop->again)
+		return -ENOMEM;
+	/* Highest first on the stack, so that low slots are used first. */
+	for (unsigned slot = number + (capacity - 1 - number) / count * count;; slot -= count) {
+		loop->free_slots[loop->free_count++] = slot;
+		if (slot == number)
+			break;
+	}
+	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) < 0 ||
+	    epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, kmtls_hold_fd(daemon->hold), &held) < 0)
+		return -errno;
+	return 0;
+}
+
+int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_loops **ret_loops,
+		     char *ret_why)
+{
+	struct kmtls_loops *loops = calloc(1, sizeof(*loops) + count * sizeof(loops->loops[0]));
+	int err = 0;
+
+	snprintf(ret_why, KMTLS_WHY, "%u event loops cannot be made", count);
+	if (!loops)
+		return -ENOMEM;
+	loops->count = count;
+	for (unsigned i = 0; i < count; i++)
+		loops->loops[i].epoll_fd = loops->loops[i].wake_fd = loops->loops[i].spare_fd = -1;
+	daemon->loops = loops; /* loops know each other's number through it */
+	for (unsigned i = 0; !err && i < count; i++)
+		err = loop_open(&loops->loops[i], daemon, i, count);
+	for (unsigned i = 0; !err && i < count; i++) {
+		err = -pthread_create(&loops->loops[i].thread, NULL, kmtls_loop_run,
+				      &loops->loops[i]);
+		loops->loops[i].running = !err;
+	}
+	if (err) {
+		kmtls_loops_close(loops);
+		daemon->loops = NULL;
+		return err;
+	}
+	*ret_loops = loops;
+	return 0;
+}
+
+void kmtls_loops_close(struct kmtls_loops *loops)
+{
+	if (!loops)
+		return;
+	for (unsigned i = 0; i < loops->count; i++) {
+		struct kmtls_loop *loop = &loops->loops[i];
+
+		if (!loop->running)
+			continue;
+		pthread_mutex_lock(&loop->lock);
+		loop->stop = true;
+		pthread_mutex_unlock(&loop->lock);
+		eventfd_write(loop->wake_fd, 1);
+		pthread_join(loop->thread, NULL);
+	}
+	for (unsigned i = 0; i < loops->count; i++)
+		loop_close(&loops->loops[i]);
+	free(loops);
+}
+
+int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod)
+{
+	for (unsigned i = 0; i < loops->count; i++) {
+		for (unsigned a = 0; a < KMTLS_ACCEPTOR_COUNT; a++) {
+			struct epoll_event event = {
+				/* Level-triggered, one loop is woken per connection. */
+				.events = EPOLLIN | EPOLLEXCLUSIVE,
+				.data.u64 = kmtls_loop_tag(KMTLS_TAG_LISTENER,
+							   pod->index * KMTLS_ACCEPTOR_COUNT + a,
+							   pod->generation),
+			};
+
+			if (pod->listeners[a] >= 0 &&
+			    epoll_ctl(loops->loops[i].epoll_fd, EPOLL_CTL_ADD, pod->listeners[a],
+				      &event) < 0 &&
+			    errno != EEXIST)
+				return -errno;
+		}
+	}
+	return 0;
+}
+
+void kmtls_loops_remove_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod)
+{
+	for (unsigned i = 0; i < loops->count; i++)
+		for (unsigned a = 0; a < KMTLS_ACCEPTOR_COUNT; a++)
+			if (pod->listeners[a] >= 0)
+				epoll_ctl(loops->loops[i].epoll_fd, EPOLL_CTL_DEL,
+					  pod->listeners[a], NULL);
+}
+
+void kmtls_loops_reset_pod(struct kmtls_loops *loops, __u64 netns_cookie)
+{
+	for (unsigned i = 0; i < loops->count; i++) {
+		struct kmtls_loop *loop = &loops->loops[i];
+
+		pthread_mutex_lock(&loop->lock);
+		while (loop->reset_pending)
+			pthread_cond_wait(&loop->done, &loop->lock);
+		loop->reset_pending = true;
+		loop->reset_netns = netns_cookie;
+		eventfd_write(loop->wake_fd, 1);
+		while (loop->reset_pending)
+			pthread_cond_wait(&loop->done, &loop->lock);
+		pthread_mutex_unlock(&loop->lock);
+	}
+}

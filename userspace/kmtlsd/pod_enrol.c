@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pod_enrol.c - a pod joins and leaves the mesh. Enrolment is a ladder; removal is its exact
+ * reverse. The table's lock is held for looking up and for taking or leaving a place, not while
+ * a pod is set up.
+ */
+#include <bpf/bpf.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "address.h"
+#include "bpf_loader.h"
+#include "cgroup.h"
+#include "identity.h"
+#include "log.h"
+#include "loop.h"
+#include "pod.h"
+#include "pod_listeners.h"
+#include "pod_store.h"
+#include "pods.h"
+#include "pods_table.h"
+#include "policy.h"
+#include "spiffe.h"
+
+/* [A-Za-z0-9._-]+, or two of them with a slash between. */
+static bool is_name(const char *name)
+{
+	const char *slash = strchr(name, '/');
+	size_t length = strlen(name);
+
+	if (!length || length > KMTLS_POD_NAME_MAX || slash == name ||
+	    (slash && (!slash[1] || strchr(slash + 1, '/'))))
+		return false;
+	for (const char *c = name; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("._-/", *c))
+			return false;
+	return true;
+}
+
+static int check_spec(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why)
+{
+	struct kmtls_spiffe_id id;
+	const char *rule;
+	struct kmtls_pod *pod;
+
+	if (!is_name(spec->name)) {
+		snprintf(ret_why, KMTLS_WHY,
+			 "name: must be 1 to %d of A-Z a-z 0-9 . _ -, with at most one / between",
+			 KMTLS_POD_NAME_MAX);
+		return -EINVAL;
+	}
+	if (kmtls_spiffe_id_parse(spec->id, strlen(spec->id), &id, &rule) < 0) {
+		snprintf(ret_why, KMTLS_WHY, "id: not a SPIFFE ID: %s", rule);
+		return -EINVAL;
+	}
+	if (spec->netns[0] != '/' || spec->cgroup[0] != '/') {
+		snprintf(ret_why, KMTLS_WHY, "%s: must be an absolute path",
+			 spec->netns[0] != '/' ? "netns" : "cgroup");
+		return -EINVAL;
+	}
+	pod = kmtls_pods_find_name(pods, spec->name);
+	kmtls_pod_put(pod);
+	if (pod) {
+		snprintf(ret_why, KMTLS_WHY, "pod %s: is enrolled already", spec->name);
+		return -EEXIST;
+	}
+	return 0;
+}
+
+static struct kmtls_pod *new_pod(const struct kmtls_pod_spec *spec)
+{
+	struct kmtls_pod *pod = calloc(1, sizeof(*pod));
+
+	if (!pod)
+		return NULL;
+	pod->references = 1;
+	pod->netns_fd = pod->cgroup_fd = -1;
+	pod->injector.raw4 = pod->injector.raw6 = -1;
+	pod->flags = spec->connect_at_once ? KMTLS_POD_CONNECT_AT_ONCE : 0;
+	for (unsigned a = 0; a < KMTLS_ACCEPTOR_COUNT; a++)
+		pod->listeners[a] = -1;
+	pthread_mutex_init(&pod->svid_lock, NULL);
+	pod->name = strdup(spec->name);
+	pod->netns_path = strdup(spec->netns);
+	pod->cgroup_path = strdup(spec->cgroup);
+	pod->id = strdup(spec->id);
+	if (!pod->name || !pod->netns_path || !pod->cgroup_path || !pod->id) {
+		kmtls_pod_put(pod);
+		return NULL;
+	}
+	return pod;
+}
+
+/* Opens what the spec names and learns what is inside. */
+/* Programs run for the cgroup and all below it: two pods on one line would be turned twice. */
+static int check_cgroup(struct kmtls_pods *pods, const struct kmtls_pod *pod, char *ret_why)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&pods->lock);
+	for (unsigned i = 0; !err && i < KMTLS_PODS_MAX; i++) {
+		struct kmtls_pod *other = pods->table[i];
+
+		if (!other || !kmtls_cgroup_is_within(pod->cgroup_fd, other->cgroup_fd))
+			continue;
+		snprintf(ret_why, KMTLS_WHY,
+			 "%.100s: is, contains or is below the cgroup of pod %.100s",
+			 pod->cgroup_path, other->name);
+		err = -EEXIST;
+	}
+	pthread_mutex_unlock(&pods->lock);
+	return err;
+}
+
+static int look_inside(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_pod *other;
+	int err;
+
+	pod->netns_fd = kmtls_netns_open(pod->netns_path, ret_why);
+	if (pod->netns_fd < 0)
+		return pod->netns_fd;
+	pod->cgroup_fd = kmtls_cgroup_open(pod->cgroup_path, pods->own_cgroup_fd, ret_why);
+	if (pod->cgroup_fd < 0)
+		return pod->cgroup_fd;
+	err = check_cgroup(pods, pod, ret_why);
+	if (err)
+		return err;
+	err = kmtls_netns_cookie(pod->netns_fd, &pod->netns_cookie);
+	if (!err)
+		err = kmtls_netns_addresses(pod->netns_fd, pod->netns_cookie, &pod->addresses);
+	if (err) {
+		snprintf(ret_why, KMTLS_WHY, "%.150s: cannot be looked into: %s", pod->netns_path,
+			 strerror(-err));
+		return err;
+	}
+	if (kmtls_address_is_zero(&pod->addresses.primary4) &&
+	    kmtls_address_is_zero(&pod->addresses.primary6)) {
+		snprintf(ret_why, KMTLS_WHY, "%.150s: has no address but loopback",
+			 pod->netns_path);
+		return -EADDRNOTAVAIL;
+	}
+	other = kmtls_pods_find(pods, pod->netns_cookie);
+	if (other) {
+		snprintf(ret_why, KMTLS_WHY, "%.100s: is the network namespace of pod %.100s",
+			 pod->netns_path, other->name);
+		kmtls_pod_put(other);
+		return -EEXIST;
+	}
+	return 0;
+}
+
+static int put_names(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_bpf *bpf = pods->daemon->bpf;
+	const char *slash = strchr(pod->name, '/');
+	char namespace_[KMTLS_POD_NAME_MAX + 1];
+	int err;
+
+	err = kmtls_policy_name_put(bpf, pod->name, &pod->name_hash);
+	if (!err)
+		err = kmtls_policy_name_put(bpf, pod->id, &pod->identity_hash);
+	if (!err && slash) {
+		snprintf(namespace_, sizeof(namespace_), "%.*s", (int)(slash - pod->name),
+			 pod->name);
+		err = kmtls_policy_name_put(bpf, namespace_, &pod->namespace_hash);
+	}
+	if (err)
+		snprintf(ret_why, KMTLS_WHY, "the names map refused the pod's name or identity: %s",
+			 err == -EEXIST ? "its hash names another text" : strerror(-err));
+	return err;
+}
+
+static void delete_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod)
+{
+	bpf_map_delete_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PODS), &pod->netns_cookie);
+	for (unsigned i = 0; i < pod->addresses.count; i++) {
+		struct kmtls_own_address_key key = { .netns = pod->netns_cookie,
+						     .address = pod->addresses.all[i] };
+
+		bpf_map_delete_elem(kmtls_bpf_map(bpf, KMTLS_MAP_OWN_ADDRESSES), &key);
+	}
+	kmtls_pod_listeners_forget(bpf, pod->netns_cookie);
+}
+
+static int fill_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_pod_value value = {
+		.name = pod->name_hash,
+		.namespace_ = pod->namespace_hash,
+		.identity = pod->identity_hash,
+		.address4 = pod->addresses.primary4,
+		.address6 = pod->addresses.primary6,
+		.flags = pod->flags,
+	};
+	struct stat status;
+	__u32 one = 1;
+	int err = 0;
+
+	if (fstat(pod->cgroup_fd, &status) == 0)
+		value.cgroup = status.st_ino;
+	for (unsigned i = 0; !err && i < pod->addresses.count; i++) {
+		struct kmtls_own_address_key key = { .netns = pod->netns_cookie,
+						     .address = pod->addresses.all[i] };
+
+		if (bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_OWN_ADDRESSES), &key, &one,
+					BPF_ANY) < 0)
+			err = -errno;
+	}
+	if (!err && bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PODS), &pod->netns_cookie,
+					&value, BPF_ANY) < 0)
+		err = -errno;
+	if (err) {
+		snprintf(ret_why, KMTLS_WHY, "the pods map refused the entry: %s",
+			 err == -E2BIG ? "it is full" : strerror(-err));
+		delete_maps(bpf, pod);
+	}
+	return err;
+}
+
+static int take_place(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	int err = -ENOSPC;
+
+	snprintf(ret_why, KMTLS_WHY, "%d pods are enrolled, there is no place for more",
+		 KMTLS_PODS_MAX);
+	pthread_mutex_lock(&pods->lock);
+	for (unsigned i = 0; err && i < KMTLS_PODS_MAX; i++) {
+		if (pods->table[i])
+			continue;
+		pod->index = i;
+		pod->generation = ++pods->next_generation;
+		pods->table[i] = kmtls_pod_get(pod);
+		err = 0;
+	}
+	pthread_mutex_unlock(&pods->lock);
+	return err;
+}
+
+static void leave_place(struct kmtls_pods *pods, struct kmtls_pod *pod)
+{
+	pthread_mutex_lock(&pods->lock);
+	pods->table[pod->index] = NULL;
+	pthread_mutex_unlock(&pods->lock);
+	kmtls_pod_put(pod);
+}
+
+/* Listeners before programs: nothing is steered to where nobody listens. */
+static int enrol(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_bpf *bpf = pods->daemon->bpf;
+	int err;
+
+	err = fill_maps(bpf, pod, ret_why);
+	if (err)
+		return err;
+	err = kmtls_pod_listeners_seed(bpf, pod, ret_why);
+	if (err)
+		goto undo_maps;
+	err = kmtls_pod_listeners_open(bpf, pod, ret_why);
+	if (err)
+		goto undo_maps;
+	err = take_place(pods, pod, ret_why);
+	if (err)
+		goto undo_maps;
+	err = kmtls_loops_add_pod(pods->daemon->loops, pod);
+	if (err) {
+		snprintf(ret_why, KMTLS_WHY, "the event loops refused the pod: %s", strerror(-err));
+		goto undo_place;
+	}
+	err = kmtls_bpf_attach_pod(bpf, pod->name_hash, pod->cgroup_fd, pod->netns_fd,
+				   pod->netns_cookie, ret_why);
+	if (err)
+		goto undo_loops;
+	/*
+	 * Once more, for sockets that began to listen before the program was there. No reason to
+	 * detach what may have been adopted: a listener that is missed is refused.
+	 */
+	if (kmtls_pod_listeners_seed(bpf, pod, ret_why) < 0)
+		log_warning("listeners not counted again", "pod=%s why=%s",
+			    kmtls_log_quote(pod->name), kmtls_log_quote(ret_why));
+	return 0;
+
+undo_loops:
+	kmtls_loops_remove_pod(pods->daemon->loops, pod);
+undo_place:
+	leave_place(pods, pod);
+undo_maps:
+	delete_maps(bpf, pod);
+	return err;
+}
+
+int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why)
+{
+	struct kmtls_pod *pod;
+	int err;
+
+	err = check_spec(pods, spec, ret_why);
+	if (err)
+		return err;
+	pod = new_pod(spec);
+	if (!pod) {
+		snprintf(ret_why, KMTLS_WHY, "out of memory");
+		return -ENOMEM;
+	}
+	err = look_inside(pods, pod, ret_why);
+	if (!err)
+		err = kmtls_pod_renew(pods, pod, ret_why);
+	if (!err)
+		err = put_names(pods, pod, ret_why);
+	if (!err)
+		err = enrol(pods, pod, ret_why);
+	if (!err) {
+		char text4[KMTLS_ENDPOINT_TEXT], text6[KMTLS_ENDPOINT_TEXT];
+
+		log_info("pod enrolled", "pod=%s id=%s netns=%s address4=%s address6=%s",
+			 kmtls_log_quote(pod->name), kmtls_log_quote(pod->id),
+			 kmtls_log_quote(pod->netns_path),
+			 kmtls_address_format(&pod->addresses.primary4, text4, sizeof(text4)),
+			 kmtls_address_format(&pod->addresses.primary6, text6, sizeof(text6)));
+	}
+	kmtls_pod_put(pod); /* the table has its own reference */
+	return err;
+}
+
+static int remove_pod(struct kmtls_pods *pods, const char *name, char *ret_why)
+{
+	struct kmtls_pod *pod = kmtls_pods_find_name(pods, name);
+
+	if (!pod) {
+		snprintf(ret_why, KMTLS_WHY, "pod %.150s: is not enrolled", name);
+		return -ENOENT;
+	}
+	kmtls_bpf_detach_pod(pods->daemon->bpf, pod->name_hash);
+	kmtls_loops_remove_pod(pods->daemon->loops, pod);
+	leave_place(pods, pod);
+	kmtls_loops_reset_pod(pods->daemon->loops, pod->netns_cookie);
+	delete_maps(pods->daemon->bpf, pod);
+	kmtls_pod_store_delete(pods->daemon->config->run_dir, pod->name);
+	log_info("pod removed", "pod=%s", kmtls_log_quote(pod->name));
+	kmtls_pod_put(pod);
+	return 0;
+}
+
+int kmtls_pods_add(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why)
+{
+	int err;
+
+	const char *run_dir = pods->daemon->config->run_dir;
+	bool remembered;
+
+	pthread_mutex_lock(&pods->change);
+	err = check_spec(pods, spec, ret_why);
+	if (!err) {
+		/* First the memory: enrolled and not remembered would be plaintext after a restart. */
+		remembered = kmtls_pod_store_has(run_dir, spec->name);
+		err = kmtls_pod_store_put(run_dir, spec, ret_why);
+		if (!err)
+			err = kmtls_pod_enrol(pods, spec, ret_why);
+		if (err && !remembered)
+			kmtls_pod_store_delete(run_dir, spec->name);
+	}
+	pthread_mutex_unlock(&pods->change);
+	return err;
+}
+
+int kmtls_pods_delete(struct kmtls_pods *pods, const char *name, char *ret_why)
+{
+	int err;
+
+	pthread_mutex_lock(&pods->change);
+	err = remove_pod(pods, name, ret_why);
+	pthread_mutex_unlock(&pods->change);
+	return err;
+}

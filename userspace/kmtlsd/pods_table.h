@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pods_table.h - the table of enrolled pods, shared by pods.c (looking up, SVIDs, start and
+ * stop) and pod_enrol.c (adding and removing).
+ */
+#ifndef KMTLS_PODS_TABLE_H
+#define KMTLS_PODS_TABLE_H
+
+#include <pthread.h>
+
+#include "pod.h"
+#include "pods.h"
+
+struct kmtls_pods {
+	struct kmtls_daemon *daemon;
+	int own_cgroup_fd;
+	pthread_mutex_t change; /* held while a pod is added or deleted */
+	pthread_mutex_t lock; /* of the table */
+	struct kmtls_pod *table[KMTLS_PODS_MAX];
+	unsigned next_generation;
+};
+
+/* Each takes a reference for the caller. */
+struct kmtls_pod *kmtls_pod_get(struct kmtls_pod *pod); /* NULL is fine */
+struct kmtls_pod *kmtls_pods_find_name(struct kmtls_pods *pods, const char *name);
+
+/* Asks the identity source; on success the pod has a fresh SVID and the time of the next. */
+int kmtls_pod_renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why);
+
+/* Enrols without remembering. Both with pods->change held. */
+int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why);
+
+#endif
