@@ -301,7 +301,11 @@ static void connect_once(const struct job *job, int fd, const union address *to,
 	socklen_t length = sizeof(attempt->error);
 
 	memset(attempt, 0, sizeof(*attempt));
-	attempt->said = attempt->error = begin(job, fd, to);
+	attempt->said = begin(job, fd, to);
+	/* What is left of a failed non-blocking connect, its error having been read: try again. */
+	if (attempt->said == ECONNABORTED && job->same)
+		attempt->said = begin(job, fd, to);
+	attempt->error = attempt->said;
 	if (attempt->said == EINPROGRESS && (job->mode == POLL || job->mode == EPOLL)) {
 		attempt->error = 0;
 		if (wait_for(job, fd, &attempt->events) != 1)
