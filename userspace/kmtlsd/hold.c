@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,14 +200,18 @@ static int on_event(void *context, void *data, size_t size)
 	return --hold->budget ? 0 : -EAGAIN;
 }
 
-void kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop, unsigned budget)
+bool kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop, unsigned budget)
 {
+	struct pollfd left = { .fd = hold->events, .events = POLLIN };
+
 	if (pthread_mutex_trylock(&hold->consumer) != 0)
-		return;
+		return false;
 	hold->loop = loop;
 	hold->budget = budget;
 	ring_buffer__consume(hold->ring);
 	pthread_mutex_unlock(&hold->consumer);
+	/* After unlocking: whoever was woken meanwhile and found it locked has gone away. */
+	return poll(&left, 1, 0) == 1;
 }
 
 /* ---- answers ---- */

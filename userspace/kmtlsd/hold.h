@@ -37,10 +37,11 @@ struct kmtls_attempt {
 
 int kmtls_hold_open(struct kmtls_daemon *daemon, struct kmtls_hold **ret_hold, char *ret_why);
 void kmtls_hold_close(struct kmtls_hold *hold);
-/* Readable when events wait: each loop watches it, one is woken. */
+/* An edge when events come: each loop watches it, one is woken. */
 int kmtls_hold_fd(const struct kmtls_hold *hold);
-/* Takes up to budget events on behalf of loop, unless another loop is at it. */
-void kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop, unsigned budget);
+/* Takes up to budget events on behalf of loop, unless another loop is at it. true: there are more,
+ * and they are for this loop to take; no edge comes for them. */
+bool kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop, unsigned budget);
 
 /* The peer's application has accepted: the application's connect() may complete. */
 void kmtls_hold_pass(struct kmtls_hold *hold, struct kmtls_handshake *handshake);

@@ -292,6 +292,8 @@ static int next_timeout(struct kmtls_loop *loop)
 	sweep_lingering(loop);
 	if (answer >= 0 && (timeout < 0 || answer < timeout))
 		timeout = answer;
+	if (loop->hold_pending)
+		return 0;
 	if (loop->again_count)
 		return loop->starved ? STARVED_MS : 0;
 	if (loop->lingering && (timeout < 0 || timeout > 1000))
@@ -315,7 +317,7 @@ static bool on_event(struct kmtls_loop *loop, const struct epoll_event *event)
 	case KMTLS_TAG_WAKE:
 		return on_wake(loop);
 	case KMTLS_TAG_HOLD:
-		kmtls_hold_consume(loop->daemon->hold, loop, admission(loop));
+		loop->hold_pending = true;
 		break;
 	case KMTLS_TAG_LISTENER:
 		on_listener(loop, index, generation, event->events);
@@ -345,6 +347,9 @@ void *kmtls_loop_run(void *argument)
 		for (int i = 0; i < count; i++)
 			if (is_new(events[i].data.u64 >> 56))
 				on_event(loop, &events[i]);
+		if (loop->hold_pending)
+			loop->hold_pending =
+				kmtls_hold_consume(loop->daemon->hold, loop, admission(loop));
 		serve_again(loop);
 	}
 	reset_flows(loop, 0, KMTLS_REASON_STOPPED);

@@ -64,6 +64,7 @@ struct kmtls_loop {
 	struct kmtls_pipes pipes;
 	/* Handshakes in progress, oldest first: all have the same time. */
 	struct kmtls_handshake *oldest, *newest;
+	bool hold_pending; /* events are left in the ring buffer for this loop */
 	bool shaking; /* handshakes made progress in this round */
 	struct kmtls_answer *answers; /* a ring of KMTLS_ANSWERS, in the order they are due */
 	unsigned answer_first, answer_count;

@@ -32,7 +32,7 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 	struct epoll_event wake = { .events = EPOLLIN,
 				    .data.u64 = kmtls_loop_tag(KMTLS_TAG_WAKE, 0, 0) };
 	struct epoll_event held = {
-		.events = EPOLLIN | EPOLLEXCLUSIVE,
+		.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE,
 		.data.u64 = kmtls_loop_tag(KMTLS_TAG_HOLD, 0, 0),
 	};
 	unsigned capacity = daemon->flows->capacity;

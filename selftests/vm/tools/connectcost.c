@@ -93,7 +93,6 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	count = (unsigned)atoi(argv[3]);
-	times = calloc(count + 1, sizeof(*times));
 	if (!strcmp(argv[1], "loopback")) {
 		fd = loopback_pair(&to, &accepted);
 		if (fd < 0) {
@@ -101,12 +100,16 @@ int main(int argc, char **argv)
 			return 1;
 		}
 	}
-	for (unsigned i = 0; times && i < count; i++)
+	times = calloc(count + 1, sizeof(*times));
+	if (!times)
+		return 1;
+	for (unsigned i = 0; i < count; i++)
 		times[i] = fd >= 0 ? there_and_back(fd, accepted)
 				   : measure(&to, !strcmp(argv[1], "full"), &error);
 	qsort(times, count, sizeof(*times), compare);
 	printf("%-9s %-22s median %10llu  lowest %10llu  (%s)\n", argv[1], argv[2],
 	       (unsigned long long)times[count / 2], (unsigned long long)times[0],
 	       error ? strerrorname_np(error) : "OK");
+	free(times);
 	return 0;
 }
