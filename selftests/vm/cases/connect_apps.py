@@ -6,7 +6,6 @@ Run with --plain the same expectations hold for plain TCP: that is the compariso
 import json
 import os
 import re
-import shutil
 import socket
 import struct
 import threading
@@ -181,10 +180,6 @@ def nginx(bed):
 def wrk(bed):
     network(bed)
     start_nginx(bed)
-    if not shutil.which("wrk"):
-        result = bed.load("a", "storm", "-t", 20, "-r", 5, bed.at("b", 5001))
-        equal(result["ok"], 100, "connects")
-        return "wrk is not installed: tools/load instead"
     out = bed.run("a", "wrk", "-t", "1", "-c", "20", "-d", "1s", "--timeout", "20s", "-H", f"User-Agent: {MARKER}",
                   f"http://{bed.address('b')}/none")
     check("Socket errors" not in out, out)

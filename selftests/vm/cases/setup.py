@@ -7,8 +7,8 @@ import time
 from lib.tap import case, check, equal
 
 PROGRAMS = ("ip", "nsenter", "tcpdump", "ss", "curl", "nginx", "redis-server", "redis-cli", "redis-benchmark",
-            "iperf3", "psql", "dnsmasq", "dig")
-TOOLS = ("enter", "serve", "load", "nonblocking", "wirecheck")
+            "iperf3", "psql", "dnsmasq", "dig", "wrk", "nft", "bpftool")
+TOOLS = ("enter", "serve", "load", "nonblocking", "wirecheck", "dial", "certify")
 
 
 @case("every program the tests need is there")
@@ -17,7 +17,7 @@ def programs(bed):
     os.environ["PATH"] = path
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     missing += [bed.tools + "/" + name for name in TOOLS if not os.access(bed.tools + "/" + name, os.X_OK)]
-    missing += [bed.data + "/" + name for name in ("gocopy", "postgresql.tar") if not
+    missing += [bed.data + "/" + name for name in ("gocopy", "godial", "postgresql.tar") if not
                 os.path.exists(bed.data + "/" + name)]
     if not bed.plain:
         missing += [bed.build + "/" + name for name in ("kmtlsd", "kmtls") if not
