@@ -15,6 +15,7 @@
 #include "address.h"
 #include "bpf_loader.h"
 #include "cgroup.h"
+#include "hash.h"
 #include "identity.h"
 #include "log.h"
 #include "loop.h"
@@ -95,7 +96,6 @@ static struct kmtls_pod *new_pod(const struct kmtls_pod_spec *spec)
 	return pod;
 }
 
-/* Opens what the spec names and learns what is inside. */
 /* Programs run for the cgroup and all below it: two pods on one line would be turned twice. */
 static int check_cgroup(struct kmtls_pods *pods, const struct kmtls_pod *pod, char *ret_why)
 {
@@ -116,6 +116,7 @@ static int check_cgroup(struct kmtls_pods *pods, const struct kmtls_pod *pod, ch
 	return err;
 }
 
+/* Opens what the spec names and learns what is inside. */
 static int look_inside(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 {
 	struct kmtls_pod *other;
@@ -327,14 +328,25 @@ int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, 
 	return err;
 }
 
+/* One that could not be enrolled again is refused by what is still attached, until it is removed. */
+static int remove_remembered(struct kmtls_pods *pods, const char *name, char *ret_why)
+{
+	if (!kmtls_pod_store_has(pods->daemon->config->run_dir, name)) {
+		snprintf(ret_why, KMTLS_WHY, "pod %.150s: is not enrolled", name);
+		return -ENOENT;
+	}
+	kmtls_bpf_detach_pod(pods->daemon->bpf, kmtls_hash_text(name));
+	kmtls_pod_store_delete(pods->daemon->config->run_dir, name);
+	log_info("pod removed", "pod=%s", kmtls_log_quote(name));
+	return 0;
+}
+
 static int remove_pod(struct kmtls_pods *pods, const char *name, char *ret_why)
 {
 	struct kmtls_pod *pod = kmtls_pods_find_name(pods, name);
 
-	if (!pod) {
-		snprintf(ret_why, KMTLS_WHY, "pod %.150s: is not enrolled", name);
-		return -ENOENT;
-	}
+	if (!pod)
+		return remove_remembered(pods, name, ret_why);
 	kmtls_bpf_detach_pod(pods->daemon->bpf, pod->name_hash);
 	kmtls_loops_remove_pod(pods->daemon->loops, pod);
 	leave_place(pods, pod);
