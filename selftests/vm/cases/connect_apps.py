@@ -176,11 +176,11 @@ def nginx(bed):
         server.kill()
 
 
-@case("wrk: 20 connections, no socket error", timeout=60)
+@case("wrk: 20 connections, no socket error", timeout=120)
 def wrk(bed):
     network(bed)
     start_nginx(bed)
-    out = bed.run("a", "wrk", "-t", "1", "-c", "20", "-d", "1s", "--timeout", "20s", "-H", f"User-Agent: {MARKER}",
+    out = bed.run("a", "wrk", "-t", "1", "-c", "20", "-d", "10s", "--timeout", "20s", "-H", f"User-Agent: {MARKER}",
                   f"http://{bed.address('b')}/none")
     check("Socket errors" not in out, out)
     rate = re.search(r"Requests/sec:\s+([0-9.]+)", out)
