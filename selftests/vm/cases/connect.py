@@ -365,6 +365,7 @@ def table(bed):
 def patience(bed):
     network(bed)
     before = held_state(bed)
+    gone = 0 if bed.plain else bed.counter(1, "local-gone")
     made = []
     for family, to in (("4", number(4, 80)[0]), ("6", number(4, 80)[1])):
         made += [f"id=sndtimeo/{family},to={to},sndtimeo=700", f"id=user_timeout/{family},to={to},user_timeout=1500",
@@ -384,8 +385,11 @@ def patience(bed):
             wrong.append(f"{attempt['id']}: {said} after {attempt['ms']:.0f} ms, plain "
                          f"{result(plain[attempt['id']])} after {plain[attempt['id']]['ms']:.0f} ms")
     check(not wrong, "\n".join(wrong))
-    # Not after the handshake timeout, but as soon as the application has gone.
+    # Not when the dial times out, but as soon as the application has gone.
     settle(bed, before, 6)
+    if not bed.plain:
+        # Those that close at once may never be dialled; with TCP_USER_TIMEOUT both sides end at the same time.
+        check(bed.counter(1, "local-gone") >= gone + 4, "the daemon was told that the applications have gone")
 
 
 @case("TCP Fast Open, both ways to ask for it, with and without a cookie; refused too", timeout=60)
@@ -440,7 +444,10 @@ def at_once(bed):
                                        for name, port in (("ok", 5001), ("closed", 4999))))
         for attempt in attempts:
             good = attempt["id"].startswith("ok")
-            equal(attempt["errno"], "OK", str(attempt))
+            # The RST that tells it later may overtake the return of connect().
+            check(attempt["errno"] == "OK" or not good and attempt["errno"] == "ECONNRESET", str(attempt))
+            if attempt["errno"] != "OK":
+                continue
             check(attempt["answer"] in (("OK",) if good else ("ECONNRESET", "ENODATA", "EPIPE")), str(attempt))
         equal(bed.counter(1, "held"), held, "SYNs held")
     finally:

@@ -115,6 +115,7 @@ def same_socket(bed):
 def killed(bed):
     network(bed)
     before = held_state(bed)
+    gone = 0 if bed.plain else bed.counter(1, "local-gone")
     count = 50
     process = start_dial(bed, "a", [f"to={to},count={count},{PATIENT},mode={mode}" for to, mode in
                                     zip(number(4, 80), ("blocking", "poll"))])
@@ -127,6 +128,8 @@ def killed(bed):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     settle(bed, before, 8)
+    if not bed.plain:
+        equal(bed.counter(1, "local-gone"), gone + 2 * count, "attempts whose end the daemon was told of")
 
 
 @case("a wire that takes 1.5 s: SYNs are repeated while held, and there is one connection", timeout=90)
@@ -147,6 +150,8 @@ def slow_wire(bed):
         now = bed.counters(1)
         equal(now.get("established", 0) - counted.get("established", 0), 6, "connections that were established")
         check(now.get("held", 0) - counted.get("held", 0) >= 12, "each SYN was held at least twice")
+        for name in ("stale", "local-gone", "retried"):
+            equal(now.get(name, 0), counted.get(name, 0), f"a repetition is no new attempt: counter {name}")
     settle(bed, before)
     return f"slowest {max(attempt['ms'] for attempt in attempts):.0f} ms"
 
