@@ -143,6 +143,7 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	struct kmtls_handshake *handshake = calloc(1, sizeof(*handshake));
 	enum kmtls_reason reason = KMTLS_REASON_NO_RESOURCES;
 	struct kmtls_flow *flow;
+	int err;
 
 	if (!handshake)
 		goto refuse;
@@ -150,8 +151,10 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	reason = KMTLS_REASON_NO_IDENTITY;
 	if (!handshake->svid)
 		goto free_memory;
-	reason = KMTLS_REASON_TABLE_FULL;
-	if (kmtls_loop_take_slot(loop, &handshake->slot) < 0)
+	err = kmtls_flow_table_take(loop->daemon->flows, loop->number, pod->netns_cookie,
+				    &handshake->slot);
+	reason = err == -EDQUOT ? KMTLS_REASON_POD_LIMIT : KMTLS_REASON_TABLE_FULL;
+	if (err)
 		goto put_svid;
 
 	handshake->loop = loop;
@@ -165,7 +168,6 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 
 	flow = kmtls_loop_flow(loop, handshake->slot);
 	flow->role = role;
-	flow->netns_cookie = pod->netns_cookie;
 	flow->self_identity = pod->identity_hash;
 	flow->self = *self;
 	flow->peer = *peer;

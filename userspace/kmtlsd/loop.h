@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop.h - event loops: one thread each, one epoll instance each, a share of the flow table
- * each. A flow lives and dies in the loop that accepted it, so nothing here is locked but
- * the few requests from other threads.
+ * loop.h - event loops: one thread each, one epoll instance each. A flow lives and dies in the
+ * loop that accepted it, and its slot of the flow table is that loop's for as long, so nothing
+ * here is locked but the few requests from other threads.
  */
 #ifndef KMTLS_LOOP_H
 #define KMTLS_LOOP_H
@@ -58,7 +58,6 @@ struct kmtls_loop {
 	bool running;
 	int epoll_fd, wake_fd;
 	int spare_fd; /* given up to accept and refuse when descriptors run out */
-	unsigned *free_slots, free_count;
 	unsigned *again, again_count; /* slots with work left after their budget */
 	bool starved; /* one of them waits for a descriptor: not at once */
 	struct kmtls_pipes pipes;
@@ -99,8 +98,7 @@ void kmtls_loops_reset_pod(struct kmtls_loops *loops, __u64 netns_cookie);
 
 /* Edge-triggered, all directions. */
 int kmtls_loop_watch(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, int fd);
-/* -ENOSPC. The slot is FREE, its generation is new, its fields are cleared. */
-int kmtls_loop_take_slot(struct kmtls_loop *loop, unsigned *ret_slot);
+/* The flow has ended: FREE, and back to the table it came from (kmtls_flow_table_take()). */
 void kmtls_loop_return_slot(struct kmtls_loop *loop, unsigned slot);
 /* The flow is served again after the events at hand. */
 void kmtls_loop_again(struct kmtls_loop *loop, unsigned slot);

@@ -90,8 +90,7 @@ static void deliver(struct kmtls_loop *loop, const struct kmtls_loop_message *me
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, message->slot);
 
-	if (flow->generation == message->generation &&
-	    kmtls_flow_state(flow) == KMTLS_FLOW_HANDSHAKE)
+	if (kmtls_flow_state_of(flow, message->generation) == KMTLS_FLOW_HANDSHAKE)
 		kmtls_handshake_message(kmtls_loop_private(loop, message->slot)->handshake,
 					message);
 	else if (message->fd >= 0)

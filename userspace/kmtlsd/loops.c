@@ -23,11 +23,9 @@ static void loop_close(struct kmtls_loop *loop)
 		close(loop->epoll_fd);
 	kmtls_loop_drop_messages(loop);
 	free(loop->again);
-	free(loop->free_slots);
 }
 
-static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsigned number,
-		     unsigned count)
+static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsigned number)
 {
 	struct epoll_event wake = { .events = EPOLLIN,
 				    .data.u64 = kmtls_loop_tag(KMTLS_TAG_WAKE, 0, 0) };
@@ -35,8 +33,6 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 		.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE,
 		.data.u64 = kmtls_loop_tag(KMTLS_TAG_HOLD, 0, 0),
 	};
-	unsigned capacity = daemon->flows->capacity;
-	unsigned share = capacity / count + 1;
 
 	loop->daemon = daemon;
 	loop->number = number;
@@ -45,19 +41,12 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	loop->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	loop->free_slots = calloc(share, sizeof(*loop->free_slots));
 	/* Twice: flows may come back on the list while it is being served. */
-	loop->again = calloc(2 * share, sizeof(*loop->again));
+	loop->again = calloc(2 * daemon->flows->capacity, sizeof(*loop->again));
 	loop->answers = calloc(KMTLS_ANSWERS, sizeof(*loop->answers));
 	if (!loop->answers || loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->spare_fd < 0 ||
-	    !loop->free_slots || !loop->again)
+	    !loop->again)
 		return -ENOMEM;
-	/* Highest first on the stack, so that low slots are used first. */
-	for (unsigned slot = number + (capacity - 1 - number) / count * count;; slot -= count) {
-		loop->free_slots[loop->free_count++] = slot;
-		if (slot == number)
-			break;
-	}
 	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) < 0 ||
 	    epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, kmtls_hold_fd(daemon->hold), &held) < 0)
 		return -errno;
@@ -78,7 +67,7 @@ int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_l
 		loops->loops[i].epoll_fd = loops->loops[i].wake_fd = loops->loops[i].spare_fd = -1;
 	daemon->loops = loops; /* loops know each other's number through it */
 	for (unsigned i = 0; !err && i < count; i++)
-		err = loop_open(&loops->loops[i], daemon, i, count);
+		err = loop_open(&loops->loops[i], daemon, i);
 	for (unsigned i = 0; !err && i < count; i++) {
 		err = -pthread_create(&loops->loops[i].thread, NULL, kmtls_loop_run,
 				      &loops->loops[i]);

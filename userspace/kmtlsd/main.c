@@ -153,7 +153,8 @@ static int run(const struct kmtls_config *config, char *why)
 	err = kmtls_policy_apply_config(daemon.bpf, config, why);
 	if (err)
 		goto close_bpf;
-	err = kmtls_flow_table_open(daemon.bpf, config->max_flows, &daemon.flows, why);
+	err = kmtls_flow_table_open(daemon.bpf, config->max_flows, config->limits.flows_per_pod,
+				    &daemon.flows, why);
 	if (err)
 		goto close_bpf;
 	err = open_identity(&daemon, why);
