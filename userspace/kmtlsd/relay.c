@@ -190,7 +190,8 @@ static void watch_local(int fd)
 
 /*
  * A worker that was killed may have taken the error of a reset with it; what is left then looks
- * like an end in order. But a FIN alone does not close a connection whose own end is still open.
+ * like an end in order. But a FIN alone does not close a connection whose other end is open: as
+ * long as the peer has not ended we have sent none.
  */
 static bool was_reset(int fd)
 {
@@ -231,7 +232,7 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 	if (moved == 0) {
 		if (way == KMTLS_TO_LOCAL)
 			return reset(loop, slot, KMTLS_REASON_TRUNCATED);
-		if (!private->sink_ended[KMTLS_TO_LOCAL] && was_reset(source))
+		if (!flow->to_local.source_closed && was_reset(source))
 			return reset(loop, slot, KMTLS_REASON_LOCAL_RESET);
 		private->source_ended[way] = true;
 		watch_local(flow->local_fd);
