@@ -15,6 +15,7 @@
 #include "daemon.h"
 #include "diag.h"
 #include "flow_table.h"
+#include "log.h"
 #include "pod.h"
 #include "pods.h"
 #include "policy.h"
@@ -22,6 +23,23 @@
 
 _Static_assert(sizeof(struct kmtls_flow_private) + sizeof(struct kmtls_flow) <= 256,
 	       "an idle flow costs the daemon at most 256 bytes");
+
+static void store_state(struct kmtls_flow *flow, enum kmtls_flow_state state)
+{
+	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
+}
+
+void kmtls_flow_set_state(struct kmtls_flow *flow, enum kmtls_flow_state state)
+{
+#define TRANSITION(from, to, when) [KMTLS_FLOW_##from][KMTLS_FLOW_##to] = true,
+	static const bool allowed[8][8] = { KMTLS_FLOW_TRANSITIONS(TRANSITION) };
+#undef TRANSITION
+	__u32 before = kmtls_flow_state(flow);
+
+	if (before >= 8 || !allowed[before][state])
+		log_error("flow state out of order", "from=%u to=%u", before, state);
+	store_state(flow, state);
+}
 
 static void free_memory(struct kmtls_flow_table *table)
 {
@@ -63,7 +81,7 @@ int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity, unsigned pod
 	/* Pages that never were in use are not touched. */
 	for (unsigned i = 0; !keep && i < capacity; i++)
 		if (kmtls_flow_state(&table->slots[i]) != KMTLS_FLOW_FREE)
-			kmtls_flow_set_state(&table->slots[i], KMTLS_FLOW_FREE);
+			store_state(&table->slots[i], KMTLS_FLOW_FREE);
 	*ret_table = table;
 	return 0;
 free_table:

@@ -73,10 +73,22 @@ static inline __u32 kmtls_flow_state(const struct kmtls_flow *flow)
 	return __atomic_load_n(&flow->state, __ATOMIC_ACQUIRE);
 }
 
-static inline void kmtls_flow_set_state(struct kmtls_flow *flow, enum kmtls_flow_state state)
-{
-	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
-}
+/*
+ * X(FROM, TO, "when"): all that may happen to a slot. Checked at each store; docs/flows.md is
+ * generated from it (scripts/gen-flows).
+ */
+#define KMTLS_FLOW_TRANSITIONS(X)                                                    \
+	X(FREE, HANDSHAKE, "a connection, or a held SYN, gets the slot")             \
+	X(HANDSHAKE, CONFIRMED, "client: the peer accepted, keys are in the kernel") \
+	X(HANDSHAKE, ESTABLISHED, "both legs are there, keys are in the kernel")     \
+	X(CONFIRMED, ESTABLISHED, "the application's connection has come")           \
+	X(HANDSHAKE, CLOSING, "refused, failed, or the worker died")                 \
+	X(CONFIRMED, CLOSING, "the application's connection did not come")           \
+	X(ESTABLISHED, CLOSING, "both sides ended, or one failed")                   \
+	X(CLOSING, FREE, "descriptors are closed")
+
+/* By whoever owns the slot. A transition that is not in the list is a bug: it is logged. */
+void kmtls_flow_set_state(struct kmtls_flow *flow, enum kmtls_flow_state state);
 
 /*
  * The state of the slot's life of that generation; FREE when that is over. First the state: what

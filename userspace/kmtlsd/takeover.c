@@ -85,7 +85,8 @@ static void drop_pipe(struct kmtls_takeover *takeover, struct kmtls_flow_directi
 /* It was being closed, and how had been decided: SO_LINGER says it. */
 static void finish_closing(struct kmtls_takeover *takeover, struct kmtls_flow *flow, bool reset)
 {
-	kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
+	if (kmtls_flow_state(flow) != KMTLS_FLOW_CLOSING)
+		kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
 	drop_pipe(takeover, &flow->to_wire);
 	drop_pipe(takeover, &flow->to_local);
 	drop_socket(takeover, flow->local_fd, flow->local_cookie, reset);
