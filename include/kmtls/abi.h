@@ -249,6 +249,8 @@ struct kmtls_flow {
 	X(70, INJECT_FAILED, "inject-failed", "a held SYN could not be sent on or answered")     \
 	X(71, LOCAL_TIMEOUT, "local-timeout", "the application did not complete its connect")    \
 	X(72, NO_PROMISE, "no-promise", "the peers map promises no identity for the address")    \
+	X(73, TOO_MANY_HANDSHAKES, "too-many-handshakes",                                        \
+	  "handshakes in progress: too many of one source, or of all")                           \
 	X(74, POD_LIMIT, "pod-limit", "the pod has as many flows as one pod may have")           \
 	X(96, ENDED, "ended", "both sides ended in order")                                       \
 	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")                \

@@ -123,6 +123,12 @@ static const struct bad bad_files[] = {
 	  ":4: limits.flows_per_pod: must be a number from 0 to 1048576" },
 	{ "flows_per_pod text", TD "limits: {flows_per_pod: half}\n",
 	  ":3: limits.flows_per_pod: must be a number from 0 to 1048576" },
+	{ "handshakes many", TD "limits:\n  handshakes: 1048577\n",
+	  ":4: limits.handshakes: must be a number from 0 to 1048576" },
+	{ "handshakes_per_source negative", TD "limits: {handshakes_per_source: -1}\n",
+	  ":3: limits.handshakes_per_source: must be a number from 0 to 1048576" },
+	{ "refusal_lines many", TD "limits: {refusal_lines: 1000001}\n",
+	  ":3: limits.refusal_lines: must be a number from 0 to 1000000" },
 	{ "max_flows few", TD "max_flows: 63\n", ":3: max_flows: " FLOWS },
 	{ "max_flows zero", TD "max_flows: 0\n", ":3: max_flows: " FLOWS },
 	{ "max_flows many", TD "max_flows: 1048577\n", ":3: max_flows: " FLOWS },
@@ -249,6 +255,9 @@ static void test_defaults(void **state)
 	assert_int_equal(config->workers, 0);
 	assert_int_equal(config->max_flows, 65536);
 	assert_int_equal(config->limits.flows_per_pod, 32768);
+	assert_int_equal(config->limits.handshakes, 4096);
+	assert_int_equal(config->limits.handshakes_per_source, 256);
+	assert_int_equal(config->limits.refusal_lines, 20);
 	assert_int_equal(config->handshake_timeout, 10);
 	assert_int_equal(config->mode, KMTLS_MODE_STRICT);
 	assert_int_equal(config->exclude.outbound_ports_count, 0);
@@ -274,6 +283,9 @@ static void test_everything(void **state)
 						"handshake_timeout: 5m\n"
 						"limits:\n"
 						"  flows_per_pod: 1048576\n"
+						"  handshakes: 1048575\n"
+						"  handshakes_per_source: 1048574\n"
+						"  refusal_lines: 1000000\n"
 						"mode: off\n"
 						"exclude:\n"
 						"  outbound_ports: [22, 65535]\n"
@@ -297,6 +309,9 @@ static void test_everything(void **state)
 	assert_int_equal(config->workers, 256);
 	assert_int_equal(config->max_flows, 1048576);
 	assert_int_equal(config->limits.flows_per_pod, 1048576);
+	assert_int_equal(config->limits.handshakes, 1048575);
+	assert_int_equal(config->limits.handshakes_per_source, 1048574);
+	assert_int_equal(config->limits.refusal_lines, 1000000);
 	assert_int_equal(config->handshake_timeout, 300);
 	assert_int_equal(config->mode, KMTLS_MODE_OFF);
 	assert_int_equal(config->exclude.outbound_ports_count, 2);

@@ -25,6 +25,9 @@ struct kmtls_config {
 	unsigned max_flows; /* slots of the flow table, 64..1048576; 65536 */
 	unsigned handshake_timeout; /* seconds, 1..300; 10 */
 	struct {
+		unsigned handshakes; /* inbound, in progress; 0: no limit; 4096 */
+		unsigned handshakes_per_source; /* of one IPv4 address or IPv6 /64; 256 */
+		unsigned refusal_lines; /* in the log, a second and reason; 0: no limit; 20 */
 		unsigned flows_per_pod; /* 0: no limit; half of max_flows */
 	} limits;
 	enum kmtls_mode mode; /* strict (default) or off; permissive is refused for now */

@@ -188,9 +188,24 @@ static int check_identity(struct kmtls_config_load *load)
 static int check_limits(struct kmtls_config_load *load, struct kmtls_config *config)
 {
 	const struct kmtls_config_file_limits *file = &load->file->limits;
+	const struct {
+		const char *key;
+		unsigned value, from, to, *number;
+	} limits[] = {
+		{ "limits.handshakes", file->handshakes, 0, 1048576, &config->limits.handshakes },
+		{ "limits.handshakes_per_source", file->handshakes_per_source, 0, 1048576,
+		  &config->limits.handshakes_per_source },
+		{ "limits.flows_per_pod", file->flows_per_pod, 0, 1048576,
+		  &config->limits.flows_per_pod },
+		{ "limits.refusal_lines", file->refusal_lines, 0, 1000000,
+		  &config->limits.refusal_lines },
+	};
+	int err = 0;
 
-	return check_number(load, "limits.flows_per_pod", file->flows_per_pod, 0, 1048576,
-			    &config->limits.flows_per_pod);
+	for (size_t i = 0; !err && i < sizeof(limits) / sizeof(limits[0]); i++)
+		err = check_number(load, limits[i].key, limits[i].value, limits[i].from,
+				   limits[i].to, limits[i].number);
+	return err;
 }
 
 int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *config)

@@ -27,7 +27,7 @@ struct kmtls_config_file {
 	int log_level, mode;
 	unsigned workers, max_flows;
 	struct kmtls_config_file_limits {
-		unsigned flows_per_pod;
+		unsigned handshakes, handshakes_per_source, flows_per_pod, refusal_lines;
 	} limits;
 	struct kmtls_config_file_exclude {
 		uint16_t *outbound_ports, *inbound_ports;

@@ -30,6 +30,9 @@ static const struct {
 	{ "max_flows", "must be a number from 64 to 1048576" },
 	{ "handshake_timeout", "must be between 1s and 5m" },
 	{ "limits", RULE_MAPPING },
+	{ "limits.handshakes", "must be a number from 0 to 1048576" },
+	{ "limits.handshakes_per_source", "must be a number from 0 to 1048576" },
+	{ "limits.refusal_lines", "must be a number from 0 to 1000000" },
 	{ "limits.flows_per_pod", "must be a number from 0 to 1048576" },
 	{ "mode", "must be strict or off" },
 	{ "exclude", RULE_MAPPING },
@@ -77,6 +80,9 @@ static const cyaml_schema_field_t exclude_fields[] = {
 	CYAML_FIELD_END,
 };
 static const cyaml_schema_field_t limits_fields[] = {
+	NUMBER(handshakes, struct kmtls_config_file_limits),
+	NUMBER(handshakes_per_source, struct kmtls_config_file_limits),
+	NUMBER(refusal_lines, struct kmtls_config_file_limits),
 	NUMBER(flows_per_pod, struct kmtls_config_file_limits),
 	CYAML_FIELD_END,
 };

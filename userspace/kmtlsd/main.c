@@ -29,6 +29,8 @@
 #include "netns.h"
 #include "pods.h"
 #include "policy.h"
+#include "refusals.h"
+#include "sources.h"
 
 #define EXIT_USAGE 2
 
@@ -113,6 +115,7 @@ static void serve(struct kmtls_daemon *daemon, const sigset_t *signals)
 		signal_number = sigtimedwait(signals, NULL, &second);
 		kmtls_pods_tick(daemon->pods);
 		kmtls_counters_flush(daemon->bpf);
+		kmtls_refusals_tick();
 	} while (signal_number < 0);
 	log_info("stopping", "signal=%s", strsignal(signal_number));
 }
@@ -163,9 +166,13 @@ static int run(const struct kmtls_config *config, char *why)
 	err = kmtls_pods_open(&daemon, cgroup_fd, &daemon.pods, why);
 	if (err)
 		goto close_identity;
-	err = kmtls_hold_open(&daemon, &daemon.hold, why);
+	err = kmtls_sources_open(config->limits.handshakes_per_source, config->limits.handshakes,
+				 config->max_flows, &daemon.sources);
 	if (err)
 		goto close_pods;
+	err = kmtls_hold_open(&daemon, &daemon.hold, why);
+	if (err)
+		goto close_sources;
 	err = kmtls_loops_open(&daemon, workers, &daemon.loops, why);
 	if (err)
 		goto close_hold;
@@ -185,6 +192,8 @@ close_loops:
 	kmtls_counters_flush(daemon.bpf);
 close_hold:
 	kmtls_hold_close(daemon.hold);
+close_sources:
+	kmtls_sources_close(daemon.sources);
 close_pods:
 	kmtls_pods_close(daemon.pods);
 close_identity:
@@ -258,6 +267,7 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	kmtls_log_set_level(config->log_level);
+	kmtls_refusals_set_lines(config->limits.refusal_lines);
 	if (options.uninstall)
 		err = kmtls_bpf_uninstall(config->bpf_dir, why);
 	else

@@ -28,6 +28,7 @@
 #include "log.h"
 #include "loop.h"
 #include "reason.h"
+#include "refusals.h"
 #include "relay.h"
 
 #define ALERT_WARNING 1
@@ -64,8 +65,12 @@ static enum kmtls_log_level end_level(enum kmtls_reason reason)
 
 static void log_end(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
 {
+	enum kmtls_log_level level = end_level(reason);
+
 	kmtls_counters_add(reason);
-	kmtls_log(end_level(reason), "flow ended", "flow=%u.%u reason=%s text=%s", slot,
+	if (level == KMTLS_LOG_WARNING && !kmtls_refusals_worth_a_line(reason))
+		return;
+	kmtls_log(level, "flow ended", "flow=%u.%u reason=%s text=%s", slot,
 		  kmtls_loop_flow(loop, slot)->generation, kmtls_reason_name(reason),
 		  kmtls_log_quote(kmtls_reason_text(reason)));
 }
