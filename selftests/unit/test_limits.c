@@ -68,10 +68,9 @@ static void total(void **state)
 	assert_int_equal(enter("10.0.1.0"), 0);
 	assert_int_equal(enter("10.0.1.0"), -ENOSPC);
 	kmtls_sources_close(sources);
-	/* No more than there are slots, whatever was configured. */
 	assert_int_equal(kmtls_sources_open(0, 0, 1, &sources), 0);
-	assert_int_equal(enter("10.0.0.0"), 0);
-	assert_int_equal(enter("10.0.0.0"), -ENOSPC);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(enter("10.0.0.0"), 0);
 	kmtls_sources_close(sources);
 }
 

@@ -13,6 +13,7 @@
 #include "handshake.h"
 #include "log.h"
 #include "outbound.h"
+#include "pressure.h"
 #include "reason.h"
 #include "refusals.h"
 #include "sources.h"
@@ -45,6 +46,11 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err)
 		return KMTLS_REASON_DIAL_UNREACHABLE;
 	case ETIMEDOUT:
 		return KMTLS_REASON_DIAL_TIMEOUT;
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
+	case ENOBUFS:
+		return KMTLS_REASON_NO_RESOURCES;
 	case ECONNRESET: /* accepted, and gone before we could say anything */
 	case EPIPE:
 		return KMTLS_REASON_HANDSHAKE_RESET;
@@ -165,6 +171,9 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 
 	if (!handshake)
 		goto refuse;
+	reason = KMTLS_REASON_MEMORY_PRESSURE;
+	if (kmtls_pressure_is_high(loop->daemon->pressure))
+		goto free_memory;
 	handshake->svid = kmtls_pod_svid(pod);
 	reason = KMTLS_REASON_NO_IDENTITY;
 	if (!handshake->svid)

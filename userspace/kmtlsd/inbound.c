@@ -113,6 +113,11 @@ void kmtls_inbound_deliver(struct kmtls_handshake *handshake)
 	socklen_t length = kmtls_endpoint_to_sockaddr(&flow->self, &address);
 	int fd = open_local(handshake);
 
+	/* Not the application's refusal: no alert says so, and the client may try once more. */
+	if (kmtls_handshake_dial_reason(-fd) == KMTLS_REASON_NO_RESOURCES) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(-fd));
+		return;
+	}
 	if (fd < 0) {
 		kmtls_handshake_application_refused(handshake, -fd);
 		return;

@@ -29,6 +29,7 @@
 #include "netns.h"
 #include "pods.h"
 #include "policy.h"
+#include "pressure.h"
 #include "refusals.h"
 #include "sources.h"
 
@@ -61,25 +62,37 @@ static unsigned count_workers(const struct kmtls_config *config)
 	return workers < config->max_flows ? workers : config->max_flows;
 }
 
-/* Two sockets a flow, a pipe per busy direction (few are busy at a time), some of our own. */
-static void raise_descriptor_limit(unsigned max_flows)
+/* Two sockets of a flow and the pipes of both directions. */
+#define FLOW_DESCRIPTORS 6
+/* Ours: eight of a pod, the rest is little. */
+#define OWN_DESCRIPTORS (8 * KMTLS_PODS_MAX + 4096)
+
+/*
+ * How many flows there are descriptors for. No more than that are taken: flows that have sockets
+ * and find no pipe would wait for each other.
+ */
+static unsigned raise_descriptor_limit(unsigned max_flows)
 {
-	rlim_t wanted = 4ull * max_flows + 4096;
+	rlim_t wanted = (rlim_t)FLOW_DESCRIPTORS * max_flows + OWN_DESCRIPTORS, own;
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
-		return;
+		return max_flows;
 	if (limit.rlim_max < wanted) {
 		struct rlimit raised = { .rlim_cur = wanted, .rlim_max = wanted };
 
 		if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-			return;
+			return max_flows;
 	}
 	limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
 	setrlimit(RLIMIT_NOFILE, &limit);
-	if (limit.rlim_cur < wanted)
-		log_warning("few descriptors", "limit=%llu wanted=%llu",
-			    (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+	if (limit.rlim_cur == wanted)
+		return max_flows;
+	own = limit.rlim_cur / 4 < OWN_DESCRIPTORS ? limit.rlim_cur / 4 : OWN_DESCRIPTORS;
+	max_flows = (limit.rlim_cur - own) / FLOW_DESCRIPTORS;
+	log_warning("few descriptors", "limit=%llu wanted=%llu flows=%u",
+		    (unsigned long long)limit.rlim_cur, (unsigned long long)wanted, max_flows);
+	return max_flows;
 }
 
 static int probe_ktls(char *ret_why)
@@ -136,12 +149,12 @@ static int open_identity(struct kmtls_daemon *daemon, char *ret_why)
 static int run(const struct kmtls_config *config, char *why)
 {
 	struct kmtls_daemon daemon = { .config = config, .started = time(NULL) };
-	unsigned workers = count_workers(config);
+	unsigned workers = count_workers(config), usable;
 	sigset_t signals;
 	int cgroup_fd, err;
 
 	block_signals(&signals);
-	raise_descriptor_limit(config->max_flows);
+	usable = raise_descriptor_limit(config->max_flows);
 	err = probe_ktls(why);
 	if (!err)
 		err = kmtls_netns_init();
@@ -160,6 +173,7 @@ static int run(const struct kmtls_config *config, char *why)
 				    &daemon.flows, why);
 	if (err)
 		goto close_bpf;
+	daemon.flows->usable = usable;
 	err = open_identity(&daemon, why);
 	if (err)
 		goto close_flows;
@@ -167,12 +181,15 @@ static int run(const struct kmtls_config *config, char *why)
 	if (err)
 		goto close_identity;
 	err = kmtls_sources_open(config->limits.handshakes_per_source, config->limits.handshakes,
-				 config->max_flows, &daemon.sources);
+				 config->max_flows + workers, &daemon.sources);
 	if (err)
 		goto close_pods;
-	err = kmtls_hold_open(&daemon, &daemon.hold, why);
+	err = kmtls_pressure_open(cgroup_fd, config->limits.memory_percent, &daemon.pressure);
 	if (err)
 		goto close_sources;
+	err = kmtls_hold_open(&daemon, &daemon.hold, why);
+	if (err)
+		goto close_pressure;
 	err = kmtls_loops_open(&daemon, workers, &daemon.loops, why);
 	if (err)
 		goto close_hold;
@@ -192,6 +209,8 @@ close_loops:
 	kmtls_counters_flush(daemon.bpf);
 close_hold:
 	kmtls_hold_close(daemon.hold);
+close_pressure:
+	kmtls_pressure_close(daemon.pressure);
 close_sources:
 	kmtls_sources_close(daemon.sources);
 close_pods:

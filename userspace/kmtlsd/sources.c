@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sources.c - see sources.h. */
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +23,9 @@ int kmtls_sources_open(unsigned per_source, unsigned total, unsigned room,
 
 	if (!sources)
 		return -ENOMEM;
-	if (!total || total > room)
-		total = room;
 	sources->per_source = per_source;
-	sources->total = total;
-	sources->tally = kmtls_tally_open(total);
+	sources->total = total ? total : UINT_MAX;
+	sources->tally = kmtls_tally_open(room);
 	if (!sources->tally) {
 		free(sources);
 		return -ENOMEM;

@@ -12,7 +12,7 @@
 
 struct kmtls_sources;
 
-/* 0: no limit. room: handshakes there can be at all. -ENOMEM. */
+/* 0: no limit. room: sources there can be at all. -ENOMEM. */
 int kmtls_sources_open(unsigned per_source, unsigned total, unsigned room,
 		       struct kmtls_sources **ret_sources);
 void kmtls_sources_close(struct kmtls_sources *sources);
