@@ -200,7 +200,8 @@ struct kmtls_flow {
 /*
  * X(number, SYMBOL, "name", "what it means"). One list for programs, daemon, logs,
  * counters, command line and docs. Numbers are never reused.
- * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow.
+ * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow, 117.. are
+ * counters of what else happened.
  */
 #define KMTLS_REASONS(X)                                                                         \
 	X(0, NONE, "none", "no reason: nothing was refused")                                     \
@@ -261,7 +262,11 @@ struct kmtls_flow {
 	X(70, INJECT_FAILED, "inject-failed", "a held SYN could not be sent on or answered")     \
 	X(71, LOCAL_TIMEOUT, "local-timeout", "the application did not complete its connect")    \
 	X(72, NO_PROMISE, "no-promise", "the peers map promises no identity for the address")    \
+	X(73, TOO_MANY_HANDSHAKES, "too-many-handshakes",                                        \
+	  "handshakes in progress: too many of one source, or of all")                           \
 	X(74, POD_LIMIT, "pod-limit", "the pod has as many flows as one pod may have")           \
+	X(75, MEMORY_PRESSURE, "memory-pressure",                                                \
+	  "the daemon is close to the memory limit of its cgroup")                               \
 	X(80, INTERRUPTED, "interrupted", "the daemon's worker died during the handshake")       \
 	X(96, ENDED, "ended", "both sides ended in order")                                       \
 	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")                \
@@ -275,6 +280,10 @@ struct kmtls_flow {
 	X(104, STOPPED, "stopped", "the daemon stopped")                                         \
 	X(105, POD_DELETED, "pod-deleted", "the pod was removed")                                \
 	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")               \
+	X(107, PEER_TIMEOUT, "peer-timeout", "the peer does not answer any more")                \
+	X(117, ACCEPT_PAUSED, "accept-paused",                                                   \
+	  "pauses in accepting: out of descriptors or memory")                                   \
+	X(119, PIPE_WAIT, "pipe-wait", "flows that waited for descriptors of a pipe")            \
 	X(120, ESTABLISHED, "established", "flows that completed the handshake")                 \
 	X(121, PASSED, "passed", "connects left alone: not meshed by policy")                    \
 	X(122, INTERCEPTED, "intercepted", "connects turned towards the daemon")                 \

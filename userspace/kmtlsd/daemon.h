@@ -20,6 +20,8 @@ struct kmtls_hold;
 struct kmtls_identity;
 struct kmtls_loops;
 struct kmtls_pods;
+struct kmtls_pressure;
+struct kmtls_sources;
 struct kmtls_control;
 struct kmtls_secret_region;
 struct kmtls_shared;
@@ -44,6 +46,8 @@ struct kmtls_daemon {
 	/* The worker's. */
 	struct kmtls_identity *identity;
 	struct kmtls_pods *pods;
+	struct kmtls_sources *sources; /* inbound handshakes in progress */
+	struct kmtls_pressure *pressure; /* of the daemon's cgroup */
 	struct kmtls_hold *hold; /* held connects */
 	struct kmtls_loops *loops;
 	struct kmtls_control *control;

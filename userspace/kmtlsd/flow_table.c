@@ -60,7 +60,7 @@ int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity, unsigned pod
 	snprintf(ret_why, KMTLS_WHY, "out of memory for %u flows", capacity);
 	if (!table)
 		return -ENOMEM;
-	table->capacity = capacity;
+	table->capacity = table->usable = capacity;
 	table->pod_limit = pod_limit;
 	pthread_mutex_init(&table->lock, NULL);
 	table->private = calloc(capacity, sizeof(*table->private));
@@ -127,7 +127,7 @@ int kmtls_flow_table_take(struct kmtls_flow_table *table, unsigned loop, __u64 n
 	int err = -ENOSPC;
 
 	pthread_mutex_lock(&table->lock);
-	if (table->free_count || *table->used < table->capacity)
+	if (*table->used - table->free_count < table->usable)
 		err = kmtls_tally_add(table->per_pod, &key, table->pod_limit);
 	if (!err)
 		slot = table->free_count ? table->free_slots[--table->free_count]

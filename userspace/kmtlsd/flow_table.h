@@ -29,6 +29,7 @@ struct kmtls_flow_private {
 	bool sink_ended[2]; /* close_notify sent and shut down, or shut down */
 	bool wire_finished; /* the peer's FIN was seen */
 	bool again; /* on the loop's list of flows with work left */
+	bool pipe_wait; /* found no descriptors for a pipe, and waits */
 	bool error; /* an event said that a socket failed; not looked into yet */
 	__u32 linger_deadline; /* seconds on the monotonic clock, 0: none */
 	__u16 loop; /* who owns the slot; the last field: the only one that others look at */
@@ -43,6 +44,7 @@ struct kmtls_flow_table {
 	pthread_mutex_t lock;
 	unsigned *free_slots, free_count; /* those below *used */
 	_Atomic __u32 *used; /* no slot from here on has ever been taken */
+	unsigned usable; /* slots that may be taken at a time; all, unless said otherwise */
 	struct kmtls_tally *per_pod; /* slots taken, by the cookie of the pod's namespace */
 	unsigned pod_limit; /* of them; 0: none */
 };

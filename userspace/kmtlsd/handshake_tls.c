@@ -193,15 +193,24 @@ static void do_handshake(struct kmtls_handshake *handshake)
 	}
 }
 
-/* A peer that was powered off says nothing: ask now and then, unless the application had its own
- * idea (outbound.c). Seconds, seconds, probes. */
-static void watch_wire(int fd)
+static bool is_set(int fd, int level, int name)
 {
-	static const int one = 1, idle = 60, interval = 10, probes = 6;
 	socklen_t length = sizeof(int);
-	int on = 0;
+	int value = 0;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &length) == 0 && on)
+	return getsockopt(fd, level, name, &value, &length) == 0 && value;
+}
+
+/* A peer that was powered off says nothing: ask now and then, and do not wait forever for what it
+ * should acknowledge, unless the application had its own idea (outbound.c). */
+static void watch_wire(int fd, const struct kmtls_config *config)
+{
+	int one = 1, idle = config->keepalive.idle, interval = config->keepalive.interval,
+	    probes = config->keepalive.probes, milliseconds = config->peer_timeout * 1000;
+
+	if (milliseconds && !is_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT))
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof(milliseconds));
+	if (!idle || is_set(fd, SOL_SOCKET, SO_KEEPALIVE))
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
@@ -228,7 +237,7 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 					      strerror(-err));
 		return;
 	}
-	watch_wire(flow->wire_fd);
+	watch_wire(flow->wire_fd, handshake->loop->daemon->config);
 	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
 	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
 	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||

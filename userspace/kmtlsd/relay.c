@@ -31,6 +31,7 @@
 #include "log.h"
 #include "loop.h"
 #include "reason.h"
+#include "refusals.h"
 #include "relay.h"
 
 #define ALERT_WARNING 1
@@ -67,8 +68,12 @@ static enum kmtls_log_level end_level(enum kmtls_reason reason)
 
 static void log_end(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
 {
+	enum kmtls_log_level level = end_level(reason);
+
 	kmtls_counters_add(reason);
-	kmtls_log(end_level(reason), "flow ended", "flow=%u.%u reason=%s text=%s", slot,
+	if (level == KMTLS_LOG_WARNING && !kmtls_refusals_worth_a_line(reason))
+		return;
+	kmtls_log(level, "flow ended", "flow=%u.%u reason=%s text=%s", slot,
 		  kmtls_loop_flow(loop, slot)->generation, kmtls_reason_name(reason),
 		  kmtls_log_quote(kmtls_reason_text(reason)));
 }
@@ -139,10 +144,12 @@ static enum kmtls_reason failure(enum kmtls_tag side, int err)
 	case ECONNRESET:
 	case EPIPE:
 	case ECONNABORTED:
-	case ETIMEDOUT:
-	case EHOSTUNREACH:
-	case ENETUNREACH:
 		return side == KMTLS_TAG_LOCAL ? KMTLS_REASON_LOCAL_RESET : KMTLS_REASON_PEER_RESET;
+	case ETIMEDOUT:
+	case EHOSTUNREACH: /* the same, where routers said why */
+	case ENETUNREACH:
+		return side == KMTLS_TAG_LOCAL ? KMTLS_REASON_LOCAL_RESET
+					       : KMTLS_REASON_PEER_TIMEOUT;
 	case EBADMSG:
 	case EMSGSIZE:
 		return KMTLS_REASON_BAD_RECORD;
@@ -217,9 +224,13 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 		int read_fd, write_fd;
 
 		if (kmtls_pipes_get(&loop->pipes, &read_fd, &write_fd) < 0) {
+			if (!private->pipe_wait)
+				kmtls_counters_add(KMTLS_REASON_PIPE_WAIT);
+			private->pipe_wait = true;
 			kmtls_loop_again_later(loop, slot);
 			return STEP_IDLE;
 		}
+		private->pipe_wait = false;
 		direction->pipe_write = write_fd;
 		__atomic_store_n(&direction->pipe_read, read_fd, __ATOMIC_RELEASE);
 	}

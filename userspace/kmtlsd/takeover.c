@@ -17,6 +17,7 @@
 #include "loop.h"
 #include "pod.h"
 #include "reason.h"
+#include "refusals.h"
 #include "shared.h"
 #include "takeover.h"
 
@@ -97,6 +98,8 @@ static void finish_closing(struct kmtls_takeover *takeover, struct kmtls_flow *f
 static void report_cut(unsigned slot, const struct kmtls_flow *flow)
 {
 	kmtls_counters_add(KMTLS_REASON_INTERRUPTED);
+	if (!kmtls_refusals_worth_a_line(KMTLS_REASON_INTERRUPTED))
+		return;
 	log_warning("connection refused", "flow=%u.%u direction=%s reason=%s text=%s", slot,
 		    flow->generation, flow->role == KMTLS_ROLE_CLIENT ? "outbound" : "inbound",
 		    kmtls_reason_name(KMTLS_REASON_INTERRUPTED),

@@ -26,8 +26,11 @@
 #include "loop.h"
 #include "pods.h"
 #include "policy.h"
+#include "pressure.h"
+#include "refusals.h"
 #include "secret_region.h"
 #include "shared.h"
+#include "sources.h"
 #include "takeover.h"
 #include "worker.h"
 
@@ -97,6 +100,20 @@ static int configure(struct kmtls_daemon *daemon, char *why)
 	return err;
 }
 
+static int open_limits(struct kmtls_daemon *daemon)
+{
+	const struct kmtls_config *config = daemon->config;
+	int err;
+
+	kmtls_refusals_set_lines(config->limits.refusal_lines);
+	err = kmtls_sources_open(config->limits.handshakes_per_source, config->limits.handshakes,
+				 config->max_flows + daemon->loops->count, &daemon->sources);
+	if (!err)
+		err = kmtls_pressure_open(daemon->cgroup_fd, config->limits.memory_percent,
+					  &daemon->pressure);
+	return err;
+}
+
 /* New connections, from here on. */
 static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeover, char *why)
 {
@@ -106,6 +123,8 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 		err = open_identity(daemon, why);
 	if (!err)
 		err = kmtls_pods_open(daemon, daemon->cgroup_fd, &daemon->pods, why);
+	if (!err)
+		err = open_limits(daemon);
 	if (!err)
 		err = kmtls_hold_open(daemon, &daemon->hold, why);
 	if (err)
@@ -141,6 +160,7 @@ static void serve(struct kmtls_daemon *daemon)
 		atomic_fetch_add(&daemon->shared->heartbeat, 1);
 		kmtls_pods_tick(daemon->pods);
 		kmtls_counters_flush(daemon->bpf);
+		kmtls_refusals_tick();
 	} while (signal_number < 0);
 }
 
@@ -155,6 +175,8 @@ static void stop(struct kmtls_daemon *daemon)
 	kmtls_loops_close(daemon->loops);
 	kmtls_counters_flush(daemon->bpf);
 	kmtls_hold_close(daemon->hold);
+	kmtls_pressure_close(daemon->pressure);
+	kmtls_sources_close(daemon->sources);
 	kmtls_pods_close(daemon->pods);
 	kmtls_identity_close(daemon->identity);
 }
