@@ -179,7 +179,7 @@ struct kmtls_flow {
 	__u16 cipher; /* TLS 1.3 cipher suite, e.g. 0x1301 */
 	__u8 role; /* enum kmtls_role */
 	__u8 pad;
-	__u32 rekeys;
+	__u32 rekeys; /* keys replaced, both directions together */
 	__u8 reserved[24];
 };
 
@@ -261,12 +261,22 @@ struct kmtls_flow {
 	X(104, STOPPED, "stopped", "the daemon stopped")                                         \
 	X(105, POD_DELETED, "pod-deleted", "the pod was removed")                                \
 	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")               \
+	X(110, KEY_LIMIT, "key-limit",                                                           \
+	  "a key has encrypted as much as it may, and cannot be replaced")                       \
+	X(111, PEER_REKEYED, "peer-rekeyed",                                                     \
+	  "the peer sent a KeyUpdate that cannot be followed here")                              \
+	X(112, REKEY_STORM, "rekey-storm", "the peer sent KeyUpdate after KeyUpdate")            \
+	X(113, REKEY_FAILED, "rekey-failed",                                                     \
+	  "the kernel did not take a new key, or holds one that is not ours")                    \
 	X(120, ESTABLISHED, "established", "flows that completed the handshake")                 \
 	X(121, PASSED, "passed", "connects left alone: not meshed by policy")                    \
 	X(122, INTERCEPTED, "intercepted", "connects turned towards the daemon")                 \
 	X(123, STEERED, "steered", "inbound connections turned towards the daemon")              \
 	X(124, HELD, "held", "SYNs held until the peer has accepted")                            \
-	X(125, RETRIED, "retried", "handshakes tried once more after a reset")
+	X(125, RETRIED, "retried", "handshakes tried once more after a reset")                   \
+	X(126, REKEYED, "rekeyed", "keys of established flows that were replaced")               \
+	X(127, KEY_LIMIT_NEAR, "key-limit-near",                                                 \
+	  "keys that reached half of what they may encrypt and were not replaced")
 
 enum kmtls_reason {
 #define KMTLS_REASON_ENUM(number, symbol, name, text) KMTLS_REASON_##symbol = number,

@@ -30,6 +30,10 @@ static const struct {
 	{ "max_flows", "must be a number from 64 to 1048576" },
 	{ "handshake_timeout", "must be between 1s and 5m" },
 	{ "mode", "must be strict or off" },
+	{ "rekey", "must be auto or off" },
+	{ "key_limit", "must be between 1MiB and 388736063996 bytes (RFC 8446)" },
+	{ "key_limit_action", "must be warn or close" },
+	{ "prefer_chacha20", "must be true or false" },
 	{ "exclude", RULE_MAPPING },
 	{ "exclude.outbound_ports", RULE_PORTS },
 	{ "exclude.inbound_ports", RULE_PORTS },
@@ -61,6 +65,18 @@ static const cyaml_strval_t mode_words[] = {
 	{ "off", KMTLS_MODE_OFF },
 	{ "permissive", KMTLS_MODE_PERMISSIVE }, /* known, in order to refuse it by name */
 	{ "strict", KMTLS_MODE_STRICT },
+};
+static const cyaml_strval_t rekey_words[] = {
+	{ "auto", 1 },
+	{ "off", 2 },
+};
+static const cyaml_strval_t action_words[] = {
+	{ "warn", 1 },
+	{ "close", 2 },
+};
+static const cyaml_strval_t truth_words[] = {
+	{ "true", 1 },
+	{ "false", 2 },
 };
 static const cyaml_strval_t source_words[] = {
 	{ "builtin", 1 },
@@ -95,6 +111,10 @@ static const cyaml_schema_field_t file_fields[] = {
 	STRING(handshake_timeout, struct kmtls_config_file),
 	WORD(log_level, struct kmtls_config_file, level_words),
 	WORD(mode, struct kmtls_config_file, mode_words),
+	WORD(rekey, struct kmtls_config_file, rekey_words),
+	STRING(key_limit, struct kmtls_config_file),
+	WORD(key_limit_action, struct kmtls_config_file, action_words),
+	WORD(prefer_chacha20, struct kmtls_config_file, truth_words),
 	CYAML_FIELD_UINT("workers", OPTIONAL, struct kmtls_config_file, workers),
 	CYAML_FIELD_UINT("max_flows", OPTIONAL, struct kmtls_config_file, max_flows),
 	CYAML_FIELD_MAPPING("exclude", OPTIONAL, struct kmtls_config_file, exclude, exclude_fields),

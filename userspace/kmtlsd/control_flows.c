@@ -17,6 +17,7 @@
 #include "pods.h"
 #include "policy.h"
 #include "reason.h"
+#include "rekey.h"
 
 static const char *state_name(unsigned state)
 {
@@ -180,14 +181,15 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 	kmtls_pods_visit(daemon->pods, count_pod, &pods);
 	return kmtls_text_append_json(
 		result,
-		json_pack("{s:s, s:i, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:I, s:I, s:o, s:o}",
+		json_pack("{s:s, s:i, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:b, s:I, s:I, s:o, s:o}",
 			  "version", KMTLS_VERSION, "pid", (int)getpid(), "node",
 			  kmtls_json_string(config->node), "started", (json_int_t)daemon->started,
 			  "uptime", (json_int_t)(now > daemon->started ? now - daemon->started : 0),
 			  "kernel", kmtls_json_string(kernel.release), "mode",
 			  mode_name(kmtls_policy_mesh_mode(daemon->bpf, KMTLS_INBOUND)),
 			  "log_level", kmtls_log_level_name(kmtls_log_get_level()), "trust_domain",
-			  kmtls_json_string(config->identity.trust_domain), "workers",
-			  (json_int_t)config->workers, "pods", (json_int_t)pods, "flows",
-			  totals_json(daemon), "counters", counters_json(daemon)));
+			  kmtls_json_string(config->identity.trust_domain), "rekey",
+			  (int)daemon->rekey->offered, "workers", (json_int_t)config->workers,
+			  "pods", (json_int_t)pods, "flows", totals_json(daemon), "counters",
+			  counters_json(daemon)));
 }

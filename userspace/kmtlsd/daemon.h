@@ -14,12 +14,14 @@ struct kmtls_identity;
 struct kmtls_loops;
 struct kmtls_pods;
 struct kmtls_control;
+struct kmtls_rekey_table;
 
 struct kmtls_daemon {
 	const struct kmtls_config *config;
 	time_t started;
 	struct kmtls_bpf *bpf; /* programs, maps, pins */
 	struct kmtls_flow_table *flows;
+	struct kmtls_rekey_table *rekey; /* secrets of flows that may replace their keys */
 	struct kmtls_identity *identity;
 	struct kmtls_pods *pods;
 	struct kmtls_hold *hold; /* held connects */

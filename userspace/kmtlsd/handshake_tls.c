@@ -21,6 +21,7 @@
 #include "log.h"
 #include "outbound.h"
 #include "policy.h"
+#include "rekey.h"
 #include "relay.h"
 #include "tls.h"
 
@@ -38,22 +39,24 @@ static int install_keys(struct kmtls_handshake *handshake, bool ticket)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	bool server = handshake->role == KMTLS_ROLE_SERVER;
-	struct kmtls_record_key client_key __cleanup_record_key = {};
-	struct kmtls_record_key server_key __cleanup_record_key = {};
+	struct kmtls_record_key tx_key __cleanup_record_key = {};
+	struct kmtls_record_key rx_key __cleanup_record_key = {};
+	const struct kmtls_secret *tx, *rx;
 	int err;
 
 	flow->cipher = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(handshake->ssl));
-	err = kmtls_record_key_derive(flow->cipher, &handshake->secrets.client, &client_key);
+	tx = server ? &handshake->secrets.server : &handshake->secrets.client;
+	rx = server ? &handshake->secrets.client : &handshake->secrets.server;
+	err = kmtls_record_key_derive(flow->cipher, tx, &tx_key);
 	if (!err)
-		err = kmtls_record_key_derive(flow->cipher, &handshake->secrets.server,
-					      &server_key);
+		err = kmtls_record_key_derive(flow->cipher, rx, &rx_key);
+	if (!err)
+		err = kmtls_ktls_install_tx(flow->wire_fd, &tx_key, server && ticket);
+	if (!err)
+		err = kmtls_ktls_install_rx(flow->wire_fd, &rx_key, !server && ticket);
+	if (!err && ticket && kmtls_tls_rekey_agreed(handshake->ssl))
+		kmtls_rekey_begin(handshake->loop, handshake->slot, tx, rx);
 	kmtls_traffic_secrets_wipe(&handshake->secrets);
-	if (!err)
-		err = kmtls_ktls_install_tx(flow->wire_fd, server ? &server_key : &client_key,
-					    server && ticket);
-	if (!err)
-		err = kmtls_ktls_install_rx(flow->wire_fd, server ? &client_key : &server_key,
-					    !server && ticket);
 	return err;
 }
 

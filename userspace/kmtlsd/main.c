@@ -29,6 +29,8 @@
 #include "netns.h"
 #include "pods.h"
 #include "policy.h"
+#include "rekey.h"
+#include "tls.h"
 
 #define EXIT_USAGE 2
 
@@ -130,6 +132,24 @@ static int open_identity(struct kmtls_daemon *daemon, char *ret_why)
 	return kmtls_identity_builtin_open(&options, &daemon->identity, ret_why);
 }
 
+static int open_rekey(struct kmtls_daemon *daemon)
+{
+	const struct kmtls_config *config = daemon->config;
+	const struct kmtls_rekey_options options = {
+		.wanted = config->rekey,
+		.close_at_limit = config->close_at_key_limit,
+		.limit = config->key_limit,
+	};
+	int err = kmtls_rekey_open(&options, NULL, config->max_flows, &daemon->rekey);
+
+	if (!err)
+		kmtls_tls_configure(&(struct kmtls_tls_options){
+			.rekey = daemon->rekey->offered,
+			.prefer_chacha20 = config->prefer_chacha20,
+		});
+	return err;
+}
+
 static int run(const struct kmtls_config *config, char *why)
 {
 	struct kmtls_daemon daemon = { .config = config, .started = time(NULL) };
@@ -156,9 +176,12 @@ static int run(const struct kmtls_config *config, char *why)
 	err = kmtls_flow_table_open(daemon.bpf, config->max_flows, &daemon.flows, why);
 	if (err)
 		goto close_bpf;
-	err = open_identity(&daemon, why);
+	err = open_rekey(&daemon);
 	if (err)
 		goto close_flows;
+	err = open_identity(&daemon, why);
+	if (err)
+		goto close_rekey;
 	err = kmtls_pods_open(&daemon, cgroup_fd, &daemon.pods, why);
 	if (err)
 		goto close_identity;
@@ -188,6 +211,8 @@ close_pods:
 	kmtls_pods_close(daemon.pods);
 close_identity:
 	kmtls_identity_close(daemon.identity);
+close_rekey:
+	kmtls_rekey_close(daemon.rekey);
 close_flows:
 	kmtls_flow_table_close(daemon.flows);
 close_bpf:
