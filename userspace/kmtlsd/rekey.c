@@ -142,7 +142,8 @@ enum kmtls_reason kmtls_rekey_send(struct kmtls_loop *loop, unsigned slot, bool 
 	int err;
 
 	/* Only where there is room: the record must not wait inside kernel TLS half sent. Asking
-	 * also arms the edge that tells. */
+	 * also arms the edge that tells. Data waits as well, or it would take all the room. */
+	private->key_flags |= KMTLS_KEY_WAITING;
 	if (poll(&wire, 1, 0) != 1)
 		return KMTLS_REASON_NONE;
 	if (derive(flow->cipher, key, &step) ||
@@ -163,7 +164,7 @@ enum kmtls_reason kmtls_rekey_send(struct kmtls_loop *loop, unsigned slot, bool 
 	/* Nothing may be sent before the key is replaced: the peer expects the next one. */
 	if (ask)
 	private->key_flags |= KMTLS_KEY_ASKED;
-	private->key_flags &= ~KMTLS_KEY_DUE;
+	private->key_flags &= ~(KMTLS_KEY_DUE | KMTLS_KEY_WAITING);
 	secrets->answer_due = 0;
 	return replace(loop, slot, KMTLS_TO_WIRE, &step);
 }

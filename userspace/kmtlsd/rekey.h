@@ -98,6 +98,7 @@ enum kmtls_reason kmtls_rekey_end_reason(struct kmtls_loop *loop, unsigned slot,
 #define KMTLS_KEY_CLOSING 4u /* nothing more is taken from either side */
 #define KMTLS_KEY_SAID 8u /* and the peer knows */
 #define KMTLS_KEY_WARNED(way) (16u << (way))
+#define KMTLS_KEY_WAITING 64u /* a KeyUpdate waits for room on the wire, and data for it */
 
 /* Moved size bytes. An AES-GCM record costs its bytes in whole blocks and one block more. */
 static inline void kmtls_rekey_count(struct kmtls_flow_private *private, enum kmtls_way way,
@@ -116,6 +117,12 @@ static inline bool kmtls_rekey_wanted(const struct kmtls_loop *loop,
 	return private->key_bytes[KMTLS_TO_WIRE] >= quarter ||
 	       private->key_bytes[KMTLS_TO_LOCAL] >= quarter ||
 	       private->key_flags & (KMTLS_KEY_DUE | KMTLS_KEY_CLOSING);
+}
+
+/* Nothing may be moved this way for now: poll tells when. */
+static inline bool kmtls_rekey_blocks(const struct kmtls_flow_private *private, enum kmtls_way way)
+{
+	return way == KMTLS_TO_WIRE && private->key_flags & KMTLS_KEY_WAITING;
 }
 
 /* Nothing more is taken from either side. */

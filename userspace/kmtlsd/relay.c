@@ -249,7 +249,7 @@ static enum step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way wa
 	int sink = way == KMTLS_TO_WIRE ? flow->wire_fd : flow->local_fd;
 	enum step step = STEP_IDLE;
 
-	if (private->queued[way]) {
+	if (private->queued[way] && !kmtls_rekey_blocks(private, way)) {
 		ssize_t moved = splice(direction->pipe_read, NULL, sink, NULL, private->queued[way],
 				       SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
