@@ -77,7 +77,8 @@ void kmtls_rekey_end(struct kmtls_rekey_table *table, unsigned slot);
 /*
  * A flow of a worker that died, before anything is moved: finishes what had begun, and counts
  * anew, rather too much than too little. A reason: it cannot be told what the kernel has, so
- * the flow must be reset.
+ * the flow must be reset. Afterwards the flow must be pumped once whether there is an event or
+ * not: as long as a KeyUpdate was taken and the key not replaced, poll is silent.
  */
 enum kmtls_reason kmtls_rekey_adopt(struct kmtls_loop *loop, unsigned slot);
 
