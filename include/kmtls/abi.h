@@ -190,7 +190,7 @@ struct kmtls_flow {
 	__u16 cipher; /* TLS 1.3 cipher suite, e.g. 0x1301 */
 	__u8 role; /* enum kmtls_role */
 	__u8 ticket; /* server: enum kmtls_ticket */
-	__u32 rekeys;
+	__u32 rekeys; /* keys replaced, both directions together */
 	__u32 syn_sequence; /* CONFIRMED: of the held SYN */
 	__u8 reserved[20];
 };
@@ -281,6 +281,13 @@ struct kmtls_flow {
 	X(105, POD_DELETED, "pod-deleted", "the pod was removed")                                \
 	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")               \
 	X(107, PEER_TIMEOUT, "peer-timeout", "the peer does not answer any more")                \
+	X(110, KEY_LIMIT, "key-limit",                                                           \
+	  "a key has encrypted as much as it may, and cannot be replaced")                       \
+	X(111, PEER_REKEYED, "peer-rekeyed",                                                     \
+	  "the peer sent a KeyUpdate that cannot be followed here")                              \
+	X(112, REKEY_STORM, "rekey-storm", "the peer sent KeyUpdate after KeyUpdate")            \
+	X(113, REKEY_FAILED, "rekey-failed",                                                     \
+	  "the kernel did not take a new key, or holds one that is not ours")                    \
 	X(117, ACCEPT_PAUSED, "accept-paused",                                                   \
 	  "pauses in accepting: out of descriptors or memory")                                   \
 	X(119, PIPE_WAIT, "pipe-wait", "flows that waited for descriptors of a pipe")            \
@@ -289,7 +296,10 @@ struct kmtls_flow {
 	X(122, INTERCEPTED, "intercepted", "connects turned towards the daemon")                 \
 	X(123, STEERED, "steered", "inbound connections turned towards the daemon")              \
 	X(124, HELD, "held", "SYNs held until the peer has accepted")                            \
-	X(125, RETRIED, "retried", "handshakes tried once more after a reset")
+	X(125, RETRIED, "retried", "handshakes tried once more after a reset")                   \
+	X(126, REKEYED, "rekeyed", "keys of established flows that were replaced")               \
+	X(127, KEY_LIMIT_NEAR, "key-limit-near",                                                 \
+	  "keys that reached half of what they may encrypt and were not replaced")
 
 enum kmtls_reason {
 #define KMTLS_REASON_ENUM(number, symbol, name, text) KMTLS_REASON_##symbol = number,

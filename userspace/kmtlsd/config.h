@@ -14,6 +14,9 @@
 
 #define KMTLS_CONFIG_ERROR 512
 
+/* RFC 8446 section 5.5: 2^24.5 records of 2^14 bytes. */
+#define KMTLS_CONFIG_KEY_LIMIT 388736063996ull
+
 struct kmtls_config {
 	char *node; /* this node's name in logs and status; default: host name */
 	char *bpf_dir; /* maps and links are pinned below; /sys/fs/bpf/kmtls */
@@ -36,6 +39,10 @@ struct kmtls_config {
 		unsigned flows_per_pod; /* 0: no limit; half of max_flows */
 	} limits;
 	enum kmtls_mode mode; /* strict (default) or off; permissive is refused for now */
+	bool rekey; /* replace keys where kernel and peer can (auto) */
+	uint64_t key_limit; /* bytes under one AES-GCM key; KMTLS_CONFIG_KEY_LIMIT */
+	bool close_at_key_limit; /* else a warning is all */
+	bool prefer_chacha20;
 	struct {
 		uint16_t *outbound_ports, *inbound_ports; /* never intercepted, all pods */
 		unsigned outbound_ports_count, inbound_ports_count;

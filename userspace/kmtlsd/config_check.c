@@ -89,6 +89,47 @@ static int check_duration(struct kmtls_config_load *load, const char *key, const
 	return 0;
 }
 
+/* "1048576", "64MiB", "2GiB" -> bytes. */
+static int parse_size(const char *text, uint64_t *ret_bytes)
+{
+	static const struct {
+		const char *unit;
+		unsigned shift;
+	} units[] = { { "", 0 }, { "KiB", 10 }, { "MiB", 20 }, { "GiB", 30 } };
+	size_t digits = strspn(text, "0123456789");
+	unsigned long long value;
+
+	if (!digits || digits > 15 || (digits > 1 && *text == '0'))
+		return -EINVAL;
+	value = strtoull(text, NULL, 10);
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(text + digits, units[i].unit))
+			continue;
+		if (value > UINT64_MAX >> units[i].shift)
+			return -ERANGE;
+		*ret_bytes = value << units[i].shift;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static int check_keys(struct kmtls_config_load *load, struct kmtls_config *config)
+{
+	const struct kmtls_config_file *file = load->file;
+	uint64_t limit;
+
+	config->rekey = file->rekey != 2;
+	config->close_at_key_limit = file->key_limit_action == 2;
+	config->prefer_chacha20 = file->prefer_chacha20 == 1;
+	if (!present(load, "key_limit"))
+		return 0;
+	if (parse_size(file->key_limit, &limit) || limit < 1024 * 1024 ||
+	    limit > KMTLS_CONFIG_KEY_LIMIT)
+		return kmtls_config_refuse(load, "key_limit");
+	config->key_limit = limit;
+	return 0;
+}
+
 static int check_number(struct kmtls_config_load *load, const char *key, unsigned value,
 			unsigned from, unsigned to, unsigned *number)
 {
@@ -250,6 +291,8 @@ int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *conf
 				   &config->max_flows);
 	if (!err)
 		err = check_timeouts(load, config);
+	if (!err)
+		err = check_keys(load, config);
 	if (!err && file->mode == KMTLS_MODE_PERMISSIVE)
 		err = kmtls_config_refuse_item(
 			load, "mode", -1,

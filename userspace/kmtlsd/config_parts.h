@@ -23,8 +23,9 @@
 
 /* The file as the schema sees it. Durations are text until they are checked. */
 struct kmtls_config_file {
-	char *node, *bpf_dir, *run_dir, *control_socket, *cgroup, *handshake_timeout, *peer_timeout;
-	int log_level, mode;
+	char *node, *bpf_dir, *run_dir, *control_socket, *cgroup;
+	char *handshake_timeout, *peer_timeout, *key_limit;
+	int log_level, mode, rekey, key_limit_action, prefer_chacha20;
 	unsigned workers, max_flows;
 	struct kmtls_config_file_keepalive {
 		char *idle, *interval;

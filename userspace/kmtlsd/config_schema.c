@@ -41,6 +41,10 @@ static const struct {
 	{ "limits.refusal_lines", "must be a number from 0 to 1000000" },
 	{ "limits.flows_per_pod", "must be a number from 0 to 1048576" },
 	{ "mode", "must be strict or off" },
+	{ "rekey", "must be auto or off" },
+	{ "key_limit", "must be between 1MiB and 388736063996 bytes (RFC 8446)" },
+	{ "key_limit_action", "must be warn or close" },
+	{ "prefer_chacha20", "must be true or false" },
 	{ "exclude", RULE_MAPPING },
 	{ "exclude.outbound_ports", RULE_PORTS },
 	{ "exclude.inbound_ports", RULE_PORTS },
@@ -73,6 +77,18 @@ static const cyaml_strval_t mode_words[] = {
 	{ "off", KMTLS_MODE_OFF },
 	{ "permissive", KMTLS_MODE_PERMISSIVE }, /* known, in order to refuse it by name */
 	{ "strict", KMTLS_MODE_STRICT },
+};
+static const cyaml_strval_t rekey_words[] = {
+	{ "auto", 1 },
+	{ "off", 2 },
+};
+static const cyaml_strval_t action_words[] = {
+	{ "warn", 1 },
+	{ "close", 2 },
+};
+static const cyaml_strval_t truth_words[] = {
+	{ "true", 1 },
+	{ "false", 2 },
 };
 static const cyaml_strval_t source_words[] = {
 	{ "builtin", 1 },
@@ -122,6 +138,10 @@ static const cyaml_schema_field_t file_fields[] = {
 	STRING(peer_timeout, struct kmtls_config_file),
 	WORD(log_level, struct kmtls_config_file, level_words),
 	WORD(mode, struct kmtls_config_file, mode_words),
+	WORD(rekey, struct kmtls_config_file, rekey_words),
+	STRING(key_limit, struct kmtls_config_file),
+	WORD(key_limit_action, struct kmtls_config_file, action_words),
+	WORD(prefer_chacha20, struct kmtls_config_file, truth_words),
 	NUMBER(workers, struct kmtls_config_file),
 	NUMBER(max_flows, struct kmtls_config_file),
 	CYAML_FIELD_MAPPING("keepalive", OPTIONAL, struct kmtls_config_file, keepalive,

@@ -25,6 +25,7 @@ struct kmtls_sources;
 struct kmtls_control;
 struct kmtls_secret_region;
 struct kmtls_shared;
+struct kmtls_rekey_table;
 
 struct kmtls_daemon {
 	/* The keeper's. */
@@ -44,6 +45,7 @@ struct kmtls_daemon {
 	bool gated; /* first worker after an upgrade: touches nothing before it is told to */
 
 	/* The worker's. */
+	struct kmtls_rekey_table *rekey; /* secrets of flows that may replace their keys */
 	struct kmtls_identity *identity;
 	struct kmtls_pods *pods;
 	struct kmtls_sources *sources; /* inbound handshakes in progress */

@@ -21,7 +21,7 @@ struct kmtls_tally;
 
 enum kmtls_way { KMTLS_TO_WIRE = 0, KMTLS_TO_LOCAL = 1 };
 
-/* Per slot, 32 bytes. Ways are indices of queued[], source_ended[], sink_ended[]. */
+/* Per slot, at most 64 bytes. Ways are indices of queued[], source_ended[], sink_ended[]. */
 struct kmtls_flow_private {
 	struct kmtls_handshake *handshake; /* while the state is HANDSHAKE */
 	__u32 queued[2]; /* bytes in the pipe of each way (FIONREAD) */
@@ -32,6 +32,12 @@ struct kmtls_flow_private {
 	bool pipe_wait; /* found no descriptors for a pipe, and waits */
 	bool error; /* an event said that a socket failed; not looked into yet */
 	__u32 linger_deadline; /* seconds on the monotonic clock, 0: none */
+	/* rekey.h */
+	__u64 key_bytes[2]; /* moved under the live key of each way */
+	__u32 key_since; /* KiB, rounded up, moved either way since the peer's last KeyUpdate */
+	__u16 key_second; /* of that KeyUpdate, monotonic */
+	__u8 key_updates; /* how many came faster than they should */
+	__u8 key_flags; /* KMTLS_KEY_* */
 	__u16 loop; /* who owns the slot; the last field: the only one that others look at */
 };
 

@@ -21,6 +21,7 @@
 #include "log.h"
 #include "outbound.h"
 #include "policy.h"
+#include "rekey.h"
 #include "relay.h"
 #include "tls.h"
 
@@ -31,29 +32,31 @@
 /* ---- hand-over to the kernel ---- */
 
 /*
- * The server's ticket is the first record under its application key, whether it was sent already
- * (ticket_sent: the client has read it) or the relay will send it. The client sent none.
+ * The server's ticket is the first record under its application key: the client has read it, the
+ * server's relay will send it. lives: the flow will be established, and may replace its keys.
  */
-static int install_keys(struct kmtls_handshake *handshake, bool ticket_sent)
+static int install_keys(struct kmtls_handshake *handshake, bool lives)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	bool server = handshake->role == KMTLS_ROLE_SERVER;
-	struct kmtls_record_key client_key __cleanup_record_key = {};
-	struct kmtls_record_key server_key __cleanup_record_key = {};
+	struct kmtls_record_key tx_key __cleanup_record_key = {};
+	struct kmtls_record_key rx_key __cleanup_record_key = {};
+	const struct kmtls_secret *tx, *rx;
 	int err;
 
 	flow->cipher = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(handshake->ssl));
-	err = kmtls_record_key_derive(flow->cipher, &handshake->secrets.client, &client_key);
+	tx = server ? &handshake->secrets.server : &handshake->secrets.client;
+	rx = server ? &handshake->secrets.client : &handshake->secrets.server;
+	err = kmtls_record_key_derive(flow->cipher, tx, &tx_key);
 	if (!err)
-		err = kmtls_record_key_derive(flow->cipher, &handshake->secrets.server,
-					      &server_key);
+		err = kmtls_record_key_derive(flow->cipher, rx, &rx_key);
+	if (!err)
+		err = kmtls_ktls_install_tx(flow->wire_fd, &tx_key, 0);
+	if (!err)
+		err = kmtls_ktls_install_rx(flow->wire_fd, &rx_key, server ? 0 : 1);
+	if (!err && lives && kmtls_tls_rekey_agreed(handshake->ssl))
+		kmtls_rekey_begin(handshake->loop, handshake->slot, tx, rx);
 	kmtls_traffic_secrets_wipe(&handshake->secrets);
-	if (!err)
-		err = kmtls_ktls_install_tx(flow->wire_fd, server ? &server_key : &client_key,
-					    server && ticket_sent);
-	if (!err)
-		err = kmtls_ktls_install_rx(flow->wire_fd, server ? &client_key : &server_key,
-					    !server && ticket_sent);
 	return err;
 }
 
@@ -71,7 +74,7 @@ static bool hand_over(struct kmtls_handshake *handshake)
 		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
 		return false;
 	}
-	err = install_keys(handshake, !server);
+	err = install_keys(handshake, true);
 	if (err) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_KTLS_FAILED, strerror(-err));
 		return false;

@@ -26,6 +26,7 @@
 #include "log.h"
 #include "netns.h"
 #include "pods.h"
+#include "rekey.h"
 #include "secret_region.h"
 #include "shared.h"
 
@@ -158,6 +159,21 @@ static int open_inherited(struct kmtls_daemon *daemon, struct kmtls_config *conf
 	return 0;
 }
 
+/* Asks the kernel what it can; the secrets themselves are workers' business. */
+static int open_rekey(struct kmtls_daemon *daemon, char *ret_why)
+{
+	const struct kmtls_config *config = daemon->config;
+	const struct kmtls_rekey_options options = {
+		.wanted = config->rekey,
+		.close_at_limit = config->close_at_key_limit,
+		.limit = config->key_limit,
+	};
+
+	snprintf(ret_why, KMTLS_WHY, "out of memory");
+	return kmtls_rekey_open(&options, kmtls_secret_of_flow(daemon->secrets, 0),
+				config->max_flows, &daemon->rekey);
+}
+
 /* The kernel's part, the same for all. */
 static int open_kernel(struct kmtls_daemon *daemon, char *ret_why)
 {
@@ -177,6 +193,9 @@ static int open_kernel(struct kmtls_daemon *daemon, char *ret_why)
 		err = kmtls_flow_table_open(daemon->bpf, config->max_flows,
 					    config->limits.flows_per_pod, daemon->inherited,
 					    &daemon->flows, ret_why);
+	if (err)
+		return err;
+	err = open_rekey(daemon, ret_why);
 	if (err)
 		return err;
 	daemon->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -18,6 +18,7 @@
 #include "outbound.h"
 #include "pods.h"
 #include "refusals.h"
+#include "rekey.h"
 #include "relay.h"
 
 #define EVENTS 128
@@ -48,6 +49,7 @@ void kmtls_loop_return_slot(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
 
+	kmtls_rekey_end(loop->daemon->rekey, slot);
 	kmtls_flow_set_state(kmtls_loop_flow(loop, slot), KMTLS_FLOW_FREE);
 	if (private->again) {
 		/* Still on the list: serve_again() gives the slot back. */

@@ -13,6 +13,7 @@
 #include "hold.h"
 #include "loop.h"
 #include "pods.h"
+#include "rekey.h"
 #include "relay.h"
 #include "shared.h"
 
@@ -61,6 +62,7 @@ static void adopt_flow(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
+	enum kmtls_reason reason;
 
 	for (int way = KMTLS_TO_WIRE; way <= KMTLS_TO_LOCAL; way++) {
 		int pipe_fd = kmtls_flow_way(flow, way)->pipe_read, queued = 0;
@@ -70,9 +72,12 @@ static void adopt_flow(struct kmtls_loop *loop, unsigned slot)
 	}
 	private->source_ended[KMTLS_TO_LOCAL] = flow->to_local.source_closed;
 	private->error = true;
-	if (kmtls_loop_watch(loop, KMTLS_TAG_LOCAL, slot, flow->local_fd) < 0 ||
-	    kmtls_loop_watch(loop, KMTLS_TAG_WIRE, slot, flow->wire_fd) < 0)
-		kmtls_relay_reset(loop, slot, KMTLS_REASON_RELAY_FAILED);
+	reason = kmtls_rekey_adopt(loop, slot);
+	if (!reason && (kmtls_loop_watch(loop, KMTLS_TAG_LOCAL, slot, flow->local_fd) < 0 ||
+			kmtls_loop_watch(loop, KMTLS_TAG_WIRE, slot, flow->wire_fd) < 0))
+		reason = KMTLS_REASON_NO_RESOURCES;
+	if (reason)
+		kmtls_relay_reset(loop, slot, reason);
 	else
 		kmtls_loop_again(loop, slot);
 }

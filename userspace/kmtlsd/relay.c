@@ -32,6 +32,7 @@
 #include "loop.h"
 #include "reason.h"
 #include "refusals.h"
+#include "rekey.h"
 #include "relay.h"
 
 #define ALERT_WARNING 1
@@ -115,7 +116,7 @@ void kmtls_relay_reset(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 
-	log_end(loop, slot, reason);
+	log_end(loop, slot, kmtls_rekey_end_reason(loop, slot, reason));
 	/* The local leg has it from birth. */
 	setsockopt(flow->wire_fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
 	release(loop, slot);
@@ -157,6 +158,12 @@ static enum kmtls_reason failure(enum kmtls_tag side, int err)
 	return KMTLS_REASON_RELAY_FAILED;
 }
 
+/* A verdict of rekey.c on a flow. */
+static enum step follow(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
+{
+	return reason ? reset(loop, slot, reason) : STEP_MOVED;
+}
+
 /* The next record on the wire is not data. */
 static enum step take_control_record(struct kmtls_loop *loop, unsigned slot)
 {
@@ -170,6 +177,8 @@ static enum step take_control_record(struct kmtls_loop *loop, unsigned slot)
 		return reset(loop, slot, KMTLS_REASON_BAD_RECORD);
 	if (length < 0)
 		return reset(loop, slot, failure(KMTLS_TAG_WIRE, -length));
+	if (type == KMTLS_RECORD_HANDSHAKE)
+		return follow(loop, slot, kmtls_rekey_receive(loop, slot, record, length));
 	if (type != KMTLS_RECORD_ALERT)
 		return reset(loop, slot, KMTLS_REASON_UNEXPECTED_RECORD);
 	if (length != 2 || record[1] != ALERT_CLOSE_NOTIFY)
@@ -218,7 +227,8 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 	int source = way == KMTLS_TO_WIRE ? flow->local_fd : flow->wire_fd;
 	ssize_t moved;
 
-	if (private->source_ended[way] || private->queued[way] >= KMTLS_PIPE_BYTES)
+	if (private->source_ended[way] || private->queued[way] >= KMTLS_PIPE_BYTES ||
+	    kmtls_rekey_closing(private))
 		return STEP_IDLE;
 	if (direction->pipe_read < 0) {
 		int read_fd, write_fd;
@@ -238,6 +248,8 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 		       KMTLS_PIPE_BYTES - private->queued[way], SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 	if (moved > 0) {
 		private->queued[way] += moved;
+		if (way == KMTLS_TO_LOCAL)
+			kmtls_rekey_count(private, way, moved);
 		return STEP_MOVED;
 	}
 	if (moved == 0) {
@@ -253,6 +265,8 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 		return STEP_IDLE;
 	if (errno == EINVAL && way == KMTLS_TO_LOCAL)
 		return take_control_record(loop, slot);
+	if (errno == EKEYEXPIRED && way == KMTLS_TO_LOCAL)
+		return follow(loop, slot, kmtls_rekey_resume(loop, slot));
 	return reset(loop, slot,
 		     failure(way == KMTLS_TO_WIRE ? KMTLS_TAG_LOCAL : KMTLS_TAG_WIRE, errno));
 }
@@ -266,7 +280,7 @@ static enum step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way wa
 	int sink = way == KMTLS_TO_WIRE ? flow->wire_fd : flow->local_fd;
 	enum step step = STEP_IDLE;
 
-	if (private->queued[way]) {
+	if (private->queued[way] && !kmtls_rekey_blocks(private, way)) {
 		ssize_t moved = splice(direction->pipe_read, NULL, sink, NULL, private->queued[way],
 				       SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
@@ -277,6 +291,8 @@ static enum step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way wa
 					errno));
 		if (moved > 0) {
 			private->queued[way] -= moved;
+			if (way == KMTLS_TO_WIRE)
+				kmtls_rekey_count(private, way, moved);
 			step = STEP_MOVED;
 		}
 	}
@@ -421,6 +437,9 @@ static enum step move(struct kmtls_loop *loop, unsigned slot)
 
 	if (kmtls_loop_flow(loop, slot)->ticket == KMTLS_TICKET_DUE)
 		return send_ticket(loop, slot);
+	if (kmtls_rekey_wanted(loop, private) &&
+	    follow(loop, slot, kmtls_rekey_serve(loop, slot)) == STEP_ENDED)
+		return STEP_ENDED;
 	to_wire = move_one_way(loop, slot, KMTLS_TO_WIRE);
 	if (to_wire == STEP_ENDED)
 		return STEP_ENDED;

@@ -18,6 +18,7 @@
 #include "pod.h"
 #include "reason.h"
 #include "refusals.h"
+#include "rekey.h"
 #include "shared.h"
 #include "takeover.h"
 
@@ -92,6 +93,7 @@ static void finish_closing(struct kmtls_takeover *takeover, struct kmtls_flow *f
 	drop_pipe(takeover, &flow->to_local);
 	drop_socket(takeover, flow->local_fd, flow->local_cookie, reset);
 	drop_socket(takeover, flow->wire_fd, flow->wire_cookie, reset);
+	kmtls_rekey_end(takeover->daemon->rekey, flow - takeover->daemon->flows->slots);
 	kmtls_flow_set_state(flow, KMTLS_FLOW_FREE);
 }
 

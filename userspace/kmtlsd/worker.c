@@ -28,10 +28,12 @@
 #include "policy.h"
 #include "pressure.h"
 #include "refusals.h"
+#include "rekey.h"
 #include "secret_region.h"
 #include "shared.h"
 #include "sources.h"
 #include "takeover.h"
+#include "tls.h"
 #include "worker.h"
 
 static unsigned count_cpus(void)
@@ -63,6 +65,10 @@ static int open_identity(struct kmtls_daemon *daemon, char *ret_why)
 		.prefer_kept = shared->configured_by == shared->instance,
 	};
 
+	kmtls_tls_configure(&(struct kmtls_tls_options){
+		.rekey = daemon->rekey->offered,
+		.prefer_chacha20 = config->prefer_chacha20,
+	});
 	return kmtls_identity_builtin_open(&options, &daemon->identity, ret_why);
 }
 
