@@ -347,7 +347,8 @@ static struct connection *add(int fd, bool is_connecting)
 
 static void dial_next(void)
 {
-	const union address *to = &options.destinations[dialled % options.destination_count];
+	uint64_t to_index = dialled % options.destination_count;
+	const union address *to = &options.destinations[to_index];
 	int fd = socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int retries = SYN_RETRIES;
 	struct connection *connection;
@@ -357,7 +358,8 @@ static void dial_next(void)
 	setsockopt(fd, IPPROTO_TCP, TCP_SYNCNT, &retries, sizeof(retries));
 	connection = add(fd, true);
 	request_fill(&connection->request, OP_CROSSWISE, options.rate,
-		     (options.seed << 24) + dialled++);
+		     (options.seed << 32) + (to_index << 24) + dialled / options.destination_count);
+	dialled++;
 	connecting++;
 	unanswered++;
 	if (connect(fd, &to->any, address_length(to)) && errno != EINPROGRESS)
