@@ -17,10 +17,16 @@ def pss(bed):
     return [balance.memory(bed, node) for node in (1, 2)]
 
 
+def no_flows(bed):
+    until(lambda: not any(bed.flow_totals(node)[state] for node in (1, 2) for state in
+                          ("handshake", "established", "closing")), "no flow is left", 20)
+
+
 def exercise(bed):
     """What handshakes leave behind in a worker's heap is there before anything is measured."""
-    with Traffic(bed, ROUTES, 25, 0) as traffic:
+    with Traffic(bed, ROUTES, 50, 0) as traffic:
         traffic.stop_whole()
+    no_flows(bed)
 
 
 @case("a thousand idle connections cost the daemon 256 bytes each at most, survive an upgrade, and leave nothing",
@@ -28,7 +34,6 @@ def exercise(bed):
 def idle(bed):
     count = 20000 if bed.scale > 1 else 1000
     exercise(bed)
-    until(lambda: not bed.flow_totals(1)["established"] and not bed.flow_totals(2)["established"], "no flow is left", 20)
     held, before = balance.take(bed), pss(bed)
     grown = []
     with Traffic(bed, ROUTES, count // 2, 0, connect_seconds=count * 0.06 + 60) as traffic:
@@ -54,6 +59,7 @@ def idle(bed):
 def short(bed):
     bed.serve("b", "c", "d")
     connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), 5630, MARKER.encode())
+    no_flows(bed)
     held = balance.take(bed)
     rounds = 5000 if bed.scale > 1 else 10
     result = bed.load("a", "storm", "-t", 20, "-r", rounds, bed.at("b", 5001), bed.at("b", 5002, 6), bed.at("d", 5003),

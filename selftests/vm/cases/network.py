@@ -28,12 +28,12 @@ def netem(bed):
             bed.run(place, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", "50ms", "reorder", "25%",
                     "loss", "5%", "limit", "100000")
         try:
-            go_on(traffic, 5 * bed.scale)
+            go_on(traffic, 6 * bed.scale)
             statistics = bed.run("n1", "tc", "-s", "qdisc", "show", "dev", "eth0")
-            said = traffic.stop_whole(150)
         finally:
             for place in ("n1", "n2"):
                 bed.run(place, "tc", "qdisc", "del", "dev", "eth0", "root")
+        said = traffic.stop_whole()
     check("dropped 0," not in statistics, f"netem has dropped nothing: {statistics}")
     return said
 
@@ -108,7 +108,7 @@ def conntrack(bed):
 @case("the link between the nodes is down for a while: the connections go on after it", timeout=200)
 def link_down(bed):
     seconds = 20 if bed.scale > 1 else 5
-    with Traffic(bed, ROUTES, 4, RATE) as traffic:
+    with Traffic(bed, ROUTES, 4, RATE // 4) as traffic:
         go_on(traffic)
         used = None if bed.plain else [balance.cpu_seconds(bed, node) for node in (1, 2)]
         bed.run("wire", "ip", "link", "set", "n2", "down")
@@ -127,36 +127,34 @@ def set_clock(offset):
     time.clock_settime(time.CLOCK_REALTIME, now + offset)
 
 
-@case("the clock is set forward and back: connections go on, new ones work, no daemon spins", timeout=120)
+@case("the clock is set forward and back: connections go on, and new ones work", timeout=120)
 def clock(bed):
     """Ten minutes: less than certificates are valid for, more than any timer of the daemon."""
     if not os.path.exists("/run/vmtest"):
         raise Skip("sets the machine's clock, so only in a guest")
     bed.serve("b")
     with Traffic(bed, ROUTES, 2, RATE) as traffic:
-        used = None if bed.plain else [balance.cpu_seconds(bed, node) for node in (1, 2)]
-        begun = time.monotonic()
-        # Every offset is undone by a later one.
+        # Each is undone by the next. Before a certificate's time nothing new can be asked for.
         for offset in (600, -1200, 600):
             set_clock(offset)
             go_on(traffic, 1.5)
             if offset > 0:
                 bed.load("a", "storm", "-r", 2, bed.at("b", 5001), bed.at("b", 5002, 6))
-        took = time.monotonic() - begun
-        spent = [] if bed.plain else [balance.cpu_seconds(bed, node) - then for node, then in zip((1, 2), used)]
-        said = traffic.stop_whole()
-    for node, value in enumerate(spent, 1):
-        check(value < took * 0.6, f"node {node} used {value:.1f} s of processor time in {took:.1f} s")
-    return said
+        return traffic.stop_whole()
 
 
-@case("a daemon with idle connections uses no processor time to speak of", mesh=True, timeout=200)
+@case("a daemon with idle connections uses no processor time to speak of, whatever the clock does", mesh=True,
+      timeout=200)
 def quiet(bed):
     seconds = 60 if bed.scale > 1 else 15
+    jumps = (600, -1200, 600) if os.path.exists("/run/vmtest") else (0, 0, 0)
     with Traffic(bed, ROUTES, 4, 0) as traffic:
         time.sleep(1)
         before = [balance.cpu_seconds(bed, node) for node in (1, 2)]
-        time.sleep(seconds)
+        for jump in jumps:
+            time.sleep(seconds / 4)
+            set_clock(jump)
+        time.sleep(seconds / 4)
         spent = [balance.cpu_seconds(bed, node) - then for node, then in zip((1, 2), before)]
         traffic.stop_whole()
     said = f"{', '.join(f'{value:.2f}' for value in spent)} s of processor time in {seconds} s"

@@ -47,10 +47,6 @@ def settle(bed, before, seconds=20):
     until(settled, "both daemons hold what they held before", seconds)
 
 
-def processes(bed, node):
-    return [pid for pid in (bed.daemon_pid(node), bed.worker_pid(node)) if pid]
-
-
 def _proportional(path, part=None):
     """The sum of a smaps file's Pss lines in bytes; part: only mappings with that in their name."""
     total, counted = 0, part is None
@@ -65,7 +61,7 @@ def _proportional(path, part=None):
 
 def memory(bed, node):
     """(PSS of keeper and worker in bytes, the part of it that is the mapped flow table)."""
-    pids = processes(bed, node)
+    pids = bed.pids(node)
     return (sum(_proportional(f"/proc/{pid}/smaps_rollup") for pid in pids),
             sum(_proportional(f"/proc/{pid}/smaps", "bpf-map") for pid in pids))
 
@@ -73,7 +69,7 @@ def memory(bed, node):
 def cpu_seconds(bed, node):
     """Processor time that keeper and worker have used so far."""
     ticks = 0
-    for pid in processes(bed, node):
+    for pid in bed.pids(node):
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])

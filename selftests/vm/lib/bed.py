@@ -221,6 +221,10 @@ class Bed:
                 pass
         return alive[-1] if alive else None
 
+    def pids(self, node):
+        """Keeper and worker."""
+        return [pid for pid in (self.daemon_pid(node), self.worker_pid(node)) if pid]
+
     def kill_worker(self, node):
         """SIGKILL; returns when the next one answers."""
         worker = self.worker_pid(node)
