@@ -117,6 +117,12 @@ static const struct bad bad_files[] = {
 	{ "workers empty", TD "workers:\n", ":3: workers: " WORKERS },
 	{ "workers a fraction", TD "workers: 1.5\n", ":3: workers: " WORKERS },
 	{ "workers a list", TD "workers: [1]\n", ":3: workers: " WORKERS },
+	{ "limits list", TD "limits: []\n", ":3: limits: must be a mapping" },
+	{ "limits unknown", TD "limits: {flows: 1}\n", ":3: limits.flows: unknown key" },
+	{ "flows_per_pod many", TD "limits:\n  flows_per_pod: 1048577\n",
+	  ":4: limits.flows_per_pod: must be a number from 0 to 1048576" },
+	{ "flows_per_pod text", TD "limits: {flows_per_pod: half}\n",
+	  ":3: limits.flows_per_pod: must be a number from 0 to 1048576" },
 	{ "max_flows few", TD "max_flows: 63\n", ":3: max_flows: " FLOWS },
 	{ "max_flows zero", TD "max_flows: 0\n", ":3: max_flows: " FLOWS },
 	{ "max_flows many", TD "max_flows: 1048577\n", ":3: max_flows: " FLOWS },
@@ -242,6 +248,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config->log_level, KMTLS_LOG_INFO);
 	assert_int_equal(config->workers, 0);
 	assert_int_equal(config->max_flows, 65536);
+	assert_int_equal(config->limits.flows_per_pod, 32768);
 	assert_int_equal(config->handshake_timeout, 10);
 	assert_int_equal(config->mode, KMTLS_MODE_STRICT);
 	assert_int_equal(config->exclude.outbound_ports_count, 0);
@@ -265,6 +272,8 @@ static void test_everything(void **state)
 						"workers: 256\n"
 						"max_flows: 1048576\n"
 						"handshake_timeout: 5m\n"
+						"limits:\n"
+						"  flows_per_pod: 1048576\n"
 						"mode: off\n"
 						"exclude:\n"
 						"  outbound_ports: [22, 65535]\n"
@@ -287,6 +296,7 @@ static void test_everything(void **state)
 	assert_int_equal(config->log_level, KMTLS_LOG_DEBUG);
 	assert_int_equal(config->workers, 256);
 	assert_int_equal(config->max_flows, 1048576);
+	assert_int_equal(config->limits.flows_per_pod, 1048576);
 	assert_int_equal(config->handshake_timeout, 300);
 	assert_int_equal(config->mode, KMTLS_MODE_OFF);
 	assert_int_equal(config->exclude.outbound_ports_count, 2);
@@ -326,10 +336,12 @@ static void test_limits_taken(void **state)
 
 	config = load_good(
 		"{workers: 0, max_flows: 64, handshake_timeout: 1s, mode: strict,\n"
+		" limits: {flows_per_pod: 0},\n"
 		" exclude: {outbound_ports: [], inbound_ports: []},\n"
 		" control_socket: /" A64 A16 A16 "bbbbbbbbbb,\n"
 		" identity: {trust_domain: a, builtin: {root_ttl: 10s, svid_ttl: 10s}}}\n");
 	assert_int_equal(config->max_flows, 64);
+	assert_int_equal(config->limits.flows_per_pod, 0);
 	assert_int_equal(config->handshake_timeout, 1);
 	assert_int_equal(strlen(config->control_socket), 107);
 	assert_int_equal(config->exclude.outbound_ports_count, 0);

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,7 +69,10 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 	config->handshake_timeout = 10;
 	config->identity.builtin.root_ttl = 3650 * KMTLS_CONFIG_DAY;
 	config->identity.builtin.svid_ttl = KMTLS_CONFIG_DAY;
+	config->limits.flows_per_pod = UINT_MAX; /* not said */
 	err = kmtls_config_check(load, config);
+	if (config->limits.flows_per_pod == UINT_MAX)
+		config->limits.flows_per_pod = config->max_flows / 2;
 	if (!err)
 		err = take_texts(load, config);
 	if (err)

@@ -24,6 +24,9 @@ struct kmtls_config {
 	unsigned workers; /* event loop threads; 0: one per CPU the daemon may run on */
 	unsigned max_flows; /* slots of the flow table, 64..1048576; 65536 */
 	unsigned handshake_timeout; /* seconds, 1..300; 10 */
+	struct {
+		unsigned flows_per_pod; /* 0: no limit; half of max_flows */
+	} limits;
 	enum kmtls_mode mode; /* strict (default) or off; permissive is refused for now */
 	struct {
 		uint16_t *outbound_ports, *inbound_ports; /* never intercepted, all pods */

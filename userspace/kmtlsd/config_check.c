@@ -185,6 +185,14 @@ static int check_identity(struct kmtls_config_load *load)
 	return 0;
 }
 
+static int check_limits(struct kmtls_config_load *load, struct kmtls_config *config)
+{
+	const struct kmtls_config_file_limits *file = &load->file->limits;
+
+	return check_number(load, "limits.flows_per_pod", file->flows_per_pod, 0, 1048576,
+			    &config->limits.flows_per_pod);
+}
+
 int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *config)
 {
 	const struct kmtls_config_file *file = load->file;
@@ -211,6 +219,8 @@ int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *conf
 	if (!err)
 		err = check_ports(load, "exclude.inbound_ports", file->exclude.inbound_ports,
 				  file->exclude.inbound_ports_count);
+	if (!err)
+		err = check_limits(load, config);
 	if (!err)
 		err = check_identity(load);
 	return err ? err : check_ttls(load, config);

@@ -26,6 +26,9 @@ struct kmtls_config_file {
 	char *node, *bpf_dir, *run_dir, *control_socket, *cgroup, *handshake_timeout;
 	int log_level, mode;
 	unsigned workers, max_flows;
+	struct kmtls_config_file_limits {
+		unsigned flows_per_pod;
+	} limits;
 	struct kmtls_config_file_exclude {
 		uint16_t *outbound_ports, *inbound_ports;
 		unsigned outbound_ports_count, inbound_ports_count;

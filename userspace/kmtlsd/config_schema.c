@@ -29,6 +29,8 @@ static const struct {
 	{ "workers", "must be a number from 0 to 256" },
 	{ "max_flows", "must be a number from 64 to 1048576" },
 	{ "handshake_timeout", "must be between 1s and 5m" },
+	{ "limits", RULE_MAPPING },
+	{ "limits.flows_per_pod", "must be a number from 0 to 1048576" },
 	{ "mode", "must be strict or off" },
 	{ "exclude", RULE_MAPPING },
 	{ "exclude.outbound_ports", RULE_PORTS },
@@ -48,6 +50,7 @@ static const struct {
 #define OPTIONAL_WORD (CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT)
 #define STRING(key, type) \
 	CYAML_FIELD_STRING_PTR(#key, OPTIONAL_POINTER, type, key, 0, CYAML_UNLIMITED)
+#define NUMBER(key, type) CYAML_FIELD_UINT(#key, OPTIONAL, type, key)
 #define WORD(key, type, words) \
 	CYAML_FIELD_ENUM(#key, OPTIONAL_WORD, type, key, words, CYAML_ARRAY_LEN(words))
 
@@ -73,6 +76,10 @@ static const cyaml_schema_field_t exclude_fields[] = {
 			     inbound_ports, &port, 0, CYAML_UNLIMITED),
 	CYAML_FIELD_END,
 };
+static const cyaml_schema_field_t limits_fields[] = {
+	NUMBER(flows_per_pod, struct kmtls_config_file_limits),
+	CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t builtin_fields[] = {
 	STRING(root_file, struct kmtls_config_file_builtin),
 	STRING(root_ttl, struct kmtls_config_file_builtin),
@@ -95,8 +102,9 @@ static const cyaml_schema_field_t file_fields[] = {
 	STRING(handshake_timeout, struct kmtls_config_file),
 	WORD(log_level, struct kmtls_config_file, level_words),
 	WORD(mode, struct kmtls_config_file, mode_words),
-	CYAML_FIELD_UINT("workers", OPTIONAL, struct kmtls_config_file, workers),
-	CYAML_FIELD_UINT("max_flows", OPTIONAL, struct kmtls_config_file, max_flows),
+	NUMBER(workers, struct kmtls_config_file),
+	NUMBER(max_flows, struct kmtls_config_file),
+	CYAML_FIELD_MAPPING("limits", OPTIONAL, struct kmtls_config_file, limits, limits_fields),
 	CYAML_FIELD_MAPPING("exclude", OPTIONAL, struct kmtls_config_file, exclude, exclude_fields),
 	CYAML_FIELD_MAPPING("identity", OPTIONAL, struct kmtls_config_file, identity,
 			    identity_fields),

@@ -14,6 +14,7 @@
 #include "log.h"
 #include "outbound.h"
 #include "reason.h"
+#include "relay.h"
 #include "tls.h"
 
 const char *kmtls_handshake_direction(enum kmtls_role role)
@@ -143,6 +144,7 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	struct kmtls_handshake *handshake = calloc(1, sizeof(*handshake));
 	enum kmtls_reason reason = KMTLS_REASON_NO_RESOURCES;
 	struct kmtls_flow *flow;
+	int err;
 
 	if (!handshake)
 		goto refuse;
@@ -150,8 +152,10 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	reason = KMTLS_REASON_NO_IDENTITY;
 	if (!handshake->svid)
 		goto free_memory;
-	reason = KMTLS_REASON_TABLE_FULL;
-	if (kmtls_loop_take_slot(loop, &handshake->slot) < 0)
+	err = kmtls_flow_table_take(loop->daemon->flows, loop->number, pod->netns_cookie,
+				    &handshake->slot);
+	reason = err == -EDQUOT ? KMTLS_REASON_POD_LIMIT : KMTLS_REASON_TABLE_FULL;
+	if (err)
 		goto put_svid;
 
 	handshake->loop = loop;
@@ -165,7 +169,6 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 
 	flow = kmtls_loop_flow(loop, handshake->slot);
 	flow->role = role;
-	flow->netns_cookie = pod->netns_cookie;
 	flow->self_identity = pod->identity_hash;
 	flow->self = *self;
 	flow->peer = *peer;
@@ -195,6 +198,54 @@ refuse:
 	if (fd >= 0)
 		close(fd);
 	return NULL;
+}
+
+/* Its identity was verified, its keys are installed: what is left is to wait. */
+static struct kmtls_handshake *resumed(struct kmtls_loop *loop, unsigned slot)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct kmtls_pod *pod = kmtls_pods_find(loop->daemon->pods, flow->netns_cookie);
+	struct kmtls_handshake *handshake = pod ? calloc(1, sizeof(*handshake)) : NULL;
+
+	if (!handshake) {
+		kmtls_pod_put(pod);
+		return NULL;
+	}
+	handshake->loop = loop;
+	handshake->slot = slot;
+	handshake->role = flow->role;
+	handshake->stage = KMTLS_HANDSHAKE_PASSED;
+	handshake->pod = pod;
+	handshake->deadline =
+		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
+	list_append(loop, handshake);
+	kmtls_loop_private(loop, slot)->handshake = handshake;
+	return handshake;
+}
+
+void kmtls_handshake_resume(struct kmtls_loop *loop, unsigned slot)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct kmtls_handshake *handshake = resumed(loop, slot);
+	bool watched;
+
+	if (!handshake) {
+		kmtls_relay_reset(loop, slot, KMTLS_REASON_POD_REMOVED);
+		return;
+	}
+	watched = kmtls_loop_watch(loop, KMTLS_TAG_WIRE, slot, flow->wire_fd) == 0;
+	if (watched && flow->local_fd >= 0) {
+		/* The connection had come. */
+		flow->local_cookie = kmtls_handshake_cookie(flow->local_fd);
+		watched = kmtls_loop_watch(loop, KMTLS_TAG_LOCAL, slot, flow->local_fd) == 0;
+	} else if (watched) {
+		kmtls_hold_resume(loop->daemon->hold, handshake);
+		return;
+	}
+	if (watched)
+		kmtls_handshake_establish(handshake);
+	else
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
 }
 
 /*

@@ -41,27 +41,6 @@ __u64 kmtls_loop_now_ms(void)
 
 /* ---- slots ---- */
 
-int kmtls_loop_take_slot(struct kmtls_loop *loop, unsigned *ret_slot)
-{
-	struct kmtls_flow *flow;
-	__u32 generation;
-	unsigned slot;
-
-	if (!loop->free_count)
-		return -ENOSPC;
-	slot = loop->free_slots[--loop->free_count];
-	flow = kmtls_loop_flow(loop, slot);
-	generation = flow->generation + 1;
-	memset(flow, 0, sizeof(*flow));
-	flow->generation = generation;
-	flow->local_fd = flow->wire_fd = -1;
-	flow->to_wire.pipe_read = flow->to_wire.pipe_write = -1;
-	flow->to_local.pipe_read = flow->to_local.pipe_write = -1;
-	memset(kmtls_loop_private(loop, slot), 0, sizeof(struct kmtls_flow_private));
-	*ret_slot = slot;
-	return 0;
-}
-
 void kmtls_loop_return_slot(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
@@ -72,7 +51,7 @@ void kmtls_loop_return_slot(struct kmtls_loop *loop, unsigned slot)
 		private->handshake = NULL;
 		return;
 	}
-	loop->free_slots[loop->free_count++] = slot;
+	kmtls_flow_table_return(loop->daemon->flows, slot);
 }
 
 void kmtls_loop_again(struct kmtls_loop *loop, unsigned slot)
@@ -104,7 +83,7 @@ static void serve_again(struct kmtls_loop *loop)
 		if (kmtls_flow_state(kmtls_loop_flow(loop, slot)) == KMTLS_FLOW_ESTABLISHED)
 			kmtls_relay_pump(loop, slot, false);
 		else
-			loop->free_slots[loop->free_count++] = slot;
+			kmtls_flow_table_return(loop->daemon->flows, slot);
 	}
 	loop->again_count -= count;
 	memmove(loop->again, loop->again + count, loop->again_count * sizeof(*loop->again));
@@ -205,10 +184,10 @@ static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, 
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 
-	if (flow->generation != generation)
-		return; /* an event of the slot's former life */
-	switch (kmtls_flow_state(flow)) {
+	/* FREE also for an event of the slot's former life. */
+	switch (kmtls_flow_state_of(flow, generation)) {
 	case KMTLS_FLOW_HANDSHAKE:
+	case KMTLS_FLOW_CONFIRMED:
 		loop->shaking = true;
 		kmtls_handshake_event(kmtls_loop_private(loop, slot)->handshake, tag, events);
 		break;
@@ -222,15 +201,16 @@ static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, 
 static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason reason)
 {
 	struct kmtls_flow_table *table = loop->daemon->flows;
-	unsigned loops = loop->daemon->loops->count;
 
-	for (unsigned slot = loop->number; slot < table->capacity; slot += loops) {
+	for (unsigned slot = 0; slot < table->capacity; slot++) {
 		struct kmtls_flow *flow = &table->slots[slot];
 
-		if (netns && flow->netns_cookie != netns)
+		if (!kmtls_flow_table_owns(table, loop->number, slot) ||
+		    (netns && flow->netns_cookie != netns))
 			continue;
 		switch (kmtls_flow_state(flow)) {
 		case KMTLS_FLOW_HANDSHAKE:
+		case KMTLS_FLOW_CONFIRMED:
 			kmtls_handshake_fail(table->private[slot].handshake,
 					     reason == KMTLS_REASON_POD_DELETED
 						     ? KMTLS_REASON_POD_REMOVED
@@ -271,14 +251,14 @@ static bool on_wake(struct kmtls_loop *loop)
 static void sweep_lingering(struct kmtls_loop *loop)
 {
 	struct kmtls_flow_table *table = loop->daemon->flows;
-	unsigned loops = loop->daemon->loops->count;
 	__u32 now = kmtls_loop_now_ms() / 1000;
 
 	if (!loop->lingering || now == loop->last_sweep)
 		return;
 	loop->last_sweep = now;
-	for (unsigned slot = loop->number; slot < table->capacity; slot += loops)
-		if (table->private[slot].linger_deadline &&
+	for (unsigned slot = 0; slot < table->capacity; slot++)
+		if (kmtls_flow_table_owns(table, loop->number, slot) &&
+		    table->private[slot].linger_deadline &&
 		    table->private[slot].linger_deadline <= now &&
 		    kmtls_flow_state(&table->slots[slot]) == KMTLS_FLOW_ESTABLISHED)
 			kmtls_relay_reset(loop, slot, KMTLS_REASON_LINGER_TIMEOUT);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop.h - event loops: one thread each, one epoll instance each, a share of the flow table
- * each. A flow lives and dies in the loop that accepted it, so nothing here is locked but
- * the few requests from other threads.
+ * loop.h - event loops: one thread each, one epoll instance each. A flow lives and dies in the
+ * loop that accepted it, and its slot of the flow table is that loop's for as long, so nothing
+ * here is locked but the few requests from other threads.
  */
 #ifndef KMTLS_LOOP_H
 #define KMTLS_LOOP_H
@@ -33,6 +33,9 @@ enum kmtls_message {
 	KMTLS_MESSAGE_REPEATED, /* the application has sent its SYN again */
 	KMTLS_MESSAGE_GONE, /* the application gave up */
 	KMTLS_MESSAGE_STALE, /* the same socket connects anew */
+	/* After a take-over: */
+	KMTLS_MESSAGE_RESUME, /* the slot is CONFIRMED and has no handshake yet */
+	KMTLS_MESSAGE_LEG, /* fd: an application's connection that nobody looked after; no slot */
 };
 
 struct kmtls_loop_message {
@@ -58,7 +61,6 @@ struct kmtls_loop {
 	bool running;
 	int epoll_fd, wake_fd;
 	int spare_fd; /* given up to accept and refuse when descriptors run out */
-	unsigned *free_slots, free_count;
 	unsigned *again, again_count; /* slots with work left after their budget */
 	bool starved; /* one of them waits for a descriptor: not at once */
 	struct kmtls_pipes pipes;
@@ -81,13 +83,20 @@ struct kmtls_loop {
 
 struct kmtls_loops {
 	unsigned count;
+	bool admitting; /* new connections */
 	struct kmtls_loop loops[];
 };
 
-/* Starts the threads. ret_why: 256 bytes. */
+/* Starts the threads, with the flows that are established; nothing new is taken in yet. ret_why:
+ * 256 bytes. */
 int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_loops **ret_loops,
 		     char *ret_why);
 void kmtls_loops_close(struct kmtls_loops *loops); /* stops and joins; flows are reset */
+
+/* From here on: held connects, and the listeners of all pods, now and later. */
+int kmtls_loops_admit(struct kmtls_loops *loops, struct kmtls_daemon *daemon, char *ret_why);
+/* Returns when all that was posted before has been delivered. */
+void kmtls_loops_sync(struct kmtls_loops *loops);
 
 /* All loops accept from the pod's listeners; those they know already are left as they are. */
 int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);
@@ -99,8 +108,7 @@ void kmtls_loops_reset_pod(struct kmtls_loops *loops, __u64 netns_cookie);
 
 /* Edge-triggered, all directions. */
 int kmtls_loop_watch(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, int fd);
-/* -ENOSPC. The slot is FREE, its generation is new, its fields are cleared. */
-int kmtls_loop_take_slot(struct kmtls_loop *loop, unsigned *ret_slot);
+/* The flow has ended: FREE, and back to the table it came from (kmtls_flow_table_take()). */
 void kmtls_loop_return_slot(struct kmtls_loop *loop, unsigned slot);
 /* The flow is served again after the events at hand. */
 void kmtls_loop_again(struct kmtls_loop *loop, unsigned slot);
