@@ -139,19 +139,15 @@ class Killer:
 
     def end(self):
         for process in self.processes:
-            if process.poll() is None:
-                process.stdin.close()
-            process.stdin = None  # or communicate() would flush it
+            process.stdin.close()
         return self.wait(10)
 
     def wait(self, seconds):
         """What was killed and missed, on each node."""
         for process in self.processes[len(self.results):]:
             try:
-                text = process.communicate(timeout=seconds)[0]
+                process.wait(seconds)  # not communicate(): that would end its stdin
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
                 raise Failure(f"the killer has not found {self.count} workers to kill in {seconds} s") from None
-            self.results.append(json.loads(text))
+            self.results.append(json.loads(process.stdout.read()))
         return self.results

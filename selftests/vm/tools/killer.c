@@ -8,7 +8,8 @@
  *
  * Each file holds the process id of a keeper and is read anew each time, since a keeper may be
  * replaced. A kill is SIGKILL to the keeper's child, of all keepers in turn. Prints one line of JSON:
- * killed, and missed: the times when there was no living child, or no keeper.
+ * killed, and missed: the times when there was no living child, none but the one just killed, or no
+ * keeper.
  */
 #include <poll.h>
 #include <signal.h>
@@ -19,6 +20,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#define KEEPERS_MAX 8
 
 static uint64_t mix(uint64_t value)
 {
@@ -82,6 +85,7 @@ static bool pause_ms(int ms)
 int main(int argc, char **argv)
 {
 	unsigned count = 1, shortest = 20, longest = 200, killed = 0, missed = 0;
+	int last[KEEPERS_MAX] = {}; /* takes a while to die */
 	uint64_t seed = 1;
 	int option;
 
@@ -93,21 +97,23 @@ int main(int argc, char **argv)
 		else if (option != 'i' || sscanf(optarg, "%u:%u", &shortest, &longest) != 2)
 			return 2;
 	}
-	if (optind == argc || longest < shortest) {
+	if (optind == argc || argc - optind > KEEPERS_MAX || longest < shortest) {
 		fprintf(stderr, "usage: killer [-n COUNT] [-i MIN:MAX] [-e SEED] PIDFILE...\n");
 		return 2;
 	}
 	for (unsigned turn = 0; !count || killed < count; turn++) {
 		uint64_t random = mix(seed * 1000003 + turn);
+		unsigned which = turn % (unsigned)(argc - optind);
 		int worker;
 
 		if (!pause_ms((int)(shortest + random % (longest - shortest + 1))))
 			break;
-		worker = worker_of(argv[optind + (int)(turn % (unsigned)(argc - optind))]);
-		if (worker > 0 && kill(worker, SIGKILL) == 0)
+		worker = worker_of(argv[optind + (int)which]);
+		if (worker > 0 && worker != last[which] && kill(worker, SIGKILL) == 0)
 			killed++;
 		else
 			missed++;
+		last[which] = worker;
 	}
 	printf("{\"killed\": %u, \"missed\": %u}\n", killed, missed);
 	return 0;
