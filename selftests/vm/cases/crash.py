@@ -96,7 +96,7 @@ def new_connections(bed):
     since = {node: bed.log_size(node) for node in (1, 2)}
     taken = bed.listen_on_wire("wire", "br0", capture)
     seconds = 120 if bed.scale > 1 else 10
-    jobs = [f"id={near}{family},to={bed.at(far, 5001, family)},mode={mode},repeat,reset,syncnt=6" for near, far, family,
+    jobs = [f"id={near}{family},to={bed.at(far, 5001, family)},mode={mode},count=4,repeat,reset,syncnt=6" for near, far, family,
             mode in (("a", "b", 4, "blocking"), ("a", "b", 6, "epoll"), ("a", "d", 4, "poll"), ("a", "c", 4, "blocking"))]
     with Killer(bed, interval=(3900, 4100)) as killer:
         failed, totals = dial(bed, "a", *jobs, seconds=seconds, quiet=True, timeout=seconds + 90)
