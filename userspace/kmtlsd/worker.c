@@ -251,6 +251,8 @@ int kmtls_worker_run(struct kmtls_daemon *daemon)
 	set_signals();
 	kmtls_secret_region_lock(daemon->secrets);
 	kmtls_counters_open(daemon->shared->counters);
+	if (daemon->shared->log_level)
+		kmtls_log_set_level(daemon->shared->log_level);
 	/* A raw clone() leaves this thread with the keeper's id in the C library's memory; threads
 	 * made from here have their own. */
 	if (pthread_create(&thread, NULL, run_thread, daemon) == 0)
