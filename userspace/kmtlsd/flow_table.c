@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <linux/tcp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,7 @@ static void free_memory(struct kmtls_flow_table *table)
 	free(table);
 }
 
-int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity, unsigned pod_limit,
+int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity, unsigned pod_limit, bool keep,
 			  struct kmtls_flow_table **ret_table, char *ret_why)
 {
 	struct kmtls_flow_table *table = calloc(1, sizeof(*table));
@@ -59,11 +60,10 @@ int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity, unsigned pod
 		snprintf(ret_why, KMTLS_WHY, "the flows map cannot be mapped: %s", strerror(-err));
 		goto free_table;
 	}
-	/* Highest first on the stack, so that low slots are used first. */
-	for (unsigned i = capacity; i-- > 0;) {
-		kmtls_flow_set_state(&table->slots[i], KMTLS_FLOW_FREE);
-		table->free_slots[table->free_count++] = i;
-	}
+	/* Pages that never were in use are not touched. */
+	for (unsigned i = 0; !keep && i < capacity; i++)
+		if (kmtls_flow_state(&table->slots[i]) != KMTLS_FLOW_FREE)
+			kmtls_flow_set_state(&table->slots[i], KMTLS_FLOW_FREE);
 	*ret_table = table;
 	return 0;
 free_table:
@@ -84,6 +84,20 @@ static struct kmtls_tally_key pod_key(__u64 netns_cookie)
 	return (struct kmtls_tally_key){ .low = netns_cookie };
 }
 
+void kmtls_flow_table_adopt(struct kmtls_flow_table *table, _Atomic __u32 *used)
+{
+	table->used = used;
+	/* Highest first on the stack, so that low slots are used first. */
+	for (unsigned slot = *used; slot-- > 0;) {
+		struct kmtls_tally_key key = pod_key(table->slots[slot].netns_cookie);
+
+		if (kmtls_flow_state(&table->slots[slot]) == KMTLS_FLOW_FREE)
+			table->free_slots[table->free_count++] = slot;
+		else
+			kmtls_tally_add(table->per_pod, &key, 0);
+	}
+}
+
 int kmtls_flow_table_take(struct kmtls_flow_table *table, unsigned loop, __u64 netns_cookie,
 			  unsigned *ret_slot)
 {
@@ -95,10 +109,11 @@ int kmtls_flow_table_take(struct kmtls_flow_table *table, unsigned loop, __u64 n
 	int err = -ENOSPC;
 
 	pthread_mutex_lock(&table->lock);
-	if (table->capacity - table->free_count < table->usable)
+	if (*table->used - table->free_count < table->usable)
 		err = kmtls_tally_add(table->per_pod, &key, table->pod_limit);
 	if (!err)
-		slot = table->free_slots[--table->free_count];
+		slot = table->free_count ? table->free_slots[--table->free_count]
+					 : atomic_fetch_add(table->used, 1);
 	pthread_mutex_unlock(&table->lock);
 	if (err)
 		return err;
@@ -194,7 +209,7 @@ int kmtls_flow_table_visit(struct kmtls_daemon *daemon,
 	struct kmtls_flow_table *table = daemon->flows;
 	int err = 0;
 
-	for (unsigned i = 0; !err && i < table->capacity; i++) {
+	for (unsigned i = 0; !err && i < *table->used; i++) {
 		struct kmtls_flow_info info = { .slot = i };
 
 		if (!snapshot(&table->slots[i], &info.flow))
@@ -217,9 +232,10 @@ void kmtls_flow_table_totals(struct kmtls_daemon *daemon, struct kmtls_flow_tota
 {
 	struct kmtls_flow_totals totals = { .capacity = daemon->flows->capacity };
 
-	for (unsigned i = 0; i < totals.capacity; i++) {
+	for (unsigned i = 0; i < *daemon->flows->used; i++) {
 		switch (kmtls_flow_state(&daemon->flows->slots[i])) {
 		case KMTLS_FLOW_HANDSHAKE:
+		case KMTLS_FLOW_CONFIRMED:
 			totals.handshake++;
 			break;
 		case KMTLS_FLOW_ESTABLISHED:
@@ -237,7 +253,7 @@ unsigned kmtls_flow_table_count(const struct kmtls_flow_table *table, __u64 netn
 {
 	unsigned count = 0;
 
-	for (unsigned i = 0; i < table->capacity; i++)
+	for (unsigned i = 0; i < *table->used; i++)
 		if (kmtls_flow_state(&table->slots[i]) != KMTLS_FLOW_FREE &&
 		    table->slots[i].netns_cookie == netns_cookie)
 			count++;

@@ -42,16 +42,21 @@ struct kmtls_flow_table {
 	size_t map_bytes;
 	/* Any loop may take any slot: a full share of one's own would refuse while others have room. */
 	pthread_mutex_t lock;
-	unsigned *free_slots, free_count;
+	unsigned *free_slots, free_count; /* those below *used */
 	unsigned usable; /* slots that may be taken at a time; all, unless said otherwise */
+	_Atomic __u32 *used; /* no slot from here on has ever been taken */
 	struct kmtls_tally *per_pod; /* slots taken, by the cookie of the pod's namespace */
 	unsigned pod_limit; /* of them; 0: none */
 };
 
-/* Maps the table; slots left by an earlier daemon are freed: their sockets died with it.
- * pod_limit: slots one pod may have, 0: all. ret_why: 256 bytes. */
-int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity, unsigned pod_limit,
+/* Maps the table. keep: its flows are alive; else slots left by an earlier daemon are freed,
+ * whose sockets died with it. pod_limit: slots one pod may have, 0: all. No slot can be taken
+ * before kmtls_flow_table_adopt(). ret_why: 256 bytes. */
+int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity, unsigned pod_limit, bool keep,
 			  struct kmtls_flow_table **ret_table, char *ret_why);
+/* A worker begins: slots that are not FREE count for their pods, the others can be taken. Those
+ * from used on have never been; *used is kept above the highest one in use from here on. */
+void kmtls_flow_table_adopt(struct kmtls_flow_table *table, _Atomic __u32 *used);
 void kmtls_flow_table_close(struct kmtls_flow_table *table);
 
 /*

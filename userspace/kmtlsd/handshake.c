@@ -16,6 +16,7 @@
 #include "pressure.h"
 #include "reason.h"
 #include "refusals.h"
+#include "relay.h"
 #include "sources.h"
 #include "tls.h"
 
@@ -223,6 +224,54 @@ refuse:
 	kmtls_handshake_refuse(pod, role, peer, reason, NULL);
 	kmtls_handshake_reset_socket(fd);
 	return NULL;
+}
+
+/* Its identity was verified, its keys are installed: what is left is to wait. */
+static struct kmtls_handshake *resumed(struct kmtls_loop *loop, unsigned slot)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct kmtls_pod *pod = kmtls_pods_find(loop->daemon->pods, flow->netns_cookie);
+	struct kmtls_handshake *handshake = pod ? calloc(1, sizeof(*handshake)) : NULL;
+
+	if (!handshake) {
+		kmtls_pod_put(pod);
+		return NULL;
+	}
+	handshake->loop = loop;
+	handshake->slot = slot;
+	handshake->role = flow->role;
+	handshake->stage = KMTLS_HANDSHAKE_PASSED;
+	handshake->pod = pod;
+	handshake->deadline =
+		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
+	list_append(loop, handshake);
+	kmtls_loop_private(loop, slot)->handshake = handshake;
+	return handshake;
+}
+
+void kmtls_handshake_resume(struct kmtls_loop *loop, unsigned slot)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct kmtls_handshake *handshake = resumed(loop, slot);
+	bool watched;
+
+	if (!handshake) {
+		kmtls_relay_reset(loop, slot, KMTLS_REASON_POD_REMOVED);
+		return;
+	}
+	watched = kmtls_loop_watch(loop, KMTLS_TAG_WIRE, slot, flow->wire_fd) == 0;
+	if (watched && flow->local_fd >= 0) {
+		/* The connection had come. */
+		flow->local_cookie = kmtls_handshake_cookie(flow->local_fd);
+		watched = kmtls_loop_watch(loop, KMTLS_TAG_LOCAL, slot, flow->local_fd) == 0;
+	} else if (watched) {
+		kmtls_hold_resume(loop->daemon->hold, handshake);
+		return;
+	}
+	if (watched)
+		kmtls_handshake_establish(handshake);
+	else
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
 }
 
 /*

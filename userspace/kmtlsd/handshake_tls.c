@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * handshake_tls.c - the TLS part of a handshake: drives OpenSSL, waits for the ticket or sends
- * it, hands the keys to the kernel. How handshakes begin and end: handshake.c.
+ * handshake_tls.c - the TLS part of a handshake: drives OpenSSL, waits for the ticket, hands the
+ * keys to the kernel. How handshakes begin and end: handshake.c.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -31,10 +31,10 @@
 /* ---- hand-over to the kernel ---- */
 
 /*
- * The record sequences after the handshake: the server's ticket, where it was sent, was the
- * first record under its application key; the client sent none.
+ * The server's ticket is the first record under its application key, whether it was sent already
+ * (ticket_sent: the client has read it) or the relay will send it. The client sent none.
  */
-static int install_keys(struct kmtls_handshake *handshake, bool ticket)
+static int install_keys(struct kmtls_handshake *handshake, bool ticket_sent)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	bool server = handshake->role == KMTLS_ROLE_SERVER;
@@ -50,15 +50,17 @@ static int install_keys(struct kmtls_handshake *handshake, bool ticket)
 	kmtls_traffic_secrets_wipe(&handshake->secrets);
 	if (!err)
 		err = kmtls_ktls_install_tx(flow->wire_fd, server ? &server_key : &client_key,
-					    server && ticket);
+					    server && ticket_sent);
 	if (!err)
 		err = kmtls_ktls_install_rx(flow->wire_fd, server ? &client_key : &server_key,
-					    !server && ticket);
+					    !server && ticket_sent);
 	return err;
 }
 
-static void establish(struct kmtls_handshake *handshake)
+/* Hands the wire over to the kernel. false: that failed, and the handshake is gone. */
+static bool hand_over(struct kmtls_handshake *handshake)
 {
+	bool server = handshake->role == KMTLS_ROLE_SERVER;
 	struct kmtls_loop *loop = handshake->loop;
 	unsigned slot = handshake->slot;
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
@@ -67,13 +69,16 @@ static void establish(struct kmtls_handshake *handshake)
 	/* read_ahead is off: nothing of the application can be in OpenSSL. */
 	if (SSL_has_pending(handshake->ssl)) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
-		return;
+		return false;
 	}
-	err = install_keys(handshake, true);
+	err = install_keys(handshake, !server);
 	if (err) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_KTLS_FAILED, strerror(-err));
-		return;
+		return false;
 	}
+	SSL_free(handshake->ssl);
+	handshake->ssl = NULL;
+	flow->ticket = server ? KMTLS_TICKET_DUE : KMTLS_TICKET_NONE;
 	err = kmtls_policy_name_put(loop->daemon->bpf, handshake->verify.peer_id,
 				    &flow->peer_identity);
 	if (err)
@@ -81,6 +86,15 @@ static void establish(struct kmtls_handshake *handshake)
 			    flow->generation, kmtls_log_quote(handshake->verify.peer_id),
 			    kmtls_log_quote(strerror(-err)));
 	flow->peer_not_after = handshake->verify.peer_not_after;
+	return true;
+}
+
+void kmtls_handshake_establish(struct kmtls_handshake *handshake)
+{
+	struct kmtls_loop *loop = handshake->loop;
+	unsigned slot = handshake->slot;
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+
 	kmtls_counters_add(KMTLS_REASON_ESTABLISHED);
 	log_debug("flow established", "flow=%u.%u pod=%s direction=%s peer_id=%s cipher=%04x", slot,
 		  flow->generation, kmtls_log_quote(handshake->pod->name),
@@ -102,15 +116,25 @@ static bool wants_more(struct kmtls_handshake *handshake, int result)
 	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
 }
 
-/* The application's connect() may complete; a held one comes to us as a connection then. */
+/*
+ * The application's connect() may complete; a held one comes to us as a connection then. From
+ * here on the flow does not need this process: whoever comes after a crash finds the keys in the
+ * kernel, and in the slot which socket's connection to wait for.
+ */
 static void peer_accepted(struct kmtls_handshake *handshake)
 {
 	struct kmtls_loop *loop = handshake->loop;
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, handshake->slot);
 
-	if (kmtls_loop_flow(loop, handshake->slot)->local_fd >= 0) {
-		establish(handshake);
+	if (!hand_over(handshake))
+		return;
+	if (flow->local_fd >= 0) {
+		kmtls_handshake_establish(handshake);
 		return;
 	}
+	flow->local_cookie = handshake->attempt.cookie;
+	flow->syn_sequence = handshake->attempt.sequence;
+	kmtls_flow_set_state(flow, KMTLS_FLOW_CONFIRMED);
 	handshake->stage = KMTLS_HANDSHAKE_PASSED;
 	kmtls_handshake_more_time(handshake);
 	kmtls_hold_pass(loop->daemon->hold, handshake);
@@ -143,18 +167,6 @@ static void await_ticket(struct kmtls_handshake *handshake)
 		kmtls_handshake_fail_tls(handshake);
 	else if (kmtls_tls_tickets_seen(handshake->ssl) == 1)
 		peer_accepted(handshake);
-}
-
-static void send_ticket(struct kmtls_handshake *handshake)
-{
-	int result;
-
-	ERR_clear_error();
-	result = SSL_do_handshake(handshake->ssl);
-	if (result == 1)
-		establish(handshake);
-	else if (!wants_more(handshake, result))
-		kmtls_handshake_fail_tls(handshake);
 }
 
 static void do_handshake(struct kmtls_handshake *handshake)
@@ -241,14 +253,11 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 	do_handshake(handshake);
 }
 
+/* The relay tells the client, with the ticket. */
 void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake)
 {
-	if (SSL_new_session_ticket(handshake->ssl) != 1) {
-		kmtls_handshake_fail_tls(handshake);
-		return;
-	}
-	handshake->stage = KMTLS_HANDSHAKE_TICKET_SEND;
-	send_ticket(handshake);
+	if (hand_over(handshake))
+		kmtls_handshake_establish(handshake);
 }
 
 void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err)
@@ -288,9 +297,6 @@ void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag sid
 	case KMTLS_HANDSHAKE_TICKET_WAIT:
 		await_ticket(handshake);
 		break;
-	case KMTLS_HANDSHAKE_TICKET_SEND:
-		send_ticket(handshake);
-		break;
 	case KMTLS_HANDSHAKE_DELIVERING:
 		if (events & (EPOLLERR | EPOLLHUP))
 			kmtls_handshake_fail(handshake, KMTLS_REASON_HANDSHAKE_RESET, NULL);
@@ -313,7 +319,7 @@ static void on_accepted(struct kmtls_handshake *handshake, int fd)
 	if (kmtls_loop_watch(handshake->loop, KMTLS_TAG_LOCAL, handshake->slot, fd) < 0)
 		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
 	else if (handshake->stage == KMTLS_HANDSHAKE_PASSED)
-		establish(handshake);
+		kmtls_handshake_establish(handshake);
 }
 
 void kmtls_handshake_message(struct kmtls_handshake *handshake,
@@ -338,5 +344,8 @@ void kmtls_handshake_message(struct kmtls_handshake *handshake,
 		if (waiting)
 			kmtls_handshake_fail(handshake, KMTLS_REASON_STALE, NULL);
 		break;
+	case KMTLS_MESSAGE_RESUME:
+	case KMTLS_MESSAGE_LEG:
+		break; /* for who has no handshake yet: loop_messages.c */
 	}
 }

@@ -157,11 +157,10 @@ int kmtls_ktls_tx_sequence(int fd, __u16 cipher, __u64 *ret_sequence)
 	return 0;
 }
 
-int kmtls_ktls_send_alert(int fd, __u8 level, __u8 description)
+int kmtls_ktls_send(int fd, __u8 type, const void *record, size_t length)
 {
-	unsigned char alert[2] = { level, description };
 	char control[CMSG_SPACE(1)] __attribute__((aligned(__alignof__(struct cmsghdr)))) = { 0 };
-	struct iovec vector = { .iov_base = alert, .iov_len = sizeof(alert) };
+	struct iovec vector = { .iov_base = (void *)record, .iov_len = length };
 	struct msghdr message = {
 		.msg_iov = &vector,
 		.msg_iovlen = 1,
@@ -173,10 +172,17 @@ int kmtls_ktls_send_alert(int fd, __u8 level, __u8 description)
 	header->cmsg_level = SOL_TLS;
 	header->cmsg_type = TLS_SET_RECORD_TYPE;
 	header->cmsg_len = CMSG_LEN(1);
-	*CMSG_DATA(header) = KMTLS_RECORD_ALERT;
+	*CMSG_DATA(header) = type;
 	message.msg_controllen = header->cmsg_len;
 	/* A control record is taken whole or not at all. */
 	return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int kmtls_ktls_send_alert(int fd, __u8 level, __u8 description)
+{
+	const unsigned char alert[2] = { level, description };
+
+	return kmtls_ktls_send(fd, KMTLS_RECORD_ALERT, alert, sizeof(alert));
 }
 
 ssize_t kmtls_ktls_receive(int fd, bool peek, void *buffer, size_t size, __u8 *ret_type)

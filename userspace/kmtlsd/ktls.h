@@ -29,6 +29,8 @@ int kmtls_ktls_install_rx(int fd, const struct kmtls_record_key *key, __u64 sequ
 /* Next TX record sequence. The kernel hands out the key with it: wiped before returning. */
 int kmtls_ktls_tx_sequence(int fd, __u16 cipher, __u64 *ret_sequence);
 
+/* A record of a type that is not data, whole, non-blocking. 0, -EAGAIN, -errno. */
+int kmtls_ktls_send(int fd, __u8 type, const void *record, size_t length);
 /* An alert record {level, description}, non-blocking. 0, -EAGAIN, -errno. */
 int kmtls_ktls_send_alert(int fd, __u8 level, __u8 description);
 

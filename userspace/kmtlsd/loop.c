@@ -241,6 +241,7 @@ static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, 
 	/* FREE also for an event of the slot's former life. */
 	switch (kmtls_flow_state_of(flow, generation)) {
 	case KMTLS_FLOW_HANDSHAKE:
+	case KMTLS_FLOW_CONFIRMED:
 		loop->shaking = true;
 		kmtls_handshake_event(kmtls_loop_private(loop, slot)->handshake, tag, events);
 		break;
@@ -263,6 +264,7 @@ static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason 
 			continue;
 		switch (kmtls_flow_state(flow)) {
 		case KMTLS_FLOW_HANDSHAKE:
+		case KMTLS_FLOW_CONFIRMED:
 			kmtls_handshake_fail(table->private[slot].handshake,
 					     reason == KMTLS_REASON_POD_DELETED
 						     ? KMTLS_REASON_POD_REMOVED

@@ -34,6 +34,9 @@ enum kmtls_message {
 	KMTLS_MESSAGE_REPEATED, /* the application has sent its SYN again */
 	KMTLS_MESSAGE_GONE, /* the application gave up */
 	KMTLS_MESSAGE_STALE, /* the same socket connects anew */
+	/* After a take-over: */
+	KMTLS_MESSAGE_RESUME, /* the slot is CONFIRMED and has no handshake yet */
+	KMTLS_MESSAGE_LEG, /* fd: an application's connection that nobody looked after; no slot */
 };
 
 struct kmtls_loop_message {
@@ -91,13 +94,20 @@ struct kmtls_loop {
 
 struct kmtls_loops {
 	unsigned count;
+	bool admitting; /* new connections */
 	struct kmtls_loop loops[];
 };
 
-/* Starts the threads. ret_why: 256 bytes. */
+/* Starts the threads, with the flows that are established; nothing new is taken in yet. ret_why:
+ * 256 bytes. */
 int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_loops **ret_loops,
 		     char *ret_why);
 void kmtls_loops_close(struct kmtls_loops *loops); /* stops and joins; flows are reset */
+
+/* From here on: held connects, and the listeners of all pods, now and later. */
+int kmtls_loops_admit(struct kmtls_loops *loops, struct kmtls_daemon *daemon, char *ret_why);
+/* Returns when all that was posted before has been delivered. */
+void kmtls_loops_sync(struct kmtls_loops *loops);
 
 /* All loops accept from the pod's listeners; those they know already are left as they are. */
 int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);

@@ -4,13 +4,20 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "hold.h"
 #include "loop.h"
 #include "pods.h"
+#include "relay.h"
+#include "shared.h"
+
+/* The cookie of no namespace. */
+#define NOBODY (~0ull)
 
 static void loop_close(struct kmtls_loop *loop)
 {
@@ -30,10 +37,6 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 {
 	struct epoll_event wake = { .events = EPOLLIN,
 				    .data.u64 = kmtls_loop_tag(KMTLS_TAG_WAKE, 0, 0) };
-	struct epoll_event held = {
-		.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE,
-		.data.u64 = kmtls_loop_tag(KMTLS_TAG_HOLD, 0, 0),
-	};
 
 	loop->daemon = daemon;
 	loop->number = number;
@@ -49,10 +52,46 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 	if (!loop->answers || !loop->pauses || loop->epoll_fd < 0 || loop->wake_fd < 0 ||
 	    loop->spare_fd < 0 || !loop->again)
 		return -ENOMEM;
-	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) < 0 ||
-	    epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, kmtls_hold_fd(daemon->hold), &held) < 0)
-		return -errno;
-	return 0;
+	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) < 0 ? -errno : 0;
+}
+
+/* A flow that a worker before this one established: what is not in the slot is asked of the
+ * kernel, and the edges that worker took along are made good by trying everything once. */
+static void adopt_flow(struct kmtls_loop *loop, unsigned slot)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
+
+	for (int way = KMTLS_TO_WIRE; way <= KMTLS_TO_LOCAL; way++) {
+		int pipe_fd = kmtls_flow_way(flow, way)->pipe_read, queued = 0;
+
+		if (pipe_fd >= 0 && ioctl(pipe_fd, FIONREAD, &queued) == 0)
+		private->queued[way] = queued;
+	}
+	private->source_ended[KMTLS_TO_LOCAL] = flow->to_local.source_closed;
+	private->error = true;
+	if (kmtls_loop_watch(loop, KMTLS_TAG_LOCAL, slot, flow->local_fd) < 0 ||
+	    kmtls_loop_watch(loop, KMTLS_TAG_WIRE, slot, flow->wire_fd) < 0)
+		kmtls_relay_reset(loop, slot, KMTLS_REASON_RELAY_FAILED);
+	else
+		kmtls_loop_again(loop, slot);
+}
+
+/* Beginning somewhere else each time: where workers do not live long, the last are not always the
+ * same. */
+static void adopt_flows(struct kmtls_loops *loops, struct kmtls_daemon *daemon)
+{
+	unsigned used = daemon->shared->slots_used;
+	unsigned first = used ? daemon->shared->starts * 7919u % used : 0;
+
+	for (unsigned i = 0; i < used; i++) {
+		unsigned slot = (first + i) % used;
+		__u32 state = kmtls_flow_state(&daemon->flows->slots[slot]);
+
+		daemon->flows->private[slot].loop = slot % loops->count;
+		if (state == KMTLS_FLOW_ESTABLISHED)
+			adopt_flow(&loops->loops[slot % loops->count], slot);
+	}
 }
 
 int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_loops **ret_loops,
@@ -70,6 +109,8 @@ int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_l
 	daemon->loops = loops; /* loops know each other's number through it */
 	for (unsigned i = 0; !err && i < count; i++)
 		err = loop_open(&loops->loops[i], daemon, i);
+	if (!err)
+		adopt_flows(loops, daemon);
 	for (unsigned i = 0; !err && i < count; i++) {
 		err = -pthread_create(&loops->loops[i].thread, NULL, kmtls_loop_run,
 				      &loops->loops[i]);
@@ -104,6 +145,38 @@ void kmtls_loops_close(struct kmtls_loops *loops)
 	free(loops);
 }
 
+static int watch_held(struct kmtls_loops *loops, int fd)
+{
+	for (unsigned i = 0; i < loops->count; i++) {
+		struct epoll_event held = {
+			.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE,
+			.data.u64 = kmtls_loop_tag(KMTLS_TAG_HOLD, 0, 0),
+		};
+
+		if (epoll_ctl(loops->loops[i].epoll_fd, EPOLL_CTL_ADD, fd, &held) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int add_pod(void *context, struct kmtls_pod *pod)
+{
+	return kmtls_loops_add_pod(context, pod);
+}
+
+int kmtls_loops_admit(struct kmtls_loops *loops, struct kmtls_daemon *daemon, char *ret_why)
+{
+	int err;
+
+	loops->admitting = true;
+	err = kmtls_pods_each(daemon->pods, add_pod, loops);
+	if (!err)
+		err = watch_held(loops, kmtls_hold_fd(daemon->hold));
+	if (err)
+		snprintf(ret_why, KMTLS_WHY, "the event loops admit nothing: %s", strerror(-err));
+	return err;
+}
+
 int kmtls_loop_watch_listener(struct kmtls_loop *loop, const struct kmtls_pod *pod,
 			      unsigned acceptor)
 {
@@ -124,6 +197,8 @@ int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod)
 {
 	int err = 0;
 
+	if (!loops->admitting)
+		return 0;
 	for (unsigned i = 0; i < loops->count; i++)
 		for (unsigned a = 0; !err && a < KMTLS_ACCEPTOR_COUNT; a++)
 			if (pod->listeners[a] >= 0)
@@ -138,6 +213,11 @@ void kmtls_loops_remove_pod(struct kmtls_loops *loops, const struct kmtls_pod *p
 			if (pod->listeners[a] >= 0)
 				epoll_ctl(loops->loops[i].epoll_fd, EPOLL_CTL_DEL,
 					  pod->listeners[a], NULL);
+}
+
+void kmtls_loops_sync(struct kmtls_loops *loops)
+{
+	kmtls_loops_reset_pod(loops, NOBODY);
 }
 
 void kmtls_loops_reset_pod(struct kmtls_loops *loops, __u64 netns_cookie)

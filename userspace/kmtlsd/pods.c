@@ -23,6 +23,8 @@
 #include "pod_store.h"
 #include "pods.h"
 #include "pods_table.h"
+#include "shared.h"
+#include "svid_store.h"
 
 /* Seconds until an SVID that could not be renewed is asked for again. */
 #define RENEW_RETRY 5
@@ -111,10 +113,23 @@ struct kmtls_svid *kmtls_pod_svid(struct kmtls_pod *pod)
 
 /* ---- SVIDs ---- */
 
+/* At four fifths of its time, counted from now if it has just been issued. */
+static void use_svid(struct kmtls_pod *pod, struct kmtls_svid *svid, time_t since)
+{
+	struct kmtls_svid *old;
+
+	pod->renew_at = since + (svid->not_after - since) * 4 / 5;
+	pthread_mutex_lock(&pod->svid_lock);
+	old = pod->svid;
+	pod->svid = svid;
+	pthread_mutex_unlock(&pod->svid_lock);
+	kmtls_svid_put(old);
+}
+
 int kmtls_pod_renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 {
 	struct kmtls_identity *identity = pods->daemon->identity;
-	struct kmtls_svid *svid, *old;
+	struct kmtls_svid *svid;
 	time_t now = time(NULL);
 	int err;
 
@@ -123,12 +138,23 @@ int kmtls_pod_renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_wh
 		pod->renew_at = now + RENEW_RETRY;
 		return err;
 	}
-	pod->renew_at = now + (svid->not_after - now) * 4 / 5;
-	pthread_mutex_lock(&pod->svid_lock);
-	old = pod->svid;
-	pod->svid = svid;
-	pthread_mutex_unlock(&pod->svid_lock);
-	kmtls_svid_put(old);
+	err = kmtls_svid_store_put(pods->daemon->secrets, svid);
+	if (err)
+		log_warning("svid not kept for the next worker", "pod=%s err=%s",
+			    kmtls_log_quote(pod->name), kmtls_log_quote(strerror(-err)));
+	use_svid(pod, svid, now);
+	return 0;
+}
+
+int kmtls_pod_first_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_svid *svid;
+
+	if (!pods->daemon->inherited ||
+	    kmtls_svid_store_get(pods->daemon->secrets, pod->id, &svid) < 0)
+		return kmtls_pod_renew(pods, pod, ret_why);
+	/* Should it be time for a new one, or over: the next tick asks for it. */
+	use_svid(pod, svid, svid->not_before);
 	return 0;
 }
 
@@ -219,6 +245,21 @@ static unsigned get_all(struct kmtls_pods *pods, struct kmtls_pod **ret_all)
 	pthread_mutex_unlock(&pods->lock);
 	qsort(ret_all, count, sizeof(*ret_all), compare_names);
 	return count;
+}
+
+int kmtls_pods_each(struct kmtls_pods *pods, int (*visit)(void *context, struct kmtls_pod *pod),
+		    void *context)
+{
+	struct kmtls_pod *all[KMTLS_PODS_MAX] = {};
+	unsigned count = get_all(pods, all);
+	int err = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (!err)
+			err = visit(context, all[i]);
+		kmtls_pod_put(all[i]);
+	}
+	return err;
 }
 
 void kmtls_pods_visit(struct kmtls_pods *pods,
