@@ -224,7 +224,7 @@ def descriptors(bed):
         stranger.result(attempt)
         busy = (cpu_seconds(pid) - cpu) / (time.monotonic() - start)
         check(busy < 0.5, f"the daemon uses {busy:.0%} of a CPU while it has no descriptors")
-        check(slowest < 0.5, f"a round trip took {slowest:.2f} s")
+        check(slowest < 2, f"a round trip took {slowest:.2f} s")
     now = bed.counters(2)
     refused, paused = (now.get(name, 0) - counted.get(name, 0) for name in ("no-resources", "accept-paused"))
     check(refused >= len(errors), f"no-resources counts {refused}, {len(errors)} were refused at first")
