@@ -190,7 +190,7 @@ struct kmtls_flow {
 	__u16 cipher; /* TLS 1.3 cipher suite, e.g. 0x1301 */
 	__u8 role; /* enum kmtls_role */
 	__u8 ticket; /* server: enum kmtls_ticket */
-	__u32 rekeys;
+	__u32 rekeys; /* keys replaced, both directions together */
 	__u32 syn_sequence; /* CONFIRMED: of the held SYN */
 	__u8 reserved[20];
 };
@@ -200,7 +200,8 @@ struct kmtls_flow {
 /*
  * X(number, SYMBOL, "name", "what it means"). One list for programs, daemon, logs,
  * counters, command line and docs. Numbers are never reused.
- * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow.
+ * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow, 117.. are
+ * counters of what else happened.
  */
 #define KMTLS_REASONS(X)                                                                         \
 	X(0, NONE, "none", "no reason: nothing was refused")                                     \
@@ -261,7 +262,11 @@ struct kmtls_flow {
 	X(70, INJECT_FAILED, "inject-failed", "a held SYN could not be sent on or answered")     \
 	X(71, LOCAL_TIMEOUT, "local-timeout", "the application did not complete its connect")    \
 	X(72, NO_PROMISE, "no-promise", "the peers map promises no identity for the address")    \
+	X(73, TOO_MANY_HANDSHAKES, "too-many-handshakes",                                        \
+	  "handshakes in progress: too many of one source, or of all")                           \
 	X(74, POD_LIMIT, "pod-limit", "the pod has as many flows as one pod may have")           \
+	X(75, MEMORY_PRESSURE, "memory-pressure",                                                \
+	  "the daemon is close to the memory limit of its cgroup")                               \
 	X(80, INTERRUPTED, "interrupted", "the daemon's worker died during the handshake")       \
 	X(96, ENDED, "ended", "both sides ended in order")                                       \
 	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")                \
@@ -275,12 +280,26 @@ struct kmtls_flow {
 	X(104, STOPPED, "stopped", "the daemon stopped")                                         \
 	X(105, POD_DELETED, "pod-deleted", "the pod was removed")                                \
 	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")               \
+	X(107, PEER_TIMEOUT, "peer-timeout", "the peer does not answer any more")                \
+	X(110, KEY_LIMIT, "key-limit",                                                           \
+	  "a key has encrypted as much as it may, and cannot be replaced")                       \
+	X(111, PEER_REKEYED, "peer-rekeyed",                                                     \
+	  "the peer sent a KeyUpdate that cannot be followed here")                              \
+	X(112, REKEY_STORM, "rekey-storm", "the peer sent KeyUpdate after KeyUpdate")            \
+	X(113, REKEY_FAILED, "rekey-failed",                                                     \
+	  "the kernel did not take a new key, or holds one that is not ours")                    \
+	X(117, ACCEPT_PAUSED, "accept-paused",                                                   \
+	  "pauses in accepting: out of descriptors or memory")                                   \
+	X(119, PIPE_WAIT, "pipe-wait", "flows that waited for descriptors of a pipe")            \
 	X(120, ESTABLISHED, "established", "flows that completed the handshake")                 \
 	X(121, PASSED, "passed", "connects left alone: not meshed by policy")                    \
 	X(122, INTERCEPTED, "intercepted", "connects turned towards the daemon")                 \
 	X(123, STEERED, "steered", "inbound connections turned towards the daemon")              \
 	X(124, HELD, "held", "SYNs held until the peer has accepted")                            \
-	X(125, RETRIED, "retried", "handshakes tried once more after a reset")
+	X(125, RETRIED, "retried", "handshakes tried once more after a reset")                   \
+	X(126, REKEYED, "rekeyed", "keys of established flows that were replaced")               \
+	X(127, KEY_LIMIT_NEAR, "key-limit-near",                                                 \
+	  "keys that reached half of what they may encrypt and were not replaced")
 
 enum kmtls_reason {
 #define KMTLS_REASON_ENUM(number, symbol, name, text) KMTLS_REASON_##symbol = number,

@@ -123,6 +123,23 @@ static const struct bad bad_files[] = {
 	  ":4: limits.flows_per_pod: must be a number from 0 to 1048576" },
 	{ "flows_per_pod text", TD "limits: {flows_per_pod: half}\n",
 	  ":3: limits.flows_per_pod: must be a number from 0 to 1048576" },
+	{ "handshakes many", TD "limits:\n  handshakes: 1048577\n",
+	  ":4: limits.handshakes: must be a number from 0 to 1048576" },
+	{ "handshakes_per_source negative", TD "limits: {handshakes_per_source: -1}\n",
+	  ":3: limits.handshakes_per_source: must be a number from 0 to 1048576" },
+	{ "refusal_lines many", TD "limits: {refusal_lines: 1000001}\n",
+	  ":3: limits.refusal_lines: must be a number from 0 to 1000000" },
+	{ "memory_percent many", TD "limits: {memory_percent: 101}\n",
+	  ":3: limits.memory_percent: must be a number from 0 to 100" },
+	{ "peer_timeout long", TD "peer_timeout: 25h\n",
+	  ":3: peer_timeout: must be 0 or between 1s and 24h" },
+	{ "keepalive number", TD "keepalive: 60\n", ":3: keepalive: must be a mapping" },
+	{ "keepalive.idle long", TD "keepalive: {idle: 10h}\n",
+	  ":3: keepalive.idle: must be 0 or between 1s and 9h" },
+	{ "keepalive.interval zero", TD "keepalive: {interval: 0}\n",
+	  ":3: keepalive.interval: must be between 1s and 9h" },
+	{ "keepalive.probes zero", TD "keepalive: {probes: 0}\n",
+	  ":3: keepalive.probes: must be a number from 1 to 127" },
 	{ "max_flows few", TD "max_flows: 63\n", ":3: max_flows: " FLOWS },
 	{ "max_flows zero", TD "max_flows: 0\n", ":3: max_flows: " FLOWS },
 	{ "max_flows many", TD "max_flows: 1048577\n", ":3: max_flows: " FLOWS },
@@ -249,6 +266,14 @@ static void test_defaults(void **state)
 	assert_int_equal(config->workers, 0);
 	assert_int_equal(config->max_flows, 65536);
 	assert_int_equal(config->limits.flows_per_pod, 32768);
+	assert_int_equal(config->limits.memory_percent, 90);
+	assert_int_equal(config->peer_timeout, 0);
+	assert_int_equal(config->keepalive.idle, 60);
+	assert_int_equal(config->keepalive.interval, 10);
+	assert_int_equal(config->keepalive.probes, 6);
+	assert_int_equal(config->limits.handshakes, 4096);
+	assert_int_equal(config->limits.handshakes_per_source, 256);
+	assert_int_equal(config->limits.refusal_lines, 20);
 	assert_int_equal(config->handshake_timeout, 10);
 	assert_int_equal(config->mode, KMTLS_MODE_STRICT);
 	assert_int_equal(config->exclude.outbound_ports_count, 0);
@@ -274,6 +299,12 @@ static void test_everything(void **state)
 						"handshake_timeout: 5m\n"
 						"limits:\n"
 						"  flows_per_pod: 1048576\n"
+						"  memory_percent: 100\n"
+						"  handshakes: 1048575\n"
+						"  handshakes_per_source: 1048574\n"
+						"  refusal_lines: 1000000\n"
+						"keepalive: {idle: 9h, interval: 8h, probes: 127}\n"
+						"peer_timeout: 24h\n"
 						"mode: off\n"
 						"exclude:\n"
 						"  outbound_ports: [22, 65535]\n"
@@ -297,6 +328,14 @@ static void test_everything(void **state)
 	assert_int_equal(config->workers, 256);
 	assert_int_equal(config->max_flows, 1048576);
 	assert_int_equal(config->limits.flows_per_pod, 1048576);
+	assert_int_equal(config->limits.memory_percent, 100);
+	assert_int_equal(config->peer_timeout, 86400);
+	assert_int_equal(config->keepalive.idle, 9 * 3600);
+	assert_int_equal(config->keepalive.interval, 8 * 3600);
+	assert_int_equal(config->keepalive.probes, 127);
+	assert_int_equal(config->limits.handshakes, 1048575);
+	assert_int_equal(config->limits.handshakes_per_source, 1048574);
+	assert_int_equal(config->limits.refusal_lines, 1000000);
 	assert_int_equal(config->handshake_timeout, 300);
 	assert_int_equal(config->mode, KMTLS_MODE_OFF);
 	assert_int_equal(config->exclude.outbound_ports_count, 2);

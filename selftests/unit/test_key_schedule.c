@@ -130,11 +130,36 @@ static void traffic_update(void **state)
 	assert_memory_equal(bytes, wanted, 32);
 }
 
+/* Twice in a row, for each cipher; what must not change stays. */
+static void next_secrets(void **state)
+{
+	static const struct {
+		__u16 cipher;
+		const char *secret;
+	} rows[] = { { 0x1301, CLIENT_SECRET }, { 0x1302, HEX_96 }, { 0x1303, SERVER_SECRET } };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct kmtls_secret secret = secret_of(rows[i].secret), next;
+		unsigned char wanted[48];
+
+		assert_int_equal(kmtls_secret_length(rows[i].cipher), secret.length);
+		for (int round = 0; round < 2; round++) {
+			expand_by_hand(secret.length == 48 ? EVP_sha384() : EVP_sha256(), &secret,
+				       "traffic upd", wanted, secret.length);
+			assert_int_equal(kmtls_secret_next(rows[i].cipher, &secret, &next), 0);
+			assert_int_equal(next.length, secret.length);
+			assert_memory_equal(next.bytes, wanted, next.length);
+			secret = next;
+		}
+	}
+}
+
 static void bad_arguments(void **state)
 {
 	struct kmtls_secret of_32 = secret_of(CLIENT_SECRET), of_48 = secret_of(HEX_96);
 	struct kmtls_secret unset = { 0 };
 	struct kmtls_record_key key, before;
+	struct kmtls_secret next = { .length = 7 };
 	unsigned char byte;
 
 	memset(&key, 0x5a, sizeof(key));
@@ -147,6 +172,10 @@ static void bad_arguments(void **state)
 	assert_int_equal(kmtls_record_key_derive(0, &of_32, &key), -EINVAL);
 	assert_int_equal(kmtls_expand_label(0x009c, &of_32, "key", &byte, 1), -EINVAL);
 	assert_memory_equal(&key, &before, sizeof(key));
+	assert_int_equal(kmtls_secret_next(0x1302, &of_32, &next), -EINVAL);
+	assert_int_equal(kmtls_secret_next(0x1304, &of_32, &next), -EINVAL);
+	assert_int_equal(next.length, 7);
+	assert_int_equal(kmtls_secret_length(0x1304), 0);
 }
 
 static void wiping(void **state)
@@ -270,6 +299,7 @@ int main(void)
 		cmocka_unit_test(rfc9001_chacha20),
 		cmocka_unit_test(sha384),
 		cmocka_unit_test(traffic_update),
+		cmocka_unit_test(next_secrets),
 		cmocka_unit_test(bad_arguments),
 		cmocka_unit_test(wiping),
 		cmocka_unit_test_setup_teardown(keylog_takes_both, setup, teardown),

@@ -110,7 +110,7 @@ static int teardown(void **state)
 
 static void test_nobody(void **state)
 {
-	struct kmtls_notify notify;
+	struct kmtls_notify_socket notify;
 
 	assert_int_equal(kmtls_notify_open(&notify), 0);
 	assert_int_equal(notify.fd, -1);
@@ -120,7 +120,7 @@ static void test_nobody(void **state)
 
 static void talk(const char *name)
 {
-	struct kmtls_notify notify;
+	struct kmtls_notify_socket notify;
 	char expected[64];
 
 	listen_as_manager(name);
@@ -157,7 +157,7 @@ static void test_abstract(void **state)
 static void test_longest(void **state)
 {
 	char name[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
-	struct kmtls_notify notify;
+	struct kmtls_notify_socket notify;
 	int length = snprintf(name, sizeof(name), "@kmtls-test-notify-%d-", (int)getpid());
 
 	memset(name + length, 'x', sizeof(name) - length);
@@ -172,7 +172,7 @@ static void test_longest(void **state)
 static void test_bad_addresses(void **state)
 {
 	static const char *const addresses[] = { "", "/", "@", "relative", "vsock:2:1234" };
-	struct kmtls_notify notify;
+	struct kmtls_notify_socket notify;
 	char longer[sizeof(((struct sockaddr_un *)0)->sun_path) + 2];
 
 	for (unsigned i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
@@ -195,7 +195,7 @@ static void test_bad_addresses(void **state)
 
 static void test_manager_gone(void **state)
 {
-	struct kmtls_notify notify;
+	struct kmtls_notify_socket notify;
 
 	setenv("NOTIFY_SOCKET", path, 1);
 	assert_int_equal(kmtls_notify_open(&notify), 0);
@@ -215,7 +215,7 @@ static void test_manager_gone(void **state)
 static void test_limits(void **state)
 {
 	char text[KMTLS_NOTIFY_MESSAGE + 1];
-	struct kmtls_notify notify;
+	struct kmtls_notify_socket notify;
 	int err = 0, sent = 0;
 
 	listen_as_manager(path);
@@ -240,7 +240,7 @@ static void test_limits(void **state)
 static void test_reloading(void **state)
 {
 	unsigned long long before, after, said;
-	struct kmtls_notify notify;
+	struct kmtls_notify_socket notify;
 	struct timespec now;
 	int end = 0;
 
@@ -316,7 +316,7 @@ static void test_watchdog_passed_on(void **state)
 /* The keeper must get through when no memory is to be had. */
 static void test_allocates_nothing(void **state)
 {
-	struct kmtls_notify notify;
+	struct kmtls_notify_socket notify;
 	unsigned before;
 	char text[32];
 

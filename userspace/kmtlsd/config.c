@@ -67,9 +67,17 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 	config->mode = file->mode ? (enum kmtls_mode)file->mode : KMTLS_MODE_STRICT;
 	config->max_flows = 65536;
 	config->handshake_timeout = 10;
+	config->key_limit = KMTLS_CONFIG_KEY_LIMIT;
 	config->identity.builtin.root_ttl = 3650 * KMTLS_CONFIG_DAY;
 	config->identity.builtin.svid_ttl = KMTLS_CONFIG_DAY;
 	config->limits.flows_per_pod = UINT_MAX; /* not said */
+	config->limits.handshakes = 4096;
+	config->limits.handshakes_per_source = 256;
+	config->limits.refusal_lines = 20;
+	config->limits.memory_percent = 90;
+	config->keepalive.idle = 60;
+	config->keepalive.interval = 10;
+	config->keepalive.probes = 6;
 	err = kmtls_config_check(load, config);
 	if (config->limits.flows_per_pod == UINT_MAX)
 		config->limits.flows_per_pod = config->max_flows / 2;

@@ -14,6 +14,9 @@
 
 #define KMTLS_CONFIG_ERROR 512
 
+/* RFC 8446 section 5.5: 2^24.5 records of 2^14 bytes. */
+#define KMTLS_CONFIG_KEY_LIMIT 388736063996ull
+
 struct kmtls_config {
 	char *node; /* this node's name in logs and status; default: host name */
 	char *bpf_dir; /* maps and links are pinned below; /sys/fs/bpf/kmtls */
@@ -24,10 +27,22 @@ struct kmtls_config {
 	unsigned workers; /* event loop threads; 0: one per CPU the daemon may run on */
 	unsigned max_flows; /* slots of the flow table, 64..1048576; 65536 */
 	unsigned handshake_timeout; /* seconds, 1..300; 10 */
+	unsigned peer_timeout; /* seconds, TCP_USER_TIMEOUT of the wire; 0: the kernel's own */
+	struct { /* of the wire, unless the application asks by itself */
+		unsigned idle, interval, probes; /* seconds, seconds; 60, 10, 6. idle 0: none */
+	} keepalive;
 	struct {
+		unsigned handshakes; /* inbound, in progress; 0: no limit; 4096 */
+		unsigned handshakes_per_source; /* of one IPv4 address or IPv6 /64; 256 */
+		unsigned refusal_lines; /* in the log, a second and reason; 0: no limit; 20 */
+		unsigned memory_percent; /* of memory.max: from there on refuse; 0: never; 90 */
 		unsigned flows_per_pod; /* 0: no limit; half of max_flows */
 	} limits;
 	enum kmtls_mode mode; /* strict (default) or off; permissive is refused for now */
+	bool rekey; /* replace keys where kernel and peer can (auto) */
+	uint64_t key_limit; /* bytes under one AES-GCM key; KMTLS_CONFIG_KEY_LIMIT */
+	bool close_at_key_limit; /* else a warning is all */
+	bool prefer_chacha20;
 	struct {
 		uint16_t *outbound_ports, *inbound_ports; /* never intercepted, all pods */
 		unsigned outbound_ports_count, inbound_ports_count;

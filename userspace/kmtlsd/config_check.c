@@ -89,6 +89,47 @@ static int check_duration(struct kmtls_config_load *load, const char *key, const
 	return 0;
 }
 
+/* "1048576", "64MiB", "2GiB" -> bytes. */
+static int parse_size(const char *text, uint64_t *ret_bytes)
+{
+	static const struct {
+		const char *unit;
+		unsigned shift;
+	} units[] = { { "", 0 }, { "KiB", 10 }, { "MiB", 20 }, { "GiB", 30 } };
+	size_t digits = strspn(text, "0123456789");
+	unsigned long long value;
+
+	if (!digits || digits > 15 || (digits > 1 && *text == '0'))
+		return -EINVAL;
+	value = strtoull(text, NULL, 10);
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(text + digits, units[i].unit))
+			continue;
+		if (value > UINT64_MAX >> units[i].shift)
+			return -ERANGE;
+		*ret_bytes = value << units[i].shift;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static int check_keys(struct kmtls_config_load *load, struct kmtls_config *config)
+{
+	const struct kmtls_config_file *file = load->file;
+	uint64_t limit;
+
+	config->rekey = file->rekey != 2;
+	config->close_at_key_limit = file->key_limit_action == 2;
+	config->prefer_chacha20 = file->prefer_chacha20 == 1;
+	if (!present(load, "key_limit"))
+		return 0;
+	if (parse_size(file->key_limit, &limit) || limit < 1024 * 1024 ||
+	    limit > KMTLS_CONFIG_KEY_LIMIT)
+		return kmtls_config_refuse(load, "key_limit");
+	config->key_limit = limit;
+	return 0;
+}
+
 static int check_number(struct kmtls_config_load *load, const char *key, unsigned value,
 			unsigned from, unsigned to, unsigned *number)
 {
@@ -188,9 +229,51 @@ static int check_identity(struct kmtls_config_load *load)
 static int check_limits(struct kmtls_config_load *load, struct kmtls_config *config)
 {
 	const struct kmtls_config_file_limits *file = &load->file->limits;
+	const struct {
+		const char *key;
+		unsigned value, from, to, *number;
+	} limits[] = {
+		{ "limits.handshakes", file->handshakes, 0, 1048576, &config->limits.handshakes },
+		{ "limits.handshakes_per_source", file->handshakes_per_source, 0, 1048576,
+		  &config->limits.handshakes_per_source },
+		{ "limits.flows_per_pod", file->flows_per_pod, 0, 1048576,
+		  &config->limits.flows_per_pod },
+		{ "limits.memory_percent", file->memory_percent, 0, 100,
+		  &config->limits.memory_percent },
+		{ "limits.refusal_lines", file->refusal_lines, 0, 1000000,
+		  &config->limits.refusal_lines },
+	};
+	int err = 0;
 
-	return check_number(load, "limits.flows_per_pod", file->flows_per_pod, 0, 1048576,
-			    &config->limits.flows_per_pod);
+	for (size_t i = 0; !err && i < sizeof(limits) / sizeof(limits[0]); i++)
+		err = check_number(load, limits[i].key, limits[i].value, limits[i].from,
+				   limits[i].to, limits[i].number);
+	return err;
+}
+
+/* The kernel takes at most 32767 seconds. */
+#define KEEPALIVE_MAX (9 * KMTLS_CONFIG_HOUR)
+
+static int check_timeouts(struct kmtls_config_load *load, struct kmtls_config *config)
+{
+	const struct kmtls_config_file_keepalive *keepalive = &load->file->keepalive;
+	int err;
+
+	err = check_duration(load, "handshake_timeout", load->file->handshake_timeout, 1,
+			     5 * KMTLS_CONFIG_MINUTE, &config->handshake_timeout);
+	if (!err)
+		err = check_duration(load, "peer_timeout", load->file->peer_timeout, 0,
+				     KMTLS_CONFIG_DAY, &config->peer_timeout);
+	if (!err)
+		err = check_duration(load, "keepalive.idle", keepalive->idle, 0, KEEPALIVE_MAX,
+				     &config->keepalive.idle);
+	if (!err)
+		err = check_duration(load, "keepalive.interval", keepalive->interval, 1,
+				     KEEPALIVE_MAX, &config->keepalive.interval);
+	if (!err)
+		err = check_number(load, "keepalive.probes", keepalive->probes, 1, 127,
+				   &config->keepalive.probes);
+	return err;
 }
 
 int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *config)
@@ -207,8 +290,9 @@ int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *conf
 		err = check_number(load, "max_flows", file->max_flows, 64, 1048576,
 				   &config->max_flows);
 	if (!err)
-		err = check_duration(load, "handshake_timeout", file->handshake_timeout, 1,
-				     5 * KMTLS_CONFIG_MINUTE, &config->handshake_timeout);
+		err = check_timeouts(load, config);
+	if (!err)
+		err = check_keys(load, config);
 	if (!err && file->mode == KMTLS_MODE_PERMISSIVE)
 		err = kmtls_config_refuse_item(
 			load, "mode", -1,

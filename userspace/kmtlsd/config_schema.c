@@ -29,9 +29,22 @@ static const struct {
 	{ "workers", "must be a number from 0 to 256" },
 	{ "max_flows", "must be a number from 64 to 1048576" },
 	{ "handshake_timeout", "must be between 1s and 5m" },
+	{ "peer_timeout", "must be 0 or between 1s and 24h" },
+	{ "keepalive", RULE_MAPPING },
+	{ "keepalive.idle", "must be 0 or between 1s and 9h" },
+	{ "keepalive.interval", "must be between 1s and 9h" },
+	{ "keepalive.probes", "must be a number from 1 to 127" },
 	{ "limits", RULE_MAPPING },
+	{ "limits.handshakes", "must be a number from 0 to 1048576" },
+	{ "limits.handshakes_per_source", "must be a number from 0 to 1048576" },
+	{ "limits.memory_percent", "must be a number from 0 to 100" },
+	{ "limits.refusal_lines", "must be a number from 0 to 1000000" },
 	{ "limits.flows_per_pod", "must be a number from 0 to 1048576" },
 	{ "mode", "must be strict or off" },
+	{ "rekey", "must be auto or off" },
+	{ "key_limit", "must be between 1MiB and 388736063996 bytes (RFC 8446)" },
+	{ "key_limit_action", "must be warn or close" },
+	{ "prefer_chacha20", "must be true or false" },
 	{ "exclude", RULE_MAPPING },
 	{ "exclude.outbound_ports", RULE_PORTS },
 	{ "exclude.inbound_ports", RULE_PORTS },
@@ -65,6 +78,18 @@ static const cyaml_strval_t mode_words[] = {
 	{ "permissive", KMTLS_MODE_PERMISSIVE }, /* known, in order to refuse it by name */
 	{ "strict", KMTLS_MODE_STRICT },
 };
+static const cyaml_strval_t rekey_words[] = {
+	{ "auto", 1 },
+	{ "off", 2 },
+};
+static const cyaml_strval_t action_words[] = {
+	{ "warn", 1 },
+	{ "close", 2 },
+};
+static const cyaml_strval_t truth_words[] = {
+	{ "true", 1 },
+	{ "false", 2 },
+};
 static const cyaml_strval_t source_words[] = {
 	{ "builtin", 1 },
 };
@@ -76,7 +101,17 @@ static const cyaml_schema_field_t exclude_fields[] = {
 			     inbound_ports, &port, 0, CYAML_UNLIMITED),
 	CYAML_FIELD_END,
 };
+static const cyaml_schema_field_t keepalive_fields[] = {
+	STRING(idle, struct kmtls_config_file_keepalive),
+	STRING(interval, struct kmtls_config_file_keepalive),
+	NUMBER(probes, struct kmtls_config_file_keepalive),
+	CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t limits_fields[] = {
+	NUMBER(handshakes, struct kmtls_config_file_limits),
+	NUMBER(handshakes_per_source, struct kmtls_config_file_limits),
+	NUMBER(memory_percent, struct kmtls_config_file_limits),
+	NUMBER(refusal_lines, struct kmtls_config_file_limits),
 	NUMBER(flows_per_pod, struct kmtls_config_file_limits),
 	CYAML_FIELD_END,
 };
@@ -100,10 +135,17 @@ static const cyaml_schema_field_t file_fields[] = {
 	STRING(control_socket, struct kmtls_config_file),
 	STRING(cgroup, struct kmtls_config_file),
 	STRING(handshake_timeout, struct kmtls_config_file),
+	STRING(peer_timeout, struct kmtls_config_file),
 	WORD(log_level, struct kmtls_config_file, level_words),
 	WORD(mode, struct kmtls_config_file, mode_words),
+	WORD(rekey, struct kmtls_config_file, rekey_words),
+	STRING(key_limit, struct kmtls_config_file),
+	WORD(key_limit_action, struct kmtls_config_file, action_words),
+	WORD(prefer_chacha20, struct kmtls_config_file, truth_words),
 	NUMBER(workers, struct kmtls_config_file),
 	NUMBER(max_flows, struct kmtls_config_file),
+	CYAML_FIELD_MAPPING("keepalive", OPTIONAL, struct kmtls_config_file, keepalive,
+			    keepalive_fields),
 	CYAML_FIELD_MAPPING("limits", OPTIONAL, struct kmtls_config_file, limits, limits_fields),
 	CYAML_FIELD_MAPPING("exclude", OPTIONAL, struct kmtls_config_file, exclude, exclude_fields),
 	CYAML_FIELD_MAPPING("identity", OPTIONAL, struct kmtls_config_file, identity,

@@ -17,6 +17,7 @@
 #include "pods.h"
 #include "policy.h"
 #include "reason.h"
+#include "rekey.h"
 #include "secret_region.h"
 #include "shared.h"
 
@@ -210,8 +211,8 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 	kmtls_pods_visit(daemon->pods, count_pod, &pods);
 	return kmtls_text_append_json(
 		result,
-		json_pack("{s:s, s:i, s:i, s:I, s:s, s:o, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:I, "
-			  "s:I, s:o, s:o}",
+		json_pack("{s:s, s:i, s:i, s:I, s:s, s:o, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:b, "
+			  "s:I, s:I, s:o, s:o}",
 			  "version", KMTLS_VERSION, "keeper", shared->keeper, "worker",
 			  shared->worker, "worker_starts", (json_int_t)shared->starts, "secrets",
 			  kmtls_secret_region_is_secret(daemon->secrets) ? "memfd-secret"
@@ -222,7 +223,8 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 			  kmtls_json_string(kernel.release), "mode",
 			  mode_name(kmtls_policy_mesh_mode(daemon->bpf, KMTLS_INBOUND)),
 			  "log_level", kmtls_log_level_name(kmtls_log_get_level()), "trust_domain",
-			  kmtls_json_string(config->identity.trust_domain), "workers",
-			  (json_int_t)config->workers, "pods", (json_int_t)pods, "flows",
-			  totals_json(daemon), "counters", counters_json(daemon)));
+			  kmtls_json_string(config->identity.trust_domain), "rekey",
+			  (int)daemon->rekey->offered, "workers", (json_int_t)config->workers,
+			  "pods", (json_int_t)pods, "flows", totals_json(daemon), "counters",
+			  counters_json(daemon)));
 }

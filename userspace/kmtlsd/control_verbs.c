@@ -248,6 +248,8 @@ static int set_level(struct kmtls_daemon *daemon, const json_t *arguments,
 	log_info("log level changed", "from=%s to=%s", kmtls_log_level_name(before),
 		 kmtls_log_level_name(level));
 	kmtls_log_set_level(level);
+	if (daemon->shared)
+		daemon->shared->log_level = level;
 	return kmtls_text_append_json(result,
 				      json_pack("{s:s, s:s}", "level", kmtls_log_level_name(level),
 						"before", kmtls_log_level_name(before)));

@@ -20,9 +20,12 @@ struct kmtls_hold;
 struct kmtls_identity;
 struct kmtls_loops;
 struct kmtls_pods;
+struct kmtls_pressure;
+struct kmtls_sources;
 struct kmtls_control;
 struct kmtls_secret_region;
 struct kmtls_shared;
+struct kmtls_rekey_table;
 
 struct kmtls_daemon {
 	/* The keeper's. */
@@ -42,8 +45,11 @@ struct kmtls_daemon {
 	bool gated; /* first worker after an upgrade: touches nothing before it is told to */
 
 	/* The worker's. */
+	struct kmtls_rekey_table *rekey; /* secrets of flows that may replace their keys */
 	struct kmtls_identity *identity;
 	struct kmtls_pods *pods;
+	struct kmtls_sources *sources; /* inbound handshakes in progress */
+	struct kmtls_pressure *pressure; /* of the daemon's cgroup */
 	struct kmtls_hold *hold; /* held connects */
 	struct kmtls_loops *loops;
 	struct kmtls_control *control;

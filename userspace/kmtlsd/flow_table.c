@@ -15,6 +15,7 @@
 #include "daemon.h"
 #include "diag.h"
 #include "flow_table.h"
+#include "log.h"
 #include "pod.h"
 #include "pods.h"
 #include "policy.h"
@@ -22,6 +23,23 @@
 
 _Static_assert(sizeof(struct kmtls_flow_private) + sizeof(struct kmtls_flow) <= 256,
 	       "an idle flow costs the daemon at most 256 bytes");
+
+static void store_state(struct kmtls_flow *flow, enum kmtls_flow_state state)
+{
+	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
+}
+
+void kmtls_flow_set_state(struct kmtls_flow *flow, enum kmtls_flow_state state)
+{
+#define TRANSITION(from, to, when) [KMTLS_FLOW_##from][KMTLS_FLOW_##to] = true,
+	static const bool allowed[8][8] = { KMTLS_FLOW_TRANSITIONS(TRANSITION) };
+#undef TRANSITION
+	__u32 before = kmtls_flow_state(flow);
+
+	if (before >= 8 || !allowed[before][state])
+		log_error("flow state out of order", "from=%u to=%u", before, state);
+	store_state(flow, state);
+}
 
 static void free_memory(struct kmtls_flow_table *table)
 {
@@ -42,7 +60,7 @@ int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity, unsigned pod
 	snprintf(ret_why, KMTLS_WHY, "out of memory for %u flows", capacity);
 	if (!table)
 		return -ENOMEM;
-	table->capacity = capacity;
+	table->capacity = table->usable = capacity;
 	table->pod_limit = pod_limit;
 	pthread_mutex_init(&table->lock, NULL);
 	table->private = calloc(capacity, sizeof(*table->private));
@@ -63,7 +81,7 @@ int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity, unsigned pod
 	/* Pages that never were in use are not touched. */
 	for (unsigned i = 0; !keep && i < capacity; i++)
 		if (kmtls_flow_state(&table->slots[i]) != KMTLS_FLOW_FREE)
-			kmtls_flow_set_state(&table->slots[i], KMTLS_FLOW_FREE);
+			store_state(&table->slots[i], KMTLS_FLOW_FREE);
 	*ret_table = table;
 	return 0;
 free_table:
@@ -109,7 +127,7 @@ int kmtls_flow_table_take(struct kmtls_flow_table *table, unsigned loop, __u64 n
 	int err = -ENOSPC;
 
 	pthread_mutex_lock(&table->lock);
-	if (table->free_count || *table->used < table->capacity)
+	if (*table->used - table->free_count < table->usable)
 		err = kmtls_tally_add(table->per_pod, &key, table->pod_limit);
 	if (!err)
 		slot = table->free_count ? table->free_slots[--table->free_count]

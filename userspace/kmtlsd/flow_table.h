@@ -21,7 +21,7 @@ struct kmtls_tally;
 
 enum kmtls_way { KMTLS_TO_WIRE = 0, KMTLS_TO_LOCAL = 1 };
 
-/* Per slot, 32 bytes. Ways are indices of queued[], source_ended[], sink_ended[]. */
+/* Per slot, at most 64 bytes. Ways are indices of queued[], source_ended[], sink_ended[]. */
 struct kmtls_flow_private {
 	struct kmtls_handshake *handshake; /* while the state is HANDSHAKE */
 	__u32 queued[2]; /* bytes in the pipe of each way (FIONREAD) */
@@ -29,8 +29,15 @@ struct kmtls_flow_private {
 	bool sink_ended[2]; /* close_notify sent and shut down, or shut down */
 	bool wire_finished; /* the peer's FIN was seen */
 	bool again; /* on the loop's list of flows with work left */
+	bool pipe_wait; /* found no descriptors for a pipe, and waits */
 	bool error; /* an event said that a socket failed; not looked into yet */
 	__u32 linger_deadline; /* seconds on the monotonic clock, 0: none */
+	/* rekey.h */
+	__u64 key_bytes[2]; /* moved under the live key of each way */
+	__u32 key_since; /* KiB, rounded up, moved either way since the peer's last KeyUpdate */
+	__u16 key_second; /* of that KeyUpdate, monotonic */
+	__u8 key_updates; /* how many came faster than they should */
+	__u8 key_flags; /* KMTLS_KEY_* */
 	__u16 loop; /* who owns the slot; the last field: the only one that others look at */
 };
 
@@ -43,6 +50,7 @@ struct kmtls_flow_table {
 	pthread_mutex_t lock;
 	unsigned *free_slots, free_count; /* those below *used */
 	_Atomic __u32 *used; /* no slot from here on has ever been taken */
+	unsigned usable; /* slots that may be taken at a time; all, unless said otherwise */
 	struct kmtls_tally *per_pod; /* slots taken, by the cookie of the pod's namespace */
 	unsigned pod_limit; /* of them; 0: none */
 };
@@ -73,10 +81,22 @@ static inline __u32 kmtls_flow_state(const struct kmtls_flow *flow)
 	return __atomic_load_n(&flow->state, __ATOMIC_ACQUIRE);
 }
 
-static inline void kmtls_flow_set_state(struct kmtls_flow *flow, enum kmtls_flow_state state)
-{
-	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
-}
+/*
+ * X(FROM, TO, "when"): all that may happen to a slot. Checked at each store; docs/flows.md is
+ * generated from it (scripts/gen-flows).
+ */
+#define KMTLS_FLOW_TRANSITIONS(X)                                                    \
+	X(FREE, HANDSHAKE, "a connection, or a held SYN, gets the slot")             \
+	X(HANDSHAKE, CONFIRMED, "client: the peer accepted, keys are in the kernel") \
+	X(HANDSHAKE, ESTABLISHED, "both legs are there, keys are in the kernel")     \
+	X(CONFIRMED, ESTABLISHED, "the application's connection has come")           \
+	X(HANDSHAKE, CLOSING, "refused, failed, or the worker died")                 \
+	X(CONFIRMED, CLOSING, "the application's connection did not come")           \
+	X(ESTABLISHED, CLOSING, "both sides ended, or one failed")                   \
+	X(CLOSING, FREE, "descriptors are closed")
+
+/* By whoever owns the slot. A transition that is not in the list is a bug: it is logged. */
+void kmtls_flow_set_state(struct kmtls_flow *flow, enum kmtls_flow_state state);
 
 /*
  * The state of the slot's life of that generation; FREE when that is over. First the state: what

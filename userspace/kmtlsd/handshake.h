@@ -46,6 +46,7 @@ struct kmtls_handshake {
 	bool port_bound; /* client: the application chose its port itself */
 	struct kmtls_attempt attempt; /* client: the SYN it holds, if any */
 	bool retried; /* client: this is the second dial */
+	bool entered; /* server: its source counts it (sources.h) */
 };
 
 /*
@@ -91,6 +92,9 @@ void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
 
 /* Fails those whose time is over; ms until the next one's, or -1. */
 int kmtls_handshake_expire(struct kmtls_loop *loop);
+
+/* Closes a connection that is refused: a reset, not an end. */
+void kmtls_handshake_reset_socket(int fd);
 
 /* SO_COOKIE; 0 if there is none. */
 __u64 kmtls_handshake_cookie(int fd);

@@ -21,6 +21,7 @@
 #include "log.h"
 #include "outbound.h"
 #include "policy.h"
+#include "rekey.h"
 #include "relay.h"
 #include "tls.h"
 
@@ -31,29 +32,31 @@
 /* ---- hand-over to the kernel ---- */
 
 /*
- * The server's ticket is the first record under its application key, whether it was sent already
- * (ticket_sent: the client has read it) or the relay will send it. The client sent none.
+ * The server's ticket is the first record under its application key: the client has read it, the
+ * server's relay will send it. lives: the flow will be established, and may replace its keys.
  */
-static int install_keys(struct kmtls_handshake *handshake, bool ticket_sent)
+static int install_keys(struct kmtls_handshake *handshake, bool lives)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	bool server = handshake->role == KMTLS_ROLE_SERVER;
-	struct kmtls_record_key client_key __cleanup_record_key = {};
-	struct kmtls_record_key server_key __cleanup_record_key = {};
+	struct kmtls_record_key tx_key __cleanup_record_key = {};
+	struct kmtls_record_key rx_key __cleanup_record_key = {};
+	const struct kmtls_secret *tx, *rx;
 	int err;
 
 	flow->cipher = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(handshake->ssl));
-	err = kmtls_record_key_derive(flow->cipher, &handshake->secrets.client, &client_key);
+	tx = server ? &handshake->secrets.server : &handshake->secrets.client;
+	rx = server ? &handshake->secrets.client : &handshake->secrets.server;
+	err = kmtls_record_key_derive(flow->cipher, tx, &tx_key);
 	if (!err)
-		err = kmtls_record_key_derive(flow->cipher, &handshake->secrets.server,
-					      &server_key);
+		err = kmtls_record_key_derive(flow->cipher, rx, &rx_key);
+	if (!err)
+		err = kmtls_ktls_install_tx(flow->wire_fd, &tx_key, 0);
+	if (!err)
+		err = kmtls_ktls_install_rx(flow->wire_fd, &rx_key, server ? 0 : 1);
+	if (!err && lives && kmtls_tls_rekey_agreed(handshake->ssl))
+		kmtls_rekey_begin(handshake->loop, handshake->slot, tx, rx);
 	kmtls_traffic_secrets_wipe(&handshake->secrets);
-	if (!err)
-		err = kmtls_ktls_install_tx(flow->wire_fd, server ? &server_key : &client_key,
-					    server && ticket_sent);
-	if (!err)
-		err = kmtls_ktls_install_rx(flow->wire_fd, server ? &client_key : &server_key,
-					    !server && ticket_sent);
 	return err;
 }
 
@@ -71,7 +74,7 @@ static bool hand_over(struct kmtls_handshake *handshake)
 		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
 		return false;
 	}
-	err = install_keys(handshake, !server);
+	err = install_keys(handshake, true);
 	if (err) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_KTLS_FAILED, strerror(-err));
 		return false;
@@ -193,15 +196,24 @@ static void do_handshake(struct kmtls_handshake *handshake)
 	}
 }
 
-/* A peer that was powered off says nothing: ask now and then, unless the application had its own
- * idea (outbound.c). Seconds, seconds, probes. */
-static void watch_wire(int fd)
+static bool is_set(int fd, int level, int name)
 {
-	static const int one = 1, idle = 60, interval = 10, probes = 6;
 	socklen_t length = sizeof(int);
-	int on = 0;
+	int value = 0;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &length) == 0 && on)
+	return getsockopt(fd, level, name, &value, &length) == 0 && value;
+}
+
+/* A peer that was powered off says nothing: ask now and then, and do not wait forever for what it
+ * should acknowledge, unless the application had its own idea (outbound.c). */
+static void watch_wire(int fd, const struct kmtls_config *config)
+{
+	int one = 1, idle = config->keepalive.idle, interval = config->keepalive.interval,
+	    probes = config->keepalive.probes, milliseconds = config->peer_timeout * 1000;
+
+	if (milliseconds && !is_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT))
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof(milliseconds));
+	if (!idle || is_set(fd, SOL_SOCKET, SO_KEEPALIVE))
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
@@ -228,7 +240,7 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 					      strerror(-err));
 		return;
 	}
-	watch_wire(flow->wire_fd);
+	watch_wire(flow->wire_fd, handshake->loop->daemon->config);
 	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
 	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
 	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||

@@ -25,6 +25,7 @@
 #include "keeper_open.h"
 #include "log.h"
 #include "loop.h"
+#include "notify.h"
 #include "shared.h"
 #include "worker.h"
 
@@ -50,6 +51,9 @@ struct keeper {
 	struct kmtls_daemon daemon;
 	const struct kmtls_keeper_options *options;
 	enum state state;
+	struct kmtls_notify_socket notify; /* the service manager */
+	unsigned watchdog_ms; /* between two signs of life to it; 0: it does not ask for any */
+	__u64 watchdog_told;
 	int signal_fd, shared_fd, predecessor;
 	pid_t worker; /* 0: none */
 	bool announced; /* a worker of this keeper has been ready */
@@ -182,15 +186,18 @@ static void roll_back(struct keeper *keeper, pid_t child, int socket, const char
 	while (child > 0 && waitpid(-1, NULL, 0) > 0)
 		;
 	log_error("not upgraded", "err=%s", kmtls_log_quote(why));
+	kmtls_notify_send(&keeper->notify, "READY=1\nSTATUS=not upgraded, the old version goes on");
 	snprintf(shared->why, sizeof(shared->why), "%s", why);
 	atomic_store(&shared->outcome, KMTLS_OUTCOME_ROLLED_BACK);
 	start_worker(keeper);
 }
 
-/* The successor is ready: from here on there is no way back. */
-static void hand_over(struct keeper *keeper, int socket, const char *to)
+/* The successor is ready: from here on there is no way back. child: it, if it is ours. */
+static void hand_over(struct keeper *keeper, pid_t child, int socket, const char *to)
 {
 	log_info("handed over", "to=%s", kmtls_log_quote(to));
+	if (child > 0)
+		kmtls_notify_main_pid(&keeper->notify, child);
 	atomic_store(&keeper->daemon.shared->outcome, KMTLS_OUTCOME_DONE);
 	kmtls_handover_go(socket);
 	end(keeper, 0);
@@ -205,6 +212,8 @@ static void upgrade(struct keeper *keeper, const char *program)
 
 	atomic_store(&shared->outcome, KMTLS_OUTCOME_RUNNING);
 	log_info("upgrading", "program=%s", kmtls_log_quote(program));
+	kmtls_notify_reloading(&keeper->notify, "upgrading");
+	kmtls_notify_pass_on_watchdog();
 	kill_worker(keeper);
 	child = kmtls_handover_execute(&keeper->daemon, keeper->shared_fd, program,
 				       keeper->options->config_path, &socket);
@@ -217,7 +226,7 @@ static void upgrade(struct keeper *keeper, const char *program)
 	if (err)
 		roll_back(keeper, child, socket, why);
 	else
-		hand_over(keeper, socket, program);
+		hand_over(keeper, child, socket, program);
 }
 
 static void give_away(struct keeper *keeper, int socket)
@@ -237,7 +246,7 @@ static void give_away(struct keeper *keeper, int socket)
 	if (err)
 		roll_back(keeper, 0, socket, why);
 	else
-		hand_over(keeper, socket, "another instance");
+		hand_over(keeper, 0, socket, "another instance");
 }
 
 /* ---- events ---- */
@@ -250,6 +259,7 @@ static void stop(struct keeper *keeper)
 		end(keeper, 0);
 		return;
 	}
+	kmtls_notify_send(&keeper->notify, "STOPPING=1");
 	atomic_store(&keeper->daemon.shared->stopping, true);
 	kill(keeper->worker, SIGTERM);
 	keeper->state = STATE_STOPPING;
@@ -298,6 +308,14 @@ static void on_prepared(struct keeper *keeper)
 	eventfd_write(keeper->daemon.go_fd, 1);
 }
 
+/* A worker is ready: the first one makes the service ready. */
+static void announce(struct keeper *keeper)
+{
+	if (!keeper->announced)
+		kmtls_notify_send(&keeper->notify, "READY=1\nSTATUS=serving");
+	keeper->announced = true;
+}
+
 static void on_wake(struct keeper *keeper)
 {
 	struct kmtls_shared *shared = keeper->daemon.shared;
@@ -308,7 +326,7 @@ static void on_wake(struct keeper *keeper)
 	if (keeper->state == STATE_STARTING && shared->prepared == shared->starts)
 		on_prepared(keeper);
 	if (keeper->state == STATE_RUNNING && shared->ready == shared->starts)
-		keeper->announced = true;
+		announce(keeper);
 	if (keeper->state != STATE_RUNNING)
 		return;
 	request = atomic_exchange(&shared->request, KMTLS_REQUEST_NONE);
@@ -331,6 +349,17 @@ static void check_heartbeat(struct keeper *keeper)
 		kill(keeper->worker, SIGKILL);
 		keeper->heartbeat_seen = now;
 	}
+}
+
+/* The service manager hears of us as long as there is a worker that turns, or will be. */
+static void tell_alive(struct keeper *keeper)
+{
+	__u64 now = kmtls_loop_now_ms();
+
+	if (!keeper->watchdog_ms || now - keeper->watchdog_told < keeper->watchdog_ms)
+		return;
+	keeper->watchdog_told = now;
+	kmtls_notify_send(&keeper->notify, "WATCHDOG=1");
 }
 
 /* What time brings. ms until it is worth looking again. */
@@ -369,6 +398,9 @@ static void supervise(struct keeper *keeper)
 
 		if (keeper->state == STATE_ENDED)
 			return;
+		tell_alive(keeper);
+		if (keeper->watchdog_ms && timeout > (int)keeper->watchdog_ms)
+			timeout = keeper->watchdog_ms;
 		poll(sources, 2, timeout);
 		if (sources[0].revents)
 			on_signals(keeper);
@@ -391,6 +423,16 @@ static int open_signals(struct keeper *keeper)
 	return keeper->signal_fd < 0 ? -errno : 0;
 }
 
+static int open_notify(struct keeper *keeper, char *ret_why)
+{
+	int err = kmtls_notify_open(&keeper->notify);
+
+	if (err)
+		snprintf(ret_why, KMTLS_WHY, "NOTIFY_SOCKET: %s", strerror(-err));
+	keeper->watchdog_ms = kmtls_notify_watchdog_usec() / 2000;
+	return err;
+}
+
 int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_options *options,
 		     char *ret_why)
 {
@@ -400,6 +442,7 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 			    .started = time(NULL),
 			    .keeper = getpid() },
 		.options = options,
+		.notify = { .fd = -1 },
 		.predecessor = options->predecessor,
 	};
 	int err;
@@ -408,6 +451,8 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 				&keeper.predecessor, ret_why);
 	if (!err)
 		err = open_signals(&keeper);
+	if (!err)
+		err = open_notify(&keeper, ret_why);
 	if (!err)
 		err = kmtls_keeper_mark_core(&keeper.daemon);
 	if (err) {

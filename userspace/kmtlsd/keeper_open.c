@@ -26,31 +26,44 @@
 #include "log.h"
 #include "netns.h"
 #include "pods.h"
+#include "rekey.h"
 #include "secret_region.h"
 #include "shared.h"
 
 /* What was open when this keeper began: a predecessor's, for workers to find. */
 static struct kmtls_descriptor_set found;
 
-/* Two sockets a flow, a pipe per busy direction (few are busy at a time), some of our own. */
-static void raise_descriptor_limit(unsigned max_flows)
+/* Two sockets of a flow and the pipes of both directions. */
+#define FLOW_DESCRIPTORS 6
+/* Ours: eight of a pod, the rest is little. */
+#define OWN_DESCRIPTORS (8 * KMTLS_PODS_MAX + 4096)
+
+/*
+ * How many flows there are descriptors for. No more than that are taken: flows that have sockets
+ * and find no pipe would wait for each other.
+ */
+static unsigned raise_descriptor_limit(unsigned max_flows)
 {
-	rlim_t wanted = 4ull * max_flows + 4096;
+	rlim_t wanted = (rlim_t)FLOW_DESCRIPTORS * max_flows + OWN_DESCRIPTORS, own;
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
-		return;
+		return max_flows;
 	if (limit.rlim_max < wanted) {
 		struct rlimit raised = { .rlim_cur = wanted, .rlim_max = wanted };
 
 		if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-			return;
+			return max_flows;
 	}
 	limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
 	setrlimit(RLIMIT_NOFILE, &limit);
-	if (limit.rlim_cur < wanted)
-		log_warning("few descriptors", "limit=%llu wanted=%llu",
-			    (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+	if (limit.rlim_cur == wanted)
+		return max_flows;
+	own = limit.rlim_cur / 4 < OWN_DESCRIPTORS ? limit.rlim_cur / 4 : OWN_DESCRIPTORS;
+	max_flows = (limit.rlim_cur - own) / FLOW_DESCRIPTORS;
+	log_warning("few descriptors", "limit=%llu wanted=%llu flows=%u",
+		    (unsigned long long)limit.rlim_cur, (unsigned long long)wanted, max_flows);
+	return max_flows;
 }
 
 static int probe_ktls(char *ret_why)
@@ -146,6 +159,21 @@ static int open_inherited(struct kmtls_daemon *daemon, struct kmtls_config *conf
 	return 0;
 }
 
+/* Asks the kernel what it can; the secrets themselves are workers' business. */
+static int open_rekey(struct kmtls_daemon *daemon, char *ret_why)
+{
+	const struct kmtls_config *config = daemon->config;
+	const struct kmtls_rekey_options options = {
+		.wanted = config->rekey,
+		.close_at_limit = config->close_at_key_limit,
+		.limit = config->key_limit,
+	};
+
+	snprintf(ret_why, KMTLS_WHY, "out of memory");
+	return kmtls_rekey_open(&options, kmtls_secret_of_flow(daemon->secrets, 0),
+				config->max_flows, &daemon->rekey);
+}
+
 /* The kernel's part, the same for all. */
 static int open_kernel(struct kmtls_daemon *daemon, char *ret_why)
 {
@@ -167,6 +195,9 @@ static int open_kernel(struct kmtls_daemon *daemon, char *ret_why)
 					    &daemon->flows, ret_why);
 	if (err)
 		return err;
+	err = open_rekey(daemon, ret_why);
+	if (err)
+		return err;
 	daemon->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	daemon->go_fd = eventfd(0, EFD_CLOEXEC);
 	return daemon->wake_fd < 0 || daemon->go_fd < 0 ? -errno : 0;
@@ -177,8 +208,9 @@ int kmtls_keeper_open(struct kmtls_daemon *daemon, struct kmtls_config *config,
 		      int *ret_predecessor, char *ret_why)
 {
 	int shared_fd = options->inherit_fd, err;
+	unsigned usable;
 
-	raise_descriptor_limit(config->max_flows);
+	usable = raise_descriptor_limit(config->max_flows);
 	if (options->take_over) {
 		*ret_predecessor = kmtls_handover_receive(options->take_over, &shared_fd, ret_why);
 		if (*ret_predecessor < 0)
@@ -201,7 +233,10 @@ int kmtls_keeper_open(struct kmtls_daemon *daemon, struct kmtls_config *config,
 	kmtls_descriptor_set_remove(&found, shared_fd);
 	kmtls_descriptor_set_remove(&found, daemon->shared->secret_fd);
 	kmtls_descriptor_set_remove(&found, daemon->shared->lock_fd);
-	return open_kernel(daemon, ret_why);
+	err = open_kernel(daemon, ret_why);
+	if (!err && usable < daemon->flows->usable)
+		daemon->flows->usable = usable;
+	return err;
 }
 
 static int remove_found(void *context, int fd)

@@ -202,3 +202,23 @@ int kmtls_record_key_derive(__u16 cipher, const struct kmtls_secret *secret,
 		*ret_key = key;
 	return err;
 }
+
+size_t kmtls_secret_length(__u16 cipher)
+{
+	size_t key_length, hash_length;
+	const char *digest;
+
+	return cipher_sizes(cipher, &key_length, &hash_length, &digest) ? 0 : hash_length;
+}
+
+int kmtls_secret_next(__u16 cipher, const struct kmtls_secret *secret,
+		      struct kmtls_secret *ret_secret)
+{
+	struct kmtls_secret next __cleanup_secret = { .length = secret->length };
+	int err;
+
+	err = kmtls_expand_label(cipher, secret, "traffic upd", next.bytes, next.length);
+	if (!err)
+		*ret_secret = next;
+	return err;
+}

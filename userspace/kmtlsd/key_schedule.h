@@ -21,12 +21,16 @@ struct kmtls_record_key {
 	unsigned char iv[12];
 };
 
+/* Bytes of a traffic secret of the cipher; 0: unknown. */
+size_t kmtls_secret_length(__u16 cipher);
+
 /* The two application traffic secrets of one handshake. */
 struct kmtls_traffic_secrets {
 	struct kmtls_secret client, server;
 };
 
 void kmtls_secret_wipe(struct kmtls_secret *secret);
+#define __cleanup_secret __attribute__((cleanup(kmtls_secret_wipe)))
 void kmtls_traffic_secrets_wipe(struct kmtls_traffic_secrets *secrets);
 void kmtls_record_key_wipe(struct kmtls_record_key *key);
 #define __cleanup_record_key __attribute__((cleanup(kmtls_record_key_wipe)))
@@ -44,5 +48,8 @@ int kmtls_expand_label(__u16 cipher, const struct kmtls_secret *secret, const ch
 /* Labels "key" and "iv". Errors as above. */
 int kmtls_record_key_derive(__u16 cipher, const struct kmtls_secret *secret,
 			    struct kmtls_record_key *ret_key);
+/* The traffic secret after a KeyUpdate (section 7.2). Errors as above. */
+int kmtls_secret_next(__u16 cipher, const struct kmtls_secret *secret,
+		      struct kmtls_secret *ret_secret);
 
 #endif

@@ -132,29 +132,75 @@ int kmtls_ktls_install_rx(int fd, const struct kmtls_record_key *key, __u64 sequ
 	return err ? err : install(fd, TLS_RX, key, sequence);
 }
 
-int kmtls_ktls_tx_sequence(int fd, __u16 cipher, __u64 *ret_sequence)
+/* Reads what is live. The answer holds the key: the caller's union wipes it. */
+static int read_live(int fd, int direction, __u16 cipher, union crypto_info *ret_info,
+		     __u64 *ret_sequence)
 {
-	union crypto_info info __cleanup_crypto_info = { 0 };
 	__u16 type;
 	socklen_t length = cipher_layout(cipher, &type);
 	__u64 sequence;
 
 	if (!length)
 		return -EINVAL;
-	if (getsockopt(fd, SOL_TLS, TLS_TX, &info, &length))
+	if (getsockopt(fd, SOL_TLS, direction, ret_info, &length))
 		return -errno;
 	switch (type) {
 	case TLS_CIPHER_AES_GCM_128:
-		memcpy(&sequence, info.aes128.rec_seq, sizeof(sequence));
+		memcpy(&sequence, ret_info->aes128.rec_seq, sizeof(sequence));
 		break;
 	case TLS_CIPHER_AES_GCM_256:
-		memcpy(&sequence, info.aes256.rec_seq, sizeof(sequence));
+		memcpy(&sequence, ret_info->aes256.rec_seq, sizeof(sequence));
 		break;
 	default:
-		memcpy(&sequence, info.chacha20.rec_seq, sizeof(sequence));
+		memcpy(&sequence, ret_info->chacha20.rec_seq, sizeof(sequence));
 	}
 	*ret_sequence = be64toh(sequence);
 	return 0;
+}
+
+int kmtls_ktls_tx_sequence(int fd, __u16 cipher, __u64 *ret_sequence)
+{
+	union crypto_info info __cleanup_crypto_info = { 0 };
+
+	return read_live(fd, TLS_TX, cipher, &info, ret_sequence);
+}
+
+/* Is key what the kernel has? Its sequence is passed in, so that it does not count. */
+static bool is_live(const union crypto_info *live, const struct kmtls_record_key *key,
+		    __u64 sequence)
+{
+	union crypto_info info __cleanup_crypto_info = { 0 };
+	socklen_t length = fill_crypto_info(&info, key, sequence);
+
+	return length && !CRYPTO_memcmp(live, &info, length);
+}
+
+int kmtls_ktls_which(int fd, enum kmtls_ktls_way way, const struct kmtls_record_key *first,
+		     const struct kmtls_record_key *second, __u64 *ret_sequence)
+{
+	union crypto_info live __cleanup_crypto_info = { 0 };
+	__u64 sequence;
+	int err;
+
+	err = read_live(fd, way == KMTLS_KTLS_TX ? TLS_TX : TLS_RX, first->cipher, &live,
+			&sequence);
+	if (err)
+		return err;
+	if (ret_sequence)
+		*ret_sequence = sequence;
+	if (is_live(&live, first, sequence))
+		return 0;
+	return is_live(&live, second, sequence) ? 1 : -ESTALE;
+}
+
+int kmtls_ktls_replace(int fd, enum kmtls_ktls_way way, const struct kmtls_record_key *old,
+		       const struct kmtls_record_key *key)
+{
+	int which = kmtls_ktls_which(fd, way, old, key, NULL);
+
+	if (which)
+		return which == 1 ? -EALREADY : which;
+	return install(fd, way == KMTLS_KTLS_TX ? TLS_TX : TLS_RX, key, 0);
 }
 
 int kmtls_ktls_send(int fd, __u8 type, const void *record, size_t length)
@@ -174,7 +220,6 @@ int kmtls_ktls_send(int fd, __u8 type, const void *record, size_t length)
 	header->cmsg_len = CMSG_LEN(1);
 	*CMSG_DATA(header) = type;
 	message.msg_controllen = header->cmsg_len;
-	/* A control record is taken whole or not at all. */
 	return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
@@ -227,7 +272,8 @@ static int connect_to_self(int listener, int *ret_fd)
 	return 0;
 }
 
-int kmtls_ktls_probe(void)
+/* On a socket that says nothing and is closed at once. */
+static int probe(int (*question)(int fd))
 {
 	int listener __cleanup_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int fd __cleanup_fd = -1;
@@ -236,5 +282,31 @@ int kmtls_ktls_probe(void)
 	if (listener < 0)
 		return -errno;
 	err = connect_to_self(listener, &fd);
-	return err ? err : kmtls_ktls_attach(fd);
+	if (!err)
+		err = kmtls_ktls_attach(fd);
+	return err || !question ? err : question(fd);
+}
+
+int kmtls_ktls_probe(void)
+{
+	return probe(NULL);
+}
+
+static int set_both_twice(int fd)
+{
+	static const struct kmtls_record_key keys[2] = { { .cipher = 0x1301, .key = { 1 } },
+							 { .cipher = 0x1301, .key = { 2 } } };
+	int err = 0;
+
+	for (int i = 0; i < 2 && !err; i++) {
+		err = install(fd, TLS_TX, &keys[i], 0);
+		if (!err)
+			err = install(fd, TLS_RX, &keys[i], 0);
+	}
+	return err;
+}
+
+int kmtls_ktls_probe_rekey(void)
+{
+	return probe(set_both_twice);
 }

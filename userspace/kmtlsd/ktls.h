@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ktls.h - kernel TLS on a socket: the ULP, keys, control records. Usage is what was found
- * safe on 6.1, 6.12 and 7.2 (docs/kernel.md); in particular TLS_TX is never set twice
- * (7.2 would restart the sequence and reuse nonces).
+ * safe on 6.1, 6.12 and 7.2 (docs/kernel.md); in particular no key is ever installed a second
+ * time: the sequence would start anew and nonces would be used again.
  */
 #ifndef KMTLS_KTLS_H
 #define KMTLS_KTLS_H
@@ -21,10 +21,28 @@
  * loopback for the probe. */
 int kmtls_ktls_probe(void);
 
+/* 0: keys can be replaced (since 6.14); -EBUSY: they cannot; -errno. Likewise. */
+int kmtls_ktls_probe_rekey(void);
+
 int kmtls_ktls_attach(int fd); /* TCP_ULP "tls" */
 /* sequence: of the first record under this key. -EBUSY: already installed. */
 int kmtls_ktls_install_tx(int fd, const struct kmtls_record_key *key, __u64 sequence);
 int kmtls_ktls_install_rx(int fd, const struct kmtls_record_key *key, __u64 sequence);
+
+enum kmtls_ktls_way { KMTLS_KTLS_TX, KMTLS_KTLS_RX };
+
+/*
+ * Which of two keys is the live one of a direction: 0 the first, 1 the second, -ESTALE neither;
+ * -errno. ret_sequence (may be NULL): of the next record under it.
+ */
+int kmtls_ktls_which(int fd, enum kmtls_ktls_way way, const struct kmtls_record_key *first,
+		     const struct kmtls_record_key *second, __u64 *ret_sequence);
+/*
+ * Replaces the live key, which must be old, by key, whose first record has sequence 0. Asks the
+ * kernel first: -EALREADY: key is live, left alone; -ESTALE: neither is; -errno.
+ */
+int kmtls_ktls_replace(int fd, enum kmtls_ktls_way way, const struct kmtls_record_key *old,
+		       const struct kmtls_record_key *key);
 
 /* Next TX record sequence. The kernel hands out the key with it: wiped before returning. */
 int kmtls_ktls_tx_sequence(int fd, __u16 cipher, __u64 *ret_sequence);

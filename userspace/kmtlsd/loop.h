@@ -15,6 +15,7 @@
 #include "inject.h"
 #include "pipes.h"
 #include "pod.h"
+#include "pods.h"
 
 struct kmtls_handshake;
 
@@ -54,6 +55,14 @@ struct kmtls_answer {
 };
 #define KMTLS_ANSWERS 256
 
+/* A listener that is not looked at for a while. */
+struct kmtls_pause {
+	__u64 until; /* ms, monotonic */
+	unsigned index, generation; /* of the pod */
+	unsigned acceptor;
+};
+#define KMTLS_PAUSES (KMTLS_PODS_MAX * KMTLS_ACCEPTOR_COUNT)
+
 struct kmtls_loop {
 	struct kmtls_daemon *daemon;
 	unsigned number;
@@ -70,6 +79,8 @@ struct kmtls_loop {
 	bool shaking; /* handshakes made progress in this round */
 	struct kmtls_answer *answers; /* a ring of KMTLS_ANSWERS, in the order they are due */
 	unsigned answer_first, answer_count;
+	struct kmtls_pause *pauses; /* KMTLS_PAUSES */
+	unsigned pause_count;
 	unsigned lingering; /* flows with a linger_deadline */
 	__u32 last_sweep; /* seconds */
 	/* Requests from other threads. */
@@ -138,6 +149,10 @@ void kmtls_loop_answer_again(struct kmtls_loop *loop, struct kmtls_pod *pod, enu
 void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *message);
 
 /* ---- between the files of the loop ---- */
+
+/* Level-triggered, one loop is woken per connection. Fine if it is watched already. -errno. */
+int kmtls_loop_watch_listener(struct kmtls_loop *loop, const struct kmtls_pod *pod,
+			      unsigned acceptor);
 
 static inline __u64 kmtls_loop_tag(enum kmtls_tag tag, unsigned index, unsigned generation)
 {

@@ -13,6 +13,7 @@
 #include "hold.h"
 #include "loop.h"
 #include "pods.h"
+#include "rekey.h"
 #include "relay.h"
 #include "shared.h"
 
@@ -30,6 +31,7 @@ static void loop_close(struct kmtls_loop *loop)
 		close(loop->epoll_fd);
 	kmtls_loop_drop_messages(loop);
 	free(loop->again);
+	free(loop->pauses);
 }
 
 static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsigned number)
@@ -47,8 +49,9 @@ static int loop_open(struct kmtls_loop *loop, struct kmtls_daemon *daemon, unsig
 	/* Twice: flows may come back on the list while it is being served. */
 	loop->again = calloc(2 * daemon->flows->capacity, sizeof(*loop->again));
 	loop->answers = calloc(KMTLS_ANSWERS, sizeof(*loop->answers));
-	if (!loop->answers || loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->spare_fd < 0 ||
-	    !loop->again)
+	loop->pauses = calloc(KMTLS_PAUSES, sizeof(*loop->pauses));
+	if (!loop->answers || !loop->pauses || loop->epoll_fd < 0 || loop->wake_fd < 0 ||
+	    loop->spare_fd < 0 || !loop->again)
 		return -ENOMEM;
 	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake) < 0 ? -errno : 0;
 }
@@ -59,6 +62,7 @@ static void adopt_flow(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
+	enum kmtls_reason reason;
 
 	for (int way = KMTLS_TO_WIRE; way <= KMTLS_TO_LOCAL; way++) {
 		int pipe_fd = kmtls_flow_way(flow, way)->pipe_read, queued = 0;
@@ -68,9 +72,12 @@ static void adopt_flow(struct kmtls_loop *loop, unsigned slot)
 	}
 	private->source_ended[KMTLS_TO_LOCAL] = flow->to_local.source_closed;
 	private->error = true;
-	if (kmtls_loop_watch(loop, KMTLS_TAG_LOCAL, slot, flow->local_fd) < 0 ||
-	    kmtls_loop_watch(loop, KMTLS_TAG_WIRE, slot, flow->wire_fd) < 0)
-		kmtls_relay_reset(loop, slot, KMTLS_REASON_RELAY_FAILED);
+	reason = kmtls_rekey_adopt(loop, slot);
+	if (!reason && (kmtls_loop_watch(loop, KMTLS_TAG_LOCAL, slot, flow->local_fd) < 0 ||
+			kmtls_loop_watch(loop, KMTLS_TAG_WIRE, slot, flow->wire_fd) < 0))
+		reason = KMTLS_REASON_NO_RESOURCES;
+	if (reason)
+		kmtls_relay_reset(loop, slot, reason);
 	else
 		kmtls_loop_again(loop, slot);
 }
@@ -143,6 +150,22 @@ void kmtls_loops_close(struct kmtls_loops *loops)
 	free(loops);
 }
 
+int kmtls_loop_watch_listener(struct kmtls_loop *loop, const struct kmtls_pod *pod,
+			      unsigned acceptor)
+{
+	struct epoll_event event = {
+		.events = EPOLLIN | EPOLLEXCLUSIVE,
+		.data.u64 = kmtls_loop_tag(KMTLS_TAG_LISTENER,
+					   pod->index * KMTLS_ACCEPTOR_COUNT + acceptor,
+					   pod->generation),
+	};
+
+	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, pod->listeners[acceptor], &event) < 0 &&
+	    errno != EEXIST)
+		return -errno;
+	return 0;
+}
+
 static int watch_held(struct kmtls_loops *loops, int fd)
 {
 	for (unsigned i = 0; i < loops->count; i++) {
@@ -177,26 +200,15 @@ int kmtls_loops_admit(struct kmtls_loops *loops, struct kmtls_daemon *daemon, ch
 
 int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod)
 {
+	int err = 0;
+
 	if (!loops->admitting)
 		return 0;
-	for (unsigned i = 0; i < loops->count; i++) {
-		for (unsigned a = 0; a < KMTLS_ACCEPTOR_COUNT; a++) {
-			struct epoll_event event = {
-				/* Level-triggered, one loop is woken per connection. */
-				.events = EPOLLIN | EPOLLEXCLUSIVE,
-				.data.u64 = kmtls_loop_tag(KMTLS_TAG_LISTENER,
-							   pod->index * KMTLS_ACCEPTOR_COUNT + a,
-							   pod->generation),
-			};
-
-			if (pod->listeners[a] >= 0 &&
-			    epoll_ctl(loops->loops[i].epoll_fd, EPOLL_CTL_ADD, pod->listeners[a],
-				      &event) < 0 &&
-			    errno != EEXIST)
-				return -errno;
-		}
-	}
-	return 0;
+	for (unsigned i = 0; i < loops->count; i++)
+		for (unsigned a = 0; !err && a < KMTLS_ACCEPTOR_COUNT; a++)
+			if (pod->listeners[a] >= 0)
+				err = kmtls_loop_watch_listener(&loops->loops[i], pod, a);
+	return err;
 }
 
 void kmtls_loops_remove_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod)

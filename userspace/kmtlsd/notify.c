@@ -14,7 +14,7 @@
 
 /* systemd writes abstract names with an @ where the kernel wants a zero. A path ends with a
  * zero, an abstract name where its length says. */
-static int parse_address(const char *text, struct kmtls_notify *notify)
+static int parse_address(const char *text, struct kmtls_notify_socket *notify)
 {
 	size_t length = strlen(text);
 
@@ -32,10 +32,10 @@ static int parse_address(const char *text, struct kmtls_notify *notify)
 	return 0;
 }
 
-int kmtls_notify_open(struct kmtls_notify *ret_notify)
+int kmtls_notify_open(struct kmtls_notify_socket *ret_notify)
 {
 	const char *text = getenv("NOTIFY_SOCKET");
-	struct kmtls_notify notify = { .fd = -1 };
+	struct kmtls_notify_socket notify = { .fd = -1 };
 	int err;
 
 	*ret_notify = notify;
@@ -52,14 +52,14 @@ int kmtls_notify_open(struct kmtls_notify *ret_notify)
 	return 0;
 }
 
-void kmtls_notify_close(struct kmtls_notify *notify)
+void kmtls_notify_close(struct kmtls_notify_socket *notify)
 {
 	if (notify->fd >= 0)
 		close(notify->fd);
 	notify->fd = -1;
 }
 
-int kmtls_notify_send(const struct kmtls_notify *notify, const char *format, ...)
+int kmtls_notify_send(const struct kmtls_notify_socket *notify, const char *format, ...)
 {
 	char message[KMTLS_NOTIFY_MESSAGE];
 	va_list arguments;
@@ -83,7 +83,7 @@ int kmtls_notify_send(const struct kmtls_notify *notify, const char *format, ...
 	return sent < 0 ? -errno : 0;
 }
 
-int kmtls_notify_reloading(const struct kmtls_notify *notify, const char *status)
+int kmtls_notify_reloading(const struct kmtls_notify_socket *notify, const char *status)
 {
 	struct timespec now;
 
@@ -93,7 +93,7 @@ int kmtls_notify_reloading(const struct kmtls_notify *notify, const char *status
 				 status);
 }
 
-int kmtls_notify_main_pid(const struct kmtls_notify *notify, pid_t pid)
+int kmtls_notify_main_pid(const struct kmtls_notify_socket *notify, pid_t pid)
 {
 	return kmtls_notify_send(notify, "MAINPID=%d", (int)pid);
 }

@@ -14,7 +14,7 @@
 /* The longest message, with its end. */
 #define KMTLS_NOTIFY_MESSAGE 512
 
-struct kmtls_notify {
+struct kmtls_notify_socket {
 	int fd; /* -1: nobody wants to know */
 	socklen_t length;
 	struct sockaddr_un address;
@@ -23,18 +23,18 @@ struct kmtls_notify {
 /* Reads $NOTIFY_SOCKET, which stays set for those who come after an exec. 0 also when it is not
  * set: fd is -1 then and kmtls_notify_send() does nothing. -EINVAL: an address that is neither a
  * path nor an abstract name; -errno. After an error too, ret_notify can be used, and is silent. */
-int kmtls_notify_open(struct kmtls_notify *ret_notify);
-void kmtls_notify_close(struct kmtls_notify *notify);
+int kmtls_notify_open(struct kmtls_notify_socket *ret_notify);
+void kmtls_notify_close(struct kmtls_notify_socket *notify);
 
 /* Lines of sd_notify(3): "READY=1\nSTATUS=%u flows". A value must not hold a newline, which would
  * begin another one. -EMSGSIZE: longer than KMTLS_NOTIFY_MESSAGE, nothing was sent; -EAGAIN: the
  * manager's queue is full, try later; -errno. */
-int kmtls_notify_send(const struct kmtls_notify *notify, const char *format, ...)
+int kmtls_notify_send(const struct kmtls_notify_socket *notify, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 /* RELOADING=1 with the time that the manager wants to see beside it. READY=1 ends it. */
-int kmtls_notify_reloading(const struct kmtls_notify *notify, const char *status);
+int kmtls_notify_reloading(const struct kmtls_notify_socket *notify, const char *status);
 /* To be sent by the main process: pid takes its place. */
-int kmtls_notify_main_pid(const struct kmtls_notify *notify, pid_t pid);
+int kmtls_notify_main_pid(const struct kmtls_notify_socket *notify, pid_t pid);
 
 /* How many microseconds may pass between two WATCHDOG=1 before the manager takes us for dead: send
  * one every half of it. 0: nobody watches this process. */

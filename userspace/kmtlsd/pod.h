@@ -37,6 +37,7 @@ struct kmtls_pod {
 	pthread_mutex_t svid_lock;
 	struct kmtls_svid *svid; /* under svid_lock; NULL: none valid */
 	time_t renew_at;
+	unsigned deserted; /* seconds without a path of the namespace and without a process */
 };
 
 /* The pod at a place, with a reference, if it is still of that generation; or NULL. */

@@ -407,6 +407,20 @@ static int remove_pod(struct kmtls_pods *pods, const char *name, char *ret_why)
 	return 0;
 }
 
+void kmtls_pod_remove_gone(struct kmtls_pods *pods, struct kmtls_pod *pod, const char *why)
+{
+	char ignored[KMTLS_WHY];
+
+	pthread_mutex_lock(&pods->change);
+	/* Who has the name by now may be someone else. */
+	if (pods->table[pod->index] == pod) {
+		log_info("pod gone", "pod=%s why=%s", kmtls_log_quote(pod->name),
+			 kmtls_log_quote(why));
+		remove_pod(pods, pod->name, ignored);
+	}
+	pthread_mutex_unlock(&pods->change);
+}
+
 int kmtls_pods_add(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why)
 {
 	int err;

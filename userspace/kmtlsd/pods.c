@@ -28,6 +28,8 @@
 
 /* Seconds until an SVID that could not be renewed is asked for again. */
 #define RENEW_RETRY 5
+/* How long a namespace may be without path and processes: one may be about to come. */
+#define DESERTED_SECONDS 2
 
 /* ---- looking up ---- */
 
@@ -172,17 +174,44 @@ static void mend(struct kmtls_pods *pods, struct kmtls_pod *pod)
 		log_warning("listeners opened again", "pod=%s", kmtls_log_quote(pod->name));
 }
 
+/*
+ * Our own listeners keep a namespace alive whose pod is long gone, so no event tells: look. A pod
+ * is gone when its cgroup is, for no process can connect any more that the programs see; or when
+ * its namespace has no path and its cgroup no process. A pod that runs on without a path is none
+ * of our business.
+ */
+static const char *why_gone(struct kmtls_pod *pod)
+{
+	int populated = kmtls_cgroup_populated(pod->cgroup_fd);
+
+	if (populated == -ENOENT)
+		return "its cgroup was removed";
+	if (populated || kmtls_netns_is_at(pod->netns_path, pod->netns_fd))
+		pod->deserted = 0;
+	else if (++pod->deserted >= DESERTED_SECONDS)
+		return "its network namespace has no path, its cgroup no process";
+	return NULL;
+}
+
 void kmtls_pods_tick(struct kmtls_pods *pods)
 {
 	time_t now = time(NULL);
 	char why[KMTLS_WHY];
 
 	for (unsigned i = 0; i < KMTLS_PODS_MAX; i++) {
+		const char *gone = NULL;
 		struct kmtls_pod *pod;
 
 		pthread_mutex_lock(&pods->lock);
 		pod = kmtls_pod_get(pods->table[i]);
 		pthread_mutex_unlock(&pods->lock);
+		if (pod)
+			gone = why_gone(pod);
+		if (gone) {
+			kmtls_pod_remove_gone(pods, pod, gone);
+			kmtls_pod_put(pod);
+			continue;
+		}
 		if (pod && atomic_exchange(&pod->broken, false))
 			mend(pods, pod);
 		if (pod && pod->renew_at <= now) {

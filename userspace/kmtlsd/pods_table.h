@@ -32,4 +32,7 @@ int kmtls_pod_first_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, char *r
 /* Enrols without remembering. Both with pods->change held. */
 int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why);
 
+/* Removes this very pod, if it is still there, because it is gone, as why says. */
+void kmtls_pod_remove_gone(struct kmtls_pods *pods, struct kmtls_pod *pod, const char *why);
+
 #endif

@@ -31,6 +31,8 @@
 #include "log.h"
 #include "loop.h"
 #include "reason.h"
+#include "refusals.h"
+#include "rekey.h"
 #include "relay.h"
 
 #define ALERT_WARNING 1
@@ -67,8 +69,12 @@ static enum kmtls_log_level end_level(enum kmtls_reason reason)
 
 static void log_end(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
 {
+	enum kmtls_log_level level = end_level(reason);
+
 	kmtls_counters_add(reason);
-	kmtls_log(end_level(reason), "flow ended", "flow=%u.%u reason=%s text=%s", slot,
+	if (level == KMTLS_LOG_WARNING && !kmtls_refusals_worth_a_line(reason))
+		return;
+	kmtls_log(level, "flow ended", "flow=%u.%u reason=%s text=%s", slot,
 		  kmtls_loop_flow(loop, slot)->generation, kmtls_reason_name(reason),
 		  kmtls_log_quote(kmtls_reason_text(reason)));
 }
@@ -110,7 +116,7 @@ void kmtls_relay_reset(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 
-	log_end(loop, slot, reason);
+	log_end(loop, slot, kmtls_rekey_end_reason(loop, slot, reason));
 	/* The local leg has it from birth. */
 	setsockopt(flow->wire_fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
 	release(loop, slot);
@@ -139,15 +145,23 @@ static enum kmtls_reason failure(enum kmtls_tag side, int err)
 	case ECONNRESET:
 	case EPIPE:
 	case ECONNABORTED:
-	case ETIMEDOUT:
-	case EHOSTUNREACH:
-	case ENETUNREACH:
 		return side == KMTLS_TAG_LOCAL ? KMTLS_REASON_LOCAL_RESET : KMTLS_REASON_PEER_RESET;
+	case ETIMEDOUT:
+	case EHOSTUNREACH: /* the same, where routers said why */
+	case ENETUNREACH:
+		return side == KMTLS_TAG_LOCAL ? KMTLS_REASON_LOCAL_RESET
+					       : KMTLS_REASON_PEER_TIMEOUT;
 	case EBADMSG:
 	case EMSGSIZE:
 		return KMTLS_REASON_BAD_RECORD;
 	}
 	return KMTLS_REASON_RELAY_FAILED;
+}
+
+/* A verdict of rekey.c on a flow. */
+static enum step follow(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
+{
+	return reason ? reset(loop, slot, reason) : STEP_MOVED;
 }
 
 /* The next record on the wire is not data. */
@@ -163,6 +177,8 @@ static enum step take_control_record(struct kmtls_loop *loop, unsigned slot)
 		return reset(loop, slot, KMTLS_REASON_BAD_RECORD);
 	if (length < 0)
 		return reset(loop, slot, failure(KMTLS_TAG_WIRE, -length));
+	if (type == KMTLS_RECORD_HANDSHAKE)
+		return follow(loop, slot, kmtls_rekey_receive(loop, slot, record, length));
 	if (type != KMTLS_RECORD_ALERT)
 		return reset(loop, slot, KMTLS_REASON_UNEXPECTED_RECORD);
 	if (length != 2 || record[1] != ALERT_CLOSE_NOTIFY)
@@ -190,7 +206,8 @@ static void watch_local(int fd)
 
 /*
  * A worker that was killed may have taken the error of a reset with it; what is left then looks
- * like an end in order. But a FIN alone does not close a connection whose own end is still open.
+ * like an end in order. But a FIN alone does not close a connection whose other end is open: as
+ * long as the peer has not ended we have sent none.
  */
 static bool was_reset(int fd)
 {
@@ -210,15 +227,20 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 	int source = way == KMTLS_TO_WIRE ? flow->local_fd : flow->wire_fd;
 	ssize_t moved;
 
-	if (private->source_ended[way] || private->queued[way] >= KMTLS_PIPE_BYTES)
+	if (private->source_ended[way] || private->queued[way] >= KMTLS_PIPE_BYTES ||
+	    kmtls_rekey_closing(private))
 		return STEP_IDLE;
 	if (direction->pipe_read < 0) {
 		int read_fd, write_fd;
 
 		if (kmtls_pipes_get(&loop->pipes, &read_fd, &write_fd) < 0) {
+			if (!private->pipe_wait)
+				kmtls_counters_add(KMTLS_REASON_PIPE_WAIT);
+			private->pipe_wait = true;
 			kmtls_loop_again_later(loop, slot);
 			return STEP_IDLE;
 		}
+		private->pipe_wait = false;
 		direction->pipe_write = write_fd;
 		__atomic_store_n(&direction->pipe_read, read_fd, __ATOMIC_RELEASE);
 	}
@@ -226,12 +248,14 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 		       KMTLS_PIPE_BYTES - private->queued[way], SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 	if (moved > 0) {
 		private->queued[way] += moved;
+		if (way == KMTLS_TO_LOCAL)
+			kmtls_rekey_count(private, way, moved);
 		return STEP_MOVED;
 	}
 	if (moved == 0) {
 		if (way == KMTLS_TO_LOCAL)
 			return reset(loop, slot, KMTLS_REASON_TRUNCATED);
-		if (!private->sink_ended[KMTLS_TO_LOCAL] && was_reset(source))
+		if (!flow->to_local.source_closed && was_reset(source))
 			return reset(loop, slot, KMTLS_REASON_LOCAL_RESET);
 		private->source_ended[way] = true;
 		watch_local(flow->local_fd);
@@ -241,6 +265,8 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 		return STEP_IDLE;
 	if (errno == EINVAL && way == KMTLS_TO_LOCAL)
 		return take_control_record(loop, slot);
+	if (errno == EKEYEXPIRED && way == KMTLS_TO_LOCAL)
+		return follow(loop, slot, kmtls_rekey_resume(loop, slot));
 	return reset(loop, slot,
 		     failure(way == KMTLS_TO_WIRE ? KMTLS_TAG_LOCAL : KMTLS_TAG_WIRE, errno));
 }
@@ -254,7 +280,7 @@ static enum step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way wa
 	int sink = way == KMTLS_TO_WIRE ? flow->wire_fd : flow->local_fd;
 	enum step step = STEP_IDLE;
 
-	if (private->queued[way]) {
+	if (private->queued[way] && !kmtls_rekey_blocks(private, way)) {
 		ssize_t moved = splice(direction->pipe_read, NULL, sink, NULL, private->queued[way],
 				       SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
@@ -265,6 +291,8 @@ static enum step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way wa
 					errno));
 		if (moved > 0) {
 			private->queued[way] -= moved;
+			if (way == KMTLS_TO_WIRE)
+				kmtls_rekey_count(private, way, moved);
 			step = STEP_MOVED;
 		}
 	}
@@ -409,6 +437,9 @@ static enum step move(struct kmtls_loop *loop, unsigned slot)
 
 	if (kmtls_loop_flow(loop, slot)->ticket == KMTLS_TICKET_DUE)
 		return send_ticket(loop, slot);
+	if (kmtls_rekey_wanted(loop, private) &&
+	    follow(loop, slot, kmtls_rekey_serve(loop, slot)) == STEP_ENDED)
+		return STEP_ENDED;
 	to_wire = move_one_way(loop, slot, KMTLS_TO_WIRE);
 	if (to_wire == STEP_ENDED)
 		return STEP_ENDED;

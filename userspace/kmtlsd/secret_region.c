@@ -45,6 +45,19 @@ struct kmtls_secret_region {
 /* Of this process's threads; never held while a worker is made. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+/*
+ * Pages of memfd_secret count as locked when they are first written to; beyond the limit that is
+ * a SIGBUS, whatever the capabilities and although mmap() had succeeded (6.12).
+ */
+static bool may_lock(size_t size)
+{
+	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	struct rlimit limit;
+
+	return setrlimit(RLIMIT_MEMLOCK, &unlimited) == 0 ||
+	       (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur >= size);
+}
+
 static int map(int fd, size_t size, struct kmtls_secret_region **ret_region)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -96,12 +109,10 @@ int kmtls_secret_region_create(unsigned max_flows, struct kmtls_secret_region **
 {
 	size_t size =
 		sizeof(struct kmtls_secret_region) + (size_t)max_flows * KMTLS_SECRET_FLOW_SIZE;
-	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	int err;
 
-	setrlimit(RLIMIT_MEMLOCK, &unlimited);
 	size = (size + 4095) / 4096 * 4096;
-	err = create(size, true, ret_region, ret_fd);
+	err = may_lock(size) ? create(size, true, ret_region, ret_fd) : -EPERM;
 	if (err)
 		err = create(size, false, ret_region, ret_fd);
 	if (err) {
@@ -125,6 +136,12 @@ int kmtls_secret_region_map(int fd, struct kmtls_secret_region **ret_region, cha
 	err = map(fd, status.st_size, &region);
 	if (err)
 		return err;
+	if (!may_lock(status.st_size) && region->secret) {
+		snprintf(ret_why, KMTLS_WHY, "the limit of locked memory is below %lld bytes",
+			 (long long)status.st_size);
+		munmap(region, status.st_size);
+		return -EPERM;
+	}
 	if (region->magic != MAGIC || region->size != (__u64)status.st_size) {
 		munmap(region, status.st_size);
 		return -EPROTO;

@@ -59,6 +59,7 @@ struct kmtls_shared {
 	_Atomic __u64 configured_by; /* the instance whose configuration is in the maps */
 	_Atomic bool stopping; /* the worker is asked to end flows, not to leave them */
 	_Atomic __u64 heartbeat; /* the worker's seconds of life */
+	_Atomic __u32 log_level; /* set at run time; 0: as configured */
 	_Atomic __u32 slots_used; /* slots from here on have never been used */
 	atomic_ullong counters[KMTLS_REASON_COUNT]; /* not in the map yet */
 

@@ -17,6 +17,8 @@
 #include "loop.h"
 #include "pod.h"
 #include "reason.h"
+#include "refusals.h"
+#include "rekey.h"
 #include "shared.h"
 #include "takeover.h"
 
@@ -85,17 +87,21 @@ static void drop_pipe(struct kmtls_takeover *takeover, struct kmtls_flow_directi
 /* It was being closed, and how had been decided: SO_LINGER says it. */
 static void finish_closing(struct kmtls_takeover *takeover, struct kmtls_flow *flow, bool reset)
 {
-	kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
+	if (kmtls_flow_state(flow) != KMTLS_FLOW_CLOSING)
+		kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
 	drop_pipe(takeover, &flow->to_wire);
 	drop_pipe(takeover, &flow->to_local);
 	drop_socket(takeover, flow->local_fd, flow->local_cookie, reset);
 	drop_socket(takeover, flow->wire_fd, flow->wire_cookie, reset);
+	kmtls_rekey_end(takeover->daemon->rekey, flow - takeover->daemon->flows->slots);
 	kmtls_flow_set_state(flow, KMTLS_FLOW_FREE);
 }
 
 static void report_cut(unsigned slot, const struct kmtls_flow *flow)
 {
 	kmtls_counters_add(KMTLS_REASON_INTERRUPTED);
+	if (!kmtls_refusals_worth_a_line(KMTLS_REASON_INTERRUPTED))
+		return;
 	log_warning("connection refused", "flow=%u.%u direction=%s reason=%s text=%s", slot,
 		    flow->generation, flow->role == KMTLS_ROLE_CLIENT ? "outbound" : "inbound",
 		    kmtls_reason_name(KMTLS_REASON_INTERRUPTED),

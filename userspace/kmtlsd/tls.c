@@ -15,16 +15,20 @@
 #include "key_schedule.h"
 #include "verify.h"
 
-#define CIPHER_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define AES_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
+#define CHACHA20_SUITE "TLS_CHACHA20_POLY1305_SHA256"
 #define GROUPS "X25519:P-256"
 #define SECURITY_LEVEL 2 /* 112 bits: no RSA below 2048, no SHA-1 in a chain */
 #define CHAIN_DEPTH 8 /* intermediates between leaf and root */
 #define CERT_LIST_MAX (32 * 1024) /* bytes of a peer's Certificate message */
 
-static const unsigned char alpn_wire[] = "\7" KMTLS_ALPN; /* RFC 7301 section 3.1 */
-#define ALPN_WIRE_LENGTH (sizeof(alpn_wire) - 1)
-_Static_assert(sizeof(KMTLS_ALPN) - 1 == 7, "the length byte of alpn_wire");
+/* RFC 7301 section 3.1: names with a length byte in front. */
+static const unsigned char alpn_plain[] = "\7" KMTLS_ALPN, alpn_rekey[] = "\15" KMTLS_ALPN_REKEY;
+static const unsigned char alpn_both[] = "\15" KMTLS_ALPN_REKEY "\7" KMTLS_ALPN;
+_Static_assert(sizeof(KMTLS_ALPN) - 1 == 7 && sizeof(KMTLS_ALPN_REKEY) - 1 == 13,
+	       "the length bytes");
 
+static struct kmtls_tls_options global;
 static int trust_domain_index = -1, tickets_index = -1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -48,13 +52,28 @@ const char *kmtls_tls_trust_domain(const SSL *ssl)
 		       : SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), trust_domain_index);
 }
 
-bool kmtls_tls_alpn_ok(const SSL *ssl)
+void kmtls_tls_configure(const struct kmtls_tls_options *options)
+{
+	global = *options;
+}
+
+static bool selected(const SSL *ssl, const unsigned char *wire)
 {
 	const unsigned char *name;
 	unsigned length;
 
 	SSL_get0_alpn_selected(ssl, &name, &length);
-	return length == ALPN_WIRE_LENGTH - 1 && !memcmp(name, KMTLS_ALPN, length);
+	return length == wire[0] && !memcmp(name, wire + 1, length);
+}
+
+bool kmtls_tls_alpn_ok(const SSL *ssl)
+{
+	return selected(ssl, alpn_plain) || kmtls_tls_rekey_agreed(ssl);
+}
+
+bool kmtls_tls_rekey_agreed(const SSL *ssl)
+{
+	return global.rekey && selected(ssl, alpn_rekey);
 }
 
 unsigned kmtls_tls_tickets_seen(const SSL *ssl)
@@ -70,8 +89,8 @@ static int count_ticket(SSL *ssl, SSL_SESSION *session)
 	return 0;
 }
 
-/* Is our protocol among list, names with a length byte in front? */
-static bool offers_alpn(const unsigned char *list, size_t length)
+/* Is the protocol among list, names with a length byte in front? */
+static bool offers(const unsigned char *list, size_t length, const unsigned char *wire)
 {
 	size_t i = 0;
 
@@ -80,11 +99,19 @@ static bool offers_alpn(const unsigned char *list, size_t length)
 
 		if (end > length)
 			return false;
-		if (end - i == ALPN_WIRE_LENGTH && !memcmp(list + i, alpn_wire, ALPN_WIRE_LENGTH))
+		if (list[i] == wire[0] && !memcmp(list + i, wire, end - i))
 			return true;
 		i = end;
 	}
 	return false;
+}
+
+/* The protocol we select from list; NULL: none of ours is there. */
+static const unsigned char *choose_alpn(const unsigned char *list, size_t length)
+{
+	if (global.rekey && offers(list, length, alpn_rekey))
+		return alpn_rekey;
+	return offers(list, length, alpn_plain) ? alpn_plain : NULL;
 }
 
 /*
@@ -100,7 +127,7 @@ static int check_client_hello(SSL *ssl, int *alert, void *unused)
 	if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation,
 				      &extension, &length) &&
 	    length >= 2 && (size_t)(extension[0] << 8 | extension[1]) == length - 2 &&
-	    offers_alpn(extension + 2, length - 2))
+	    choose_alpn(extension + 2, length - 2))
 		return SSL_CLIENT_HELLO_SUCCESS;
 	*alert = SSL_AD_NO_APPLICATION_PROTOCOL;
 	return SSL_CLIENT_HELLO_ERROR;
@@ -109,10 +136,12 @@ static int check_client_hello(SSL *ssl, int *alert, void *unused)
 static int select_alpn(SSL *ssl, const unsigned char **ret_name, unsigned char *ret_length,
 		       const unsigned char *list, unsigned length, void *unused)
 {
-	if (!offers_alpn(list, length))
+	const unsigned char *wire = choose_alpn(list, length);
+
+	if (!wire)
 		return SSL_TLSEXT_ERR_ALERT_FATAL; /* no_application_protocol */
-	*ret_name = alpn_wire + 1;
-	*ret_length = alpn_wire[0];
+	*ret_name = wire + 1;
+	*ret_length = wire[0];
 	return SSL_TLSEXT_ERR_OK;
 }
 
@@ -125,9 +154,14 @@ static SSL_TICKET_RETURN ignore_ticket(SSL *ssl, SSL_SESSION *session, const uns
 
 static bool set_protocol(SSL_CTX *context)
 {
+	const char *suites = global.prefer_chacha20 ? CHACHA20_SUITE ":" AES_SUITES
+						    : AES_SUITES ":" CHACHA20_SUITE;
+
 	SSL_CTX_set_security_level(context, SECURITY_LEVEL);
+	/* The last one: a client that has ChaCha20-Poly1305 first gets it. */
 	SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
-					     SSL_OP_CIPHER_SERVER_PREFERENCE);
+					     SSL_OP_CIPHER_SERVER_PREFERENCE |
+					     SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
 	/* What is sent is leaf and chain as given, not what OpenSSL finds in the bundle. */
 	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
@@ -137,7 +171,7 @@ static bool set_protocol(SSL_CTX *context)
 	SSL_CTX_set_keylog_callback(context, kmtls_traffic_secrets_keylog);
 	return SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) == 1 &&
 	       SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 &&
-	       SSL_CTX_set_ciphersuites(context, CIPHER_SUITES) == 1 &&
+	       SSL_CTX_set_ciphersuites(context, suites) == 1 &&
 	       SSL_CTX_set1_groups_list(context, GROUPS) == 1 &&
 	       SSL_CTX_set_max_early_data(context, 0) == 1 &&
 	       SSL_CTX_set_recv_max_early_data(context, 0) == 1;
@@ -166,7 +200,9 @@ static bool set_client(SSL_CTX *context)
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(context, count_ticket);
 	/* This one returns 0 for success. */
-	return SSL_CTX_set_alpn_protos(context, alpn_wire, ALPN_WIRE_LENGTH) == 0;
+	return (global.rekey ? SSL_CTX_set_alpn_protos(context, alpn_both, sizeof(alpn_both) - 1)
+			     : SSL_CTX_set_alpn_protos(context, alpn_plain,
+						       sizeof(alpn_plain) - 1)) == 0;
 }
 
 static bool set_server(SSL_CTX *context)

@@ -22,6 +22,15 @@
 #include "kmtls/abi.h"
 
 #define KMTLS_ALPN "kmtls/1"
+/* The same, and both sides can follow a KeyUpdate (RFC 8446 section 4.6.3). */
+#define KMTLS_ALPN_REKEY "kmtls/1+rekey"
+
+/* What holds for all contexts; set once, before the first is made. */
+struct kmtls_tls_options {
+	bool rekey; /* offer and select KMTLS_ALPN_REKEY */
+	bool prefer_chacha20; /* ChaCha20-Poly1305, whose keys have no limit, before AES-GCM */
+};
+void kmtls_tls_configure(const struct kmtls_tls_options *options);
 
 struct kmtls_tls_credentials {
 	X509 *leaf;
@@ -38,10 +47,12 @@ int kmtls_tls_context_new(enum kmtls_role role, const struct kmtls_tls_credentia
 /* The trust domain the bundle of ssl's context speaks for; NULL for other contexts. */
 const char *kmtls_tls_trust_domain(const SSL *ssl);
 
-/* Both sides agreed on kmtls/1. Holds after every handshake that succeeded: the server
+/* Both sides agreed on kmtls/1, or its variant with rekey. Holds after every handshake that succeeded: the server
  * refuses a ClientHello without it, the client's verify callback a server that did not
  * select it. */
 bool kmtls_tls_alpn_ok(const SSL *ssl);
+/* Both sides can follow a KeyUpdate. */
+bool kmtls_tls_rekey_agreed(const SSL *ssl);
 
 /* Client: how many session tickets came so far. */
 unsigned kmtls_tls_tickets_seen(const SSL *ssl);

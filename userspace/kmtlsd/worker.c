@@ -26,9 +26,14 @@
 #include "loop.h"
 #include "pods.h"
 #include "policy.h"
+#include "pressure.h"
+#include "refusals.h"
+#include "rekey.h"
 #include "secret_region.h"
 #include "shared.h"
+#include "sources.h"
 #include "takeover.h"
+#include "tls.h"
 #include "worker.h"
 
 static unsigned count_cpus(void)
@@ -60,6 +65,10 @@ static int open_identity(struct kmtls_daemon *daemon, char *ret_why)
 		.prefer_kept = shared->configured_by == shared->instance,
 	};
 
+	kmtls_tls_configure(&(struct kmtls_tls_options){
+		.rekey = daemon->rekey->offered,
+		.prefer_chacha20 = config->prefer_chacha20,
+	});
 	return kmtls_identity_builtin_open(&options, &daemon->identity, ret_why);
 }
 
@@ -97,6 +106,20 @@ static int configure(struct kmtls_daemon *daemon, char *why)
 	return err;
 }
 
+static int open_limits(struct kmtls_daemon *daemon)
+{
+	const struct kmtls_config *config = daemon->config;
+	int err;
+
+	kmtls_refusals_set_lines(config->limits.refusal_lines);
+	err = kmtls_sources_open(config->limits.handshakes_per_source, config->limits.handshakes,
+				 config->max_flows + daemon->loops->count, &daemon->sources);
+	if (!err)
+		err = kmtls_pressure_open(daemon->cgroup_fd, config->limits.memory_percent,
+					  &daemon->pressure);
+	return err;
+}
+
 /* New connections, from here on. */
 static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeover, char *why)
 {
@@ -106,6 +129,8 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 		err = open_identity(daemon, why);
 	if (!err)
 		err = kmtls_pods_open(daemon, daemon->cgroup_fd, &daemon->pods, why);
+	if (!err)
+		err = open_limits(daemon);
 	if (!err)
 		err = kmtls_hold_open(daemon, &daemon->hold, why);
 	if (err)
@@ -141,6 +166,7 @@ static void serve(struct kmtls_daemon *daemon)
 		atomic_fetch_add(&daemon->shared->heartbeat, 1);
 		kmtls_pods_tick(daemon->pods);
 		kmtls_counters_flush(daemon->bpf);
+		kmtls_refusals_tick();
 	} while (signal_number < 0);
 }
 
@@ -155,6 +181,8 @@ static void stop(struct kmtls_daemon *daemon)
 	kmtls_loops_close(daemon->loops);
 	kmtls_counters_flush(daemon->bpf);
 	kmtls_hold_close(daemon->hold);
+	kmtls_pressure_close(daemon->pressure);
+	kmtls_sources_close(daemon->sources);
 	kmtls_pods_close(daemon->pods);
 	kmtls_identity_close(daemon->identity);
 }
@@ -223,6 +251,8 @@ int kmtls_worker_run(struct kmtls_daemon *daemon)
 	set_signals();
 	kmtls_secret_region_lock(daemon->secrets);
 	kmtls_counters_open(daemon->shared->counters);
+	if (daemon->shared->log_level)
+		kmtls_log_set_level(daemon->shared->log_level);
 	/* A raw clone() leaves this thread with the keeper's id in the C library's memory; threads
 	 * made from here have their own. */
 	if (pthread_create(&thread, NULL, run_thread, daemon) == 0)

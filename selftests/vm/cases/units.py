@@ -6,7 +6,7 @@ import subprocess
 
 from lib.tap import case, check
 
-TESTS = ("test_ktls", "test_handover")
+TESTS = ("test_ktls", "test_handover", "test_rekey", "test_rekey_crash")
 
 
 @case("unit tests of kernel TLS and of the hand-over, none left out", timeout=120)

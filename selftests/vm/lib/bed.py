@@ -192,12 +192,12 @@ class Bed:
         return self.kmtls(node, "flows")
 
     def configure(self, node, key, value):
-        """Changes a line of the node's configuration, for its next start."""
+        """Changes or adds a line of the node's configuration, for its next start. None: takes it away."""
         path = f"{self.env['state']}/n{node}.yaml"
         with open(path, encoding="ascii") as file:
-            text = file.read()
+            lines = [line for line in file if not line.startswith(key + ": ")]
         with open(path, "w", encoding="ascii") as file:
-            file.write(re.sub(rf"(?m)^{key}: .*$", f"{key}: {value}", text))
+            file.write(("" if value is None else f"{key}: {value}\n") + "".join(lines))
 
     def daemon_pid(self, node):
         with open(f"{self.env['state']}/n{node}.pid", encoding="ascii") as file:

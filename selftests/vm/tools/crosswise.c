@@ -328,10 +328,15 @@ static struct connection *add(int fd, bool is_connecting)
 				     .data.ptr = connection };
 
 	if (active == capacity) {
+		void *grown;
+
 		capacity = capacity ? 2 * capacity : 64;
-		connections = realloc(connections, capacity * sizeof(*connections));
+		grown = realloc(connections, capacity * sizeof(*connections));
+		if (!grown)
+			abort();
+		connections = grown;
 	}
-	if (!connection || !connections)
+	if (!connection)
 		abort();
 	connection->fd = fd;
 	connection->connecting = is_connecting;
