@@ -25,7 +25,7 @@ PORT = 5620
 UP, DOWN = 40000, 30000  # a few records, of which the last is not full
 SECONDS = 25  # without a byte: it hangs
 TCP_SYNCNT = 7
-STEP = 7  # of the normal suite
+STEP = 11  # of the normal suite
 HARMLESS = ("established", "ended", "passed", "intercepted", "steered", "held", "retried")  # counters
 RESET = (errno.ECONNRESET, errno.EPIPE)
 
@@ -199,7 +199,7 @@ def one_kill(bed, node, number, address):
 
 
 def sweep(bed, node, address, seconds):
-    """Every N in --long, else every seventh from a start that is another each time."""
+    """Every N in --long, else every eleventh from a start that is another each time."""
     bed.agent("b").call(start_server, [bed.address("b"), bed.address("b", 6)])
     before = balance.take(bed)
     calls_in_all = 0
