@@ -5,16 +5,19 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "daemon.h"
 #include "handover.h"
+#include "log.h"
 #include "pods.h"
 #include "shared.h"
 
@@ -94,6 +97,45 @@ pid_t kmtls_handover_execute(const struct kmtls_daemon *daemon, int shared_fd, c
 	close(sockets[1]);
 	*ret_socket = sockets[0];
 	return child;
+}
+
+/* SIGKILL to every child there is. false: there was none. */
+static bool kill_children(void)
+{
+	char path[64], text[4096];
+	ssize_t length;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	if (length <= 0)
+		return false;
+	text[length] = '\0';
+	for (char *at = text, *end; *at; at = end) {
+		long child = strtol(at, &end, 10);
+
+		if (end == at)
+			break;
+		if (child > 1)
+			kill((pid_t)child, SIGKILL);
+	}
+	return true;
+}
+
+void kmtls_handover_end(pid_t child)
+{
+	kill(child, SIGKILL);
+	for (int i = 0; i < 1000; i++) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		if (!kill_children())
+			return;
+		poll(NULL, 0, 5);
+	}
+	log_error("processes of the successor do not end", NULL);
 }
 
 /* ---- by message ---- */

@@ -32,6 +32,9 @@ int kmtls_handover_send(const struct kmtls_daemon *daemon, int shared_fd, int so
 /* Waits for the successor's word. 0: ready. -errno, and why (256 bytes). */
 int kmtls_handover_await(int socket, char *ret_why);
 int kmtls_handover_go(int socket);
+/* Kills a successor that failed, its worker and whatever else its program left behind: all have
+ * copies of the descriptors, and become children of this process, their subreaper. */
+void kmtls_handover_end(pid_t child);
 
 /* ---- new keeper ---- */
 

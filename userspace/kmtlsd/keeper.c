@@ -11,7 +11,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -190,49 +189,6 @@ static void kill_worker(struct keeper *keeper)
 
 /* ---- upgrade and take-over ---- */
 
-/* SIGKILL to every child there is. false: there was none. */
-static bool kill_children(void)
-{
-	char path[64], text[4096];
-	ssize_t length;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
-	if (length <= 0)
-		return false;
-	text[length] = '\0';
-	for (char *at = text, *end; *at; at = end) {
-		long child = strtol(at, &end, 10);
-
-		if (end == at)
-			break;
-		if (child > 1)
-			kill((pid_t)child, SIGKILL);
-	}
-	return true;
-}
-
-/*
- * The successor, its worker, whatever else the program left behind: all have copies of the
- * descriptors, and are children of this process once their own parents are dead.
- */
-static void end_successor(pid_t child)
-{
-	kill(child, SIGKILL);
-	for (int i = 0; i < 1000; i++) {
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
-		if (!kill_children())
-			return;
-		poll(NULL, 0, 5);
-	}
-	log_error("processes of the successor do not end", NULL);
-}
-
 static void roll_back(struct keeper *keeper, pid_t child, int socket, const char *why)
 {
 	struct kmtls_shared *shared = keeper->daemon.shared;
@@ -241,7 +197,7 @@ static void roll_back(struct keeper *keeper, pid_t child, int socket, const char
 	if (socket >= 0)
 		close(socket);
 	if (child > 0)
-		end_successor(child);
+		kmtls_handover_end(child);
 	log_error("not upgraded", "err=%s", kmtls_log_quote(why));
 	kmtls_notify_send(&keeper->notify, "READY=1\nSTATUS=not upgraded, the old version goes on");
 	snprintf(shared->why, sizeof(shared->why), "%s", why);
