@@ -168,6 +168,8 @@ lint:
 		$(CLI_SOURCES) $(TOOL_SOURCES)
 	$(say) REASONS docs/reasons.md
 	$(Q)scripts/gen-reasons --check
+	$(say) FLOWS docs/flows.md
+	$(Q)scripts/gen-flows --check
 	$(say) SHELL shellcheck
 	$(Q)shellcheck -x $(SHELL_FILES)
 

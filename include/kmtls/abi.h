@@ -133,6 +133,9 @@ enum kmtls_flow_state {
 	KMTLS_FLOW_HANDSHAKE = 1, /* nothing of the application has been moved */
 	KMTLS_FLOW_ESTABLISHED = 2, /* keys are in the kernel on the wire socket */
 	KMTLS_FLOW_CLOSING = 3, /* both ended; descriptors are being closed */
+	/* Client: the peer has accepted and the keys are in the kernel; the application's held SYN
+	 * is on its way to the daemon. */
+	KMTLS_FLOW_CONFIRMED = 4,
 };
 
 enum kmtls_role {
@@ -156,6 +159,12 @@ struct kmtls_flow_direction {
 	__u64 notify_sequence; /* to_wire: TX record sequence before close_notify */
 };
 
+/* The server's word that its application has accepted: the first record it sends. */
+enum kmtls_ticket {
+	KMTLS_TICKET_NONE = 0, /* not (or no longer) to be sent */
+	KMTLS_TICKET_DUE = 1, /* TX sequence 0: not sent yet; higher: it went out */
+};
+
 #define KMTLS_OFFLOAD_NONE 0
 #define KMTLS_OFFLOAD_SW 1
 #define KMTLS_OFFLOAD_HW 2
@@ -165,7 +174,9 @@ struct kmtls_flow {
 	__u32 generation; /* of the slot; with the slot's index it names the flow */
 	__s32 local_fd; /* towards the application */
 	__s32 wire_fd; /* towards the peer, kernel TLS */
-	__u64 local_cookie; /* SO_COOKIE of both, so that a reused number is noticed */
+	/* SO_COOKIE of both, so that a reused number is noticed. CONFIRMED: the local one is that of
+	 * the application's own socket, which the connection will bring along. */
+	__u64 local_cookie;
 	__u64 wire_cookie;
 	struct kmtls_flow_direction to_wire;
 	struct kmtls_flow_direction to_local;
@@ -178,9 +189,10 @@ struct kmtls_flow {
 	__u64 peer_not_after; /* end of the peer's SVID, seconds since the epoch */
 	__u16 cipher; /* TLS 1.3 cipher suite, e.g. 0x1301 */
 	__u8 role; /* enum kmtls_role */
-	__u8 pad;
+	__u8 ticket; /* server: enum kmtls_ticket */
 	__u32 rekeys; /* keys replaced, both directions together */
-	__u8 reserved[24];
+	__u32 syn_sequence; /* CONFIRMED: of the held SYN */
+	__u8 reserved[20];
 };
 
 /* ---- reason codes and counters ------------------------------------------------------ */
@@ -188,7 +200,8 @@ struct kmtls_flow {
 /*
  * X(number, SYMBOL, "name", "what it means"). One list for programs, daemon, logs,
  * counters, command line and docs. Numbers are never reused.
- * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow.
+ * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow, 117.. are
+ * counters of what else happened.
  */
 #define KMTLS_REASONS(X)                                                                         \
 	X(0, NONE, "none", "no reason: nothing was refused")                                     \
@@ -249,6 +262,12 @@ struct kmtls_flow {
 	X(70, INJECT_FAILED, "inject-failed", "a held SYN could not be sent on or answered")     \
 	X(71, LOCAL_TIMEOUT, "local-timeout", "the application did not complete its connect")    \
 	X(72, NO_PROMISE, "no-promise", "the peers map promises no identity for the address")    \
+	X(73, TOO_MANY_HANDSHAKES, "too-many-handshakes",                                        \
+	  "handshakes in progress: too many of one source, or of all")                           \
+	X(74, POD_LIMIT, "pod-limit", "the pod has as many flows as one pod may have")           \
+	X(75, MEMORY_PRESSURE, "memory-pressure",                                                \
+	  "the daemon is close to the memory limit of its cgroup")                               \
+	X(80, INTERRUPTED, "interrupted", "the daemon's worker died during the handshake")       \
 	X(96, ENDED, "ended", "both sides ended in order")                                       \
 	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")                \
 	X(98, PEER_RESET, "peer-reset", "the peer reset the connection")                         \
@@ -261,6 +280,7 @@ struct kmtls_flow {
 	X(104, STOPPED, "stopped", "the daemon stopped")                                         \
 	X(105, POD_DELETED, "pod-deleted", "the pod was removed")                                \
 	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")               \
+	X(107, PEER_TIMEOUT, "peer-timeout", "the peer does not answer any more")                \
 	X(110, KEY_LIMIT, "key-limit",                                                           \
 	  "a key has encrypted as much as it may, and cannot be replaced")                       \
 	X(111, PEER_REKEYED, "peer-rekeyed",                                                     \
@@ -268,6 +288,9 @@ struct kmtls_flow {
 	X(112, REKEY_STORM, "rekey-storm", "the peer sent KeyUpdate after KeyUpdate")            \
 	X(113, REKEY_FAILED, "rekey-failed",                                                     \
 	  "the kernel did not take a new key, or holds one that is not ours")                    \
+	X(117, ACCEPT_PAUSED, "accept-paused",                                                   \
+	  "pauses in accepting: out of descriptors or memory")                                   \
+	X(119, PIPE_WAIT, "pipe-wait", "flows that waited for descriptors of a pipe")            \
 	X(120, ESTABLISHED, "established", "flows that completed the handshake")                 \
 	X(121, PASSED, "passed", "connects left alone: not meshed by policy")                    \
 	X(122, INTERCEPTED, "intercepted", "connects turned towards the daemon")                 \

@@ -118,6 +118,29 @@ static const struct bad bad_files[] = {
 	{ "workers empty", TD "workers:\n", ":3: workers: " WORKERS },
 	{ "workers a fraction", TD "workers: 1.5\n", ":3: workers: " WORKERS },
 	{ "workers a list", TD "workers: [1]\n", ":3: workers: " WORKERS },
+	{ "limits list", TD "limits: []\n", ":3: limits: must be a mapping" },
+	{ "limits unknown", TD "limits: {flows: 1}\n", ":3: limits.flows: unknown key" },
+	{ "flows_per_pod many", TD "limits:\n  flows_per_pod: 1048577\n",
+	  ":4: limits.flows_per_pod: must be a number from 0 to 1048576" },
+	{ "flows_per_pod text", TD "limits: {flows_per_pod: half}\n",
+	  ":3: limits.flows_per_pod: must be a number from 0 to 1048576" },
+	{ "handshakes many", TD "limits:\n  handshakes: 1048577\n",
+	  ":4: limits.handshakes: must be a number from 0 to 1048576" },
+	{ "handshakes_per_source negative", TD "limits: {handshakes_per_source: -1}\n",
+	  ":3: limits.handshakes_per_source: must be a number from 0 to 1048576" },
+	{ "refusal_lines many", TD "limits: {refusal_lines: 1000001}\n",
+	  ":3: limits.refusal_lines: must be a number from 0 to 1000000" },
+	{ "memory_percent many", TD "limits: {memory_percent: 101}\n",
+	  ":3: limits.memory_percent: must be a number from 0 to 100" },
+	{ "peer_timeout long", TD "peer_timeout: 25h\n",
+	  ":3: peer_timeout: must be 0 or between 1s and 24h" },
+	{ "keepalive number", TD "keepalive: 60\n", ":3: keepalive: must be a mapping" },
+	{ "keepalive.idle long", TD "keepalive: {idle: 10h}\n",
+	  ":3: keepalive.idle: must be 0 or between 1s and 9h" },
+	{ "keepalive.interval zero", TD "keepalive: {interval: 0}\n",
+	  ":3: keepalive.interval: must be between 1s and 9h" },
+	{ "keepalive.probes zero", TD "keepalive: {probes: 0}\n",
+	  ":3: keepalive.probes: must be a number from 1 to 127" },
 	{ "rekey", TD "rekey: on\n", ":3: rekey: must be auto or off" },
 	{ "key_limit small", TD "key_limit: 1048575\n", ":3: key_limit: " LIMIT },
 	{ "key_limit beyond the RFC's", TD "key_limit: 388736063997\n", ":3: key_limit: " LIMIT },
@@ -257,6 +280,15 @@ static void test_defaults(void **state)
 	assert_int_equal(config->log_level, KMTLS_LOG_INFO);
 	assert_int_equal(config->workers, 0);
 	assert_int_equal(config->max_flows, 65536);
+	assert_int_equal(config->limits.flows_per_pod, 32768);
+	assert_int_equal(config->limits.memory_percent, 90);
+	assert_int_equal(config->peer_timeout, 0);
+	assert_int_equal(config->keepalive.idle, 60);
+	assert_int_equal(config->keepalive.interval, 10);
+	assert_int_equal(config->keepalive.probes, 6);
+	assert_int_equal(config->limits.handshakes, 4096);
+	assert_int_equal(config->limits.handshakes_per_source, 256);
+	assert_int_equal(config->limits.refusal_lines, 20);
 	assert_int_equal(config->handshake_timeout, 10);
 	assert_true(config->rekey && !config->close_at_key_limit && !config->prefer_chacha20);
 	assert_int_equal(config->key_limit, 388736063996ull);
@@ -286,6 +318,14 @@ static void test_everything(void **state)
 						"prefer_chacha20: true\n"
 						"max_flows: 1048576\n"
 						"handshake_timeout: 5m\n"
+						"limits:\n"
+						"  flows_per_pod: 1048576\n"
+						"  memory_percent: 100\n"
+						"  handshakes: 1048575\n"
+						"  handshakes_per_source: 1048574\n"
+						"  refusal_lines: 1000000\n"
+						"keepalive: {idle: 9h, interval: 8h, probes: 127}\n"
+						"peer_timeout: 24h\n"
 						"mode: off\n"
 						"exclude:\n"
 						"  outbound_ports: [22, 65535]\n"
@@ -308,6 +348,15 @@ static void test_everything(void **state)
 	assert_int_equal(config->log_level, KMTLS_LOG_DEBUG);
 	assert_int_equal(config->workers, 256);
 	assert_int_equal(config->max_flows, 1048576);
+	assert_int_equal(config->limits.flows_per_pod, 1048576);
+	assert_int_equal(config->limits.memory_percent, 100);
+	assert_int_equal(config->peer_timeout, 86400);
+	assert_int_equal(config->keepalive.idle, 9 * 3600);
+	assert_int_equal(config->keepalive.interval, 8 * 3600);
+	assert_int_equal(config->keepalive.probes, 127);
+	assert_int_equal(config->limits.handshakes, 1048575);
+	assert_int_equal(config->limits.handshakes_per_source, 1048574);
+	assert_int_equal(config->limits.refusal_lines, 1000000);
 	assert_int_equal(config->handshake_timeout, 300);
 	assert_true(!config->rekey && config->close_at_key_limit && config->prefer_chacha20);
 	assert_int_equal(config->key_limit, 362ull << 30);
@@ -371,10 +420,12 @@ static void test_limits_taken(void **state)
 
 	config = load_good(
 		"{workers: 0, max_flows: 64, handshake_timeout: 1s, mode: strict,\n"
+		" limits: {flows_per_pod: 0},\n"
 		" exclude: {outbound_ports: [], inbound_ports: []},\n"
 		" control_socket: /" A64 A16 A16 "bbbbbbbbbb,\n"
 		" identity: {trust_domain: a, builtin: {root_ttl: 10s, svid_ttl: 10s}}}\n");
 	assert_int_equal(config->max_flows, 64);
+	assert_int_equal(config->limits.flows_per_pod, 0);
 	assert_int_equal(config->handshake_timeout, 1);
 	assert_int_equal(strlen(config->control_socket), 107);
 	assert_int_equal(config->exclude.outbound_ports_count, 0);

@@ -121,8 +121,9 @@ static void malformed(void **state)
 	REQUIRE_REKEY();
 	for (size_t i = 0; i < sizeof(records) / sizeof(records[0]); i++) {
 		test_open_pair(0x1301);
-		assert_int_equal(kmtls_ktls_send_handshake(test_flows[TEST_LEFT].wire_fd,
-							   records[i].bytes, records[i].length),
+		assert_int_equal(kmtls_ktls_send(test_flows[TEST_LEFT].wire_fd,
+						 KMTLS_RECORD_HANDSHAKE, records[i].bytes,
+						 records[i].length),
 				 0);
 		test_wait_readable(test_flows[TEST_RIGHT].wire_fd);
 		assert_int_equal(test_take_updates(TEST_RIGHT), KMTLS_REASON_UNEXPECTED_RECORD);
@@ -136,8 +137,9 @@ static void without_secrets(void **state)
 	test_require_ktls();
 	test_open_pair(0x1301);
 	kmtls_rekey_end(test_rekey, TEST_RIGHT);
-	assert_int_equal(
-		kmtls_ktls_send_handshake(test_flows[TEST_LEFT].wire_fd, "\x18\0\0\1\0", 5), 0);
+	assert_int_equal(kmtls_ktls_send(test_flows[TEST_LEFT].wire_fd, KMTLS_RECORD_HANDSHAKE,
+					 "\x18\0\0\1\0", 5),
+			 0);
 	test_wait_readable(test_flows[TEST_RIGHT].wire_fd);
 	assert_int_equal(test_take_updates(TEST_RIGHT), KMTLS_REASON_PEER_REKEYED);
 }

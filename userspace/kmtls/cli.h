@@ -21,6 +21,7 @@ struct kmtls_cli {
 	const char *socket; /* path of the control socket */
 	const char *verb; /* "pod add", for messages; "" before it is known */
 	bool json; /* print the daemon's result as it is */
+	bool quiet; /* no errors: the caller tries again */
 };
 
 /* One line on stderr: "kmtls VERB: ...". Control bytes become '?'. */
@@ -79,6 +80,7 @@ int kmtls_cmd_peer_delete(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_peer_list(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_flows(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_status(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_upgrade(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_log(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_hash(struct kmtls_cli *cli, int argc, char **argv);
 

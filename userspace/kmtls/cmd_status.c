@@ -92,8 +92,11 @@ static void print_status(const json_t *status)
 	struct kmtls_table table = { .columns = 2 };
 
 	put_text(&table, status, "version", "version");
-	kmtls_table_cell(&table, KMTLS_BOLD, "pid");
-	kmtls_table_cell(&table, KMTLS_PLAIN, "%lld", number(status, "pid"));
+	kmtls_table_cell(&table, KMTLS_BOLD, "keeper");
+	kmtls_table_cell(&table, KMTLS_PLAIN, "pid %lld", number(status, "keeper"));
+	kmtls_table_cell(&table, KMTLS_BOLD, "worker");
+	kmtls_table_cell(&table, KMTLS_PLAIN, "pid %lld, start %lld", number(status, "worker"),
+			 number(status, "worker_starts"));
 	put_uptime(&table, status);
 	put_text(&table, status, "node", "node");
 	put_text(&table, status, "kernel", "kernel");

@@ -25,6 +25,8 @@ static const struct {
 	{ "peer", "list", kmtls_cmd_peer_list, "", "show peers" },
 	{ "flows", NULL, kmtls_cmd_flows, "", "show flows" },
 	{ "status", NULL, kmtls_cmd_status, "", "show the daemon's state and counters" },
+	{ "upgrade", NULL, kmtls_cmd_upgrade, "[--program PATH]",
+	  "replace the daemon by a new version of itself; flows go on" },
 	{ "log", NULL, kmtls_cmd_log, "LEVEL", "set the daemon's log level" },
 	{ "hash", NULL, kmtls_cmd_hash, "TEXT", "print the map key of an identity or a name" },
 };
@@ -65,6 +67,8 @@ void kmtls_cli_error(const struct kmtls_cli *cli, const char *format, ...)
 {
 	va_list list;
 
+	if (cli->quiet)
+		return;
 	va_start(list, format);
 	put_error(cli, format, list);
 	va_end(list);

@@ -119,8 +119,7 @@ static int check_version(const char *directory, char *ret_why)
 	return -EPROTO;
 }
 
-/* Flows end with the daemon that held their sockets; a table of another size is replaced. */
-static void drop_resized_flows(const char *directory, unsigned max_flows)
+unsigned kmtls_bpf_pinned_flows(const char *directory)
 {
 	struct bpf_map_info info = {};
 	__u32 length = sizeof(info);
@@ -129,8 +128,17 @@ static void drop_resized_flows(const char *directory, unsigned max_flows)
 
 	map_path(directory, KMTLS_MAP_FLOWS, path, sizeof(path));
 	fd = bpf_obj_get(path);
-	if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &length) == 0 &&
-	    info.max_entries != max_flows)
+	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &length) == 0 ? info.max_entries : 0;
+}
+
+/* A table of another size than is configured is replaced: none of its flows is alive, or the
+ * keeper would have adjusted the configuration. */
+static void drop_resized_flows(const char *directory, unsigned max_flows)
+{
+	char path[PATH_MAX];
+
+	map_path(directory, KMTLS_MAP_FLOWS, path, sizeof(path));
+	if (kmtls_bpf_pinned_flows(directory) != max_flows)
 		unlink(path);
 }
 
@@ -181,7 +189,7 @@ static int stamp_version(struct kmtls_bpf *bpf)
 	return bpf_map_update_elem(fd, &zero, &settings, BPF_ANY) < 0 ? -errno : 0;
 }
 
-static int attach_daemon(struct kmtls_bpf *bpf, int cgroup_fd, char *ret_why)
+int kmtls_bpf_attach_daemon(struct kmtls_bpf *bpf, int cgroup_fd, char *ret_why)
 {
 	char path[PATH_MAX];
 
@@ -189,8 +197,7 @@ static int attach_daemon(struct kmtls_bpf *bpf, int cgroup_fd, char *ret_why)
 	return kmtls_bpf_link_cgroup(bpf->sockops->progs.sockops_daemon, cgroup_fd, path, ret_why);
 }
 
-int kmtls_bpf_open(const struct kmtls_config *config, int cgroup_fd, struct kmtls_bpf **ret_bpf,
-		   char *ret_why)
+int kmtls_bpf_open(const struct kmtls_config *config, struct kmtls_bpf **ret_bpf, char *ret_why)
 {
 	struct kmtls_bpf *bpf;
 	int err;
@@ -229,8 +236,6 @@ int kmtls_bpf_open(const struct kmtls_config *config, int cgroup_fd, struct kmtl
 		bpf->maps[i] =
 			bpf_object__find_map_fd_by_name(bpf->connect->obj, map_places[i].name);
 	err = stamp_version(bpf);
-	if (!err)
-		err = attach_daemon(bpf, cgroup_fd, ret_why);
 	if (err)
 		goto fail;
 	*ret_bpf = bpf;

@@ -40,10 +40,13 @@ enum kmtls_map {
 
 /*
  * Loads or adopts. -EPROTO: pinned maps of another ABI version, nothing was touched.
- * Programs that act for the daemon's own sockets are attached to its cgroup.
+ * Nothing is attached yet.
  */
-int kmtls_bpf_open(const struct kmtls_config *config, int cgroup_fd, struct kmtls_bpf **ret_bpf,
-		   char *ret_why);
+int kmtls_bpf_open(const struct kmtls_config *config, struct kmtls_bpf **ret_bpf, char *ret_why);
+/* Elements of the pinned flow table below directory; 0: there is none. */
+unsigned kmtls_bpf_pinned_flows(const char *directory);
+/* Programs that act for the daemon's own sockets, on its cgroup. */
+int kmtls_bpf_attach_daemon(struct kmtls_bpf *bpf, int cgroup_fd, char *ret_why);
 /* Frees what this process holds; the pins stay. */
 void kmtls_bpf_close(struct kmtls_bpf *bpf);
 

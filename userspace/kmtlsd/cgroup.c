@@ -157,3 +157,18 @@ int kmtls_cgroup_open(const char *path, int own_fd, char *ret_why)
 	}
 	return kmtls_take_fd(fd);
 }
+
+int kmtls_cgroup_populated(int fd)
+{
+	__cleanup_fd int events = openat(fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
+	char text[256];
+	ssize_t length;
+
+	if (events < 0)
+		return errno == ENODEV ? -ENOENT : -errno;
+	length = read(events, text, sizeof(text) - 1);
+	if (length < 0) /* removed in between */
+		return errno == ENODEV ? -ENOENT : -errno;
+	text[length] = '\0';
+	return strstr(text, "populated 0") == NULL;
+}

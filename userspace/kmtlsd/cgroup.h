@@ -18,4 +18,7 @@ bool kmtls_cgroup_is_within(int a_fd, int b_fd);
  * own_fd's), ... */
 int kmtls_cgroup_open(const char *path, int own_fd, char *ret_why);
 
+/* Whether processes are in it or below: 1, 0, -ENOENT when it was removed, -errno. */
+int kmtls_cgroup_populated(int fd);
+
 #endif

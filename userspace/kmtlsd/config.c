@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +70,17 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 	config->key_limit = KMTLS_CONFIG_KEY_LIMIT;
 	config->identity.builtin.root_ttl = 3650 * KMTLS_CONFIG_DAY;
 	config->identity.builtin.svid_ttl = KMTLS_CONFIG_DAY;
+	config->limits.flows_per_pod = UINT_MAX; /* not said */
+	config->limits.handshakes = 4096;
+	config->limits.handshakes_per_source = 256;
+	config->limits.refusal_lines = 20;
+	config->limits.memory_percent = 90;
+	config->keepalive.idle = 60;
+	config->keepalive.interval = 10;
+	config->keepalive.probes = 6;
 	err = kmtls_config_check(load, config);
+	if (config->limits.flows_per_pod == UINT_MAX)
+		config->limits.flows_per_pod = config->max_flows / 2;
 	if (!err)
 		err = take_texts(load, config);
 	if (err)

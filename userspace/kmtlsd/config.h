@@ -27,6 +27,17 @@ struct kmtls_config {
 	unsigned workers; /* event loop threads; 0: one per CPU the daemon may run on */
 	unsigned max_flows; /* slots of the flow table, 64..1048576; 65536 */
 	unsigned handshake_timeout; /* seconds, 1..300; 10 */
+	unsigned peer_timeout; /* seconds, TCP_USER_TIMEOUT of the wire; 0: the kernel's own */
+	struct { /* of the wire, unless the application asks by itself */
+		unsigned idle, interval, probes; /* seconds, seconds; 60, 10, 6. idle 0: none */
+	} keepalive;
+	struct {
+		unsigned handshakes; /* inbound, in progress; 0: no limit; 4096 */
+		unsigned handshakes_per_source; /* of one IPv4 address or IPv6 /64; 256 */
+		unsigned refusal_lines; /* in the log, a second and reason; 0: no limit; 20 */
+		unsigned memory_percent; /* of memory.max: from there on refuse; 0: never; 90 */
+		unsigned flows_per_pod; /* 0: no limit; half of max_flows */
+	} limits;
 	enum kmtls_mode mode; /* strict (default) or off; permissive is refused for now */
 	bool rekey; /* replace keys where kernel and peer can (auto) */
 	uint64_t key_limit; /* bytes under one AES-GCM key; KMTLS_CONFIG_KEY_LIMIT */

@@ -226,6 +226,56 @@ static int check_identity(struct kmtls_config_load *load)
 	return 0;
 }
 
+static int check_limits(struct kmtls_config_load *load, struct kmtls_config *config)
+{
+	const struct kmtls_config_file_limits *file = &load->file->limits;
+	const struct {
+		const char *key;
+		unsigned value, from, to, *number;
+	} limits[] = {
+		{ "limits.handshakes", file->handshakes, 0, 1048576, &config->limits.handshakes },
+		{ "limits.handshakes_per_source", file->handshakes_per_source, 0, 1048576,
+		  &config->limits.handshakes_per_source },
+		{ "limits.flows_per_pod", file->flows_per_pod, 0, 1048576,
+		  &config->limits.flows_per_pod },
+		{ "limits.memory_percent", file->memory_percent, 0, 100,
+		  &config->limits.memory_percent },
+		{ "limits.refusal_lines", file->refusal_lines, 0, 1000000,
+		  &config->limits.refusal_lines },
+	};
+	int err = 0;
+
+	for (size_t i = 0; !err && i < sizeof(limits) / sizeof(limits[0]); i++)
+		err = check_number(load, limits[i].key, limits[i].value, limits[i].from,
+				   limits[i].to, limits[i].number);
+	return err;
+}
+
+/* The kernel takes at most 32767 seconds. */
+#define KEEPALIVE_MAX (9 * KMTLS_CONFIG_HOUR)
+
+static int check_timeouts(struct kmtls_config_load *load, struct kmtls_config *config)
+{
+	const struct kmtls_config_file_keepalive *keepalive = &load->file->keepalive;
+	int err;
+
+	err = check_duration(load, "handshake_timeout", load->file->handshake_timeout, 1,
+			     5 * KMTLS_CONFIG_MINUTE, &config->handshake_timeout);
+	if (!err)
+		err = check_duration(load, "peer_timeout", load->file->peer_timeout, 0,
+				     KMTLS_CONFIG_DAY, &config->peer_timeout);
+	if (!err)
+		err = check_duration(load, "keepalive.idle", keepalive->idle, 0, KEEPALIVE_MAX,
+				     &config->keepalive.idle);
+	if (!err)
+		err = check_duration(load, "keepalive.interval", keepalive->interval, 1,
+				     KEEPALIVE_MAX, &config->keepalive.interval);
+	if (!err)
+		err = check_number(load, "keepalive.probes", keepalive->probes, 1, 127,
+				   &config->keepalive.probes);
+	return err;
+}
+
 int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *config)
 {
 	const struct kmtls_config_file *file = load->file;
@@ -240,8 +290,7 @@ int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *conf
 		err = check_number(load, "max_flows", file->max_flows, 64, 1048576,
 				   &config->max_flows);
 	if (!err)
-		err = check_duration(load, "handshake_timeout", file->handshake_timeout, 1,
-				     5 * KMTLS_CONFIG_MINUTE, &config->handshake_timeout);
+		err = check_timeouts(load, config);
 	if (!err)
 		err = check_keys(load, config);
 	if (!err && file->mode == KMTLS_MODE_PERMISSIVE)
@@ -254,6 +303,8 @@ int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *conf
 	if (!err)
 		err = check_ports(load, "exclude.inbound_ports", file->exclude.inbound_ports,
 				  file->exclude.inbound_ports_count);
+	if (!err)
+		err = check_limits(load, config);
 	if (!err)
 		err = check_identity(load);
 	return err ? err : check_ttls(load, config);

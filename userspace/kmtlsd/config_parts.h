@@ -23,9 +23,18 @@
 
 /* The file as the schema sees it. Durations are text until they are checked. */
 struct kmtls_config_file {
-	char *node, *bpf_dir, *run_dir, *control_socket, *cgroup, *handshake_timeout, *key_limit;
+	char *node, *bpf_dir, *run_dir, *control_socket, *cgroup;
+	char *handshake_timeout, *peer_timeout, *key_limit;
 	int log_level, mode, rekey, key_limit_action, prefer_chacha20;
 	unsigned workers, max_flows;
+	struct kmtls_config_file_keepalive {
+		char *idle, *interval;
+		unsigned probes;
+	} keepalive;
+	struct kmtls_config_file_limits {
+		unsigned handshakes, handshakes_per_source, flows_per_pod, refusal_lines,
+			memory_percent;
+	} limits;
 	struct kmtls_config_file_exclude {
 		uint16_t *outbound_ports, *inbound_ports;
 		unsigned outbound_ports_count, inbound_ports_count;

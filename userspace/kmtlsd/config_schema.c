@@ -29,6 +29,17 @@ static const struct {
 	{ "workers", "must be a number from 0 to 256" },
 	{ "max_flows", "must be a number from 64 to 1048576" },
 	{ "handshake_timeout", "must be between 1s and 5m" },
+	{ "peer_timeout", "must be 0 or between 1s and 24h" },
+	{ "keepalive", RULE_MAPPING },
+	{ "keepalive.idle", "must be 0 or between 1s and 9h" },
+	{ "keepalive.interval", "must be between 1s and 9h" },
+	{ "keepalive.probes", "must be a number from 1 to 127" },
+	{ "limits", RULE_MAPPING },
+	{ "limits.handshakes", "must be a number from 0 to 1048576" },
+	{ "limits.handshakes_per_source", "must be a number from 0 to 1048576" },
+	{ "limits.memory_percent", "must be a number from 0 to 100" },
+	{ "limits.refusal_lines", "must be a number from 0 to 1000000" },
+	{ "limits.flows_per_pod", "must be a number from 0 to 1048576" },
 	{ "mode", "must be strict or off" },
 	{ "rekey", "must be auto or off" },
 	{ "key_limit", "must be between 1MiB and 388736063996 bytes (RFC 8446)" },
@@ -52,6 +63,7 @@ static const struct {
 #define OPTIONAL_WORD (CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT)
 #define STRING(key, type) \
 	CYAML_FIELD_STRING_PTR(#key, OPTIONAL_POINTER, type, key, 0, CYAML_UNLIMITED)
+#define NUMBER(key, type) CYAML_FIELD_UINT(#key, OPTIONAL, type, key)
 #define WORD(key, type, words) \
 	CYAML_FIELD_ENUM(#key, OPTIONAL_WORD, type, key, words, CYAML_ARRAY_LEN(words))
 
@@ -89,6 +101,20 @@ static const cyaml_schema_field_t exclude_fields[] = {
 			     inbound_ports, &port, 0, CYAML_UNLIMITED),
 	CYAML_FIELD_END,
 };
+static const cyaml_schema_field_t keepalive_fields[] = {
+	STRING(idle, struct kmtls_config_file_keepalive),
+	STRING(interval, struct kmtls_config_file_keepalive),
+	NUMBER(probes, struct kmtls_config_file_keepalive),
+	CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t limits_fields[] = {
+	NUMBER(handshakes, struct kmtls_config_file_limits),
+	NUMBER(handshakes_per_source, struct kmtls_config_file_limits),
+	NUMBER(memory_percent, struct kmtls_config_file_limits),
+	NUMBER(refusal_lines, struct kmtls_config_file_limits),
+	NUMBER(flows_per_pod, struct kmtls_config_file_limits),
+	CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t builtin_fields[] = {
 	STRING(root_file, struct kmtls_config_file_builtin),
 	STRING(root_ttl, struct kmtls_config_file_builtin),
@@ -109,14 +135,18 @@ static const cyaml_schema_field_t file_fields[] = {
 	STRING(control_socket, struct kmtls_config_file),
 	STRING(cgroup, struct kmtls_config_file),
 	STRING(handshake_timeout, struct kmtls_config_file),
+	STRING(peer_timeout, struct kmtls_config_file),
 	WORD(log_level, struct kmtls_config_file, level_words),
 	WORD(mode, struct kmtls_config_file, mode_words),
 	WORD(rekey, struct kmtls_config_file, rekey_words),
 	STRING(key_limit, struct kmtls_config_file),
 	WORD(key_limit_action, struct kmtls_config_file, action_words),
 	WORD(prefer_chacha20, struct kmtls_config_file, truth_words),
-	CYAML_FIELD_UINT("workers", OPTIONAL, struct kmtls_config_file, workers),
-	CYAML_FIELD_UINT("max_flows", OPTIONAL, struct kmtls_config_file, max_flows),
+	NUMBER(workers, struct kmtls_config_file),
+	NUMBER(max_flows, struct kmtls_config_file),
+	CYAML_FIELD_MAPPING("keepalive", OPTIONAL, struct kmtls_config_file, keepalive,
+			    keepalive_fields),
+	CYAML_FIELD_MAPPING("limits", OPTIONAL, struct kmtls_config_file, limits, limits_fields),
 	CYAML_FIELD_MAPPING("exclude", OPTIONAL, struct kmtls_config_file, exclude, exclude_fields),
 	CYAML_FIELD_MAPPING("identity", OPTIONAL, struct kmtls_config_file, identity,
 			    identity_fields),

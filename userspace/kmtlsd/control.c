@@ -20,9 +20,11 @@
 
 #include "kmtls/control.h"
 
+#include "cleanup.h"
 #include "control_request.h"
 #include "control_socket.h"
 #include "daemon.h"
+#include "shared.h"
 
 #define CLIENTS 64
 #define STALL 10 /* seconds a client may leave an answer unread or a line unfinished */
@@ -158,6 +160,22 @@ static int send_answer(struct client *client)
 	return 0;
 }
 
+/* The client takes everything over: its connection goes to the keeper, which answers. */
+static void give_away(struct kmtls_control *control, struct client *client)
+{
+	struct kmtls_shared *shared = control->daemon->shared;
+
+	control->daemon->give_away = false;
+	epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
+	shared->connection = client->fd;
+	atomic_fetch_add(&shared->upgrades, 1);
+	atomic_store(&shared->request, KMTLS_REQUEST_TAKE_OVER);
+	eventfd_write(control->daemon->wake_fd, 1);
+	free(client->input);
+	kmtls_text_free(&client->answer);
+	*client = (struct client){ .fd = -1 };
+}
+
 /* Answers the first line in the input, if there is a whole one. 1: answered; 0: none. */
 static int answer_line(struct kmtls_control *control, struct client *client)
 {
@@ -177,6 +195,10 @@ static int answer_line(struct kmtls_control *control, struct client *client)
 	length = (size_t)(newline - client->input);
 	err = kmtls_control_answer(control->daemon, control->verbs, client->input, length,
 				   &client->answer);
+	if (!err && control->daemon->give_away) {
+		give_away(control, client);
+		return 0;
+	}
 	client->used -= length + 1;
 	memmove(client->input, newline + 1, client->used);
 	return err ? err : 1;
@@ -231,6 +253,12 @@ static void serve(struct kmtls_control *control, struct client *client)
 		client->stalls = 0;
 		err = send_answer(client);
 	}
+	if (control->daemon->wake_keeper && (err || !has_answer(client))) {
+		control->daemon->wake_keeper = false;
+		eventfd_write(control->daemon->wake_fd, 1);
+	}
+	if (client->fd < 0)
+		return; /* given away */
 	if (!err)
 		err = watch(control, client);
 	if (err)
@@ -310,6 +338,33 @@ static struct kmtls_control *new_control(struct kmtls_daemon *daemon,
 	return control;
 }
 
+/* After a take-over it is open already, and clients may be waiting in it. */
+static int open_socket(struct kmtls_daemon *daemon, struct kmtls_control_socket *ret_socket,
+		       char *ret_why)
+{
+	const char *path = daemon->config->control_socket;
+	struct kmtls_shared *shared = daemon->shared;
+	int err;
+
+	if (shared && shared->control_fd >= 0) {
+		if (kmtls_control_socket_adopt(path, shared->control_fd, ret_socket) == 0)
+			return 0;
+		/* Forgotten first: the number may be another's as soon as it is closed. */
+		close(kmtls_take_fd(shared->control_fd));
+	}
+	err = kmtls_control_socket_open(path, ret_socket, ret_why);
+	if (!err && shared)
+		shared->control_fd = ret_socket->fd;
+	return err;
+}
+
+static void close_socket(struct kmtls_control *control)
+{
+	if (control->daemon->shared)
+		control->daemon->shared->control_fd = -1;
+	kmtls_control_socket_close(&control->socket);
+}
+
 int kmtls_control_open_verbs(struct kmtls_daemon *daemon, const struct kmtls_control_verb *verbs,
 			     struct kmtls_control **ret_control, char *ret_why)
 {
@@ -319,7 +374,7 @@ int kmtls_control_open_verbs(struct kmtls_daemon *daemon, const struct kmtls_con
 	*ret_why = '\0';
 	if (!control)
 		goto no_control;
-	err = kmtls_control_socket_open(daemon->config->control_socket, &control->socket, ret_why);
+	err = open_socket(daemon, &control->socket, ret_why);
 	if (err)
 		goto no_socket;
 	control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -345,7 +400,7 @@ no_thread:
 no_event:
 	close(control->epoll_fd);
 no_epoll:
-	kmtls_control_socket_close(&control->socket);
+	close_socket(control);
 no_socket:
 	free(control);
 no_control:
@@ -375,6 +430,6 @@ void kmtls_control_close(struct kmtls_control *control)
 	}
 	close(control->stop_fd);
 	close(control->epoll_fd);
-	kmtls_control_socket_close(&control->socket);
+	close_socket(control);
 	free(control);
 }

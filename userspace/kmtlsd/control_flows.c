@@ -18,6 +18,8 @@
 #include "policy.h"
 #include "reason.h"
 #include "rekey.h"
+#include "secret_region.h"
+#include "shared.h"
 
 static const char *state_name(unsigned state)
 {
@@ -30,6 +32,8 @@ static const char *state_name(unsigned state)
 		return "established";
 	case KMTLS_FLOW_CLOSING:
 		return "closing";
+	case KMTLS_FLOW_CONFIRMED:
+		return "confirmed";
 	default:
 		return "unknown";
 	}
@@ -169,10 +173,36 @@ static json_t *totals_json(struct kmtls_daemon *daemon)
 			 (json_int_t)totals.established, "closing", (json_int_t)totals.closing);
 }
 
+static const char *outcome_name(unsigned outcome)
+{
+	switch (outcome) {
+	case KMTLS_OUTCOME_NONE:
+		return "none";
+	case KMTLS_OUTCOME_RUNNING:
+		return "running";
+	case KMTLS_OUTCOME_DONE:
+		return "done";
+	case KMTLS_OUTCOME_ROLLED_BACK:
+		return "rolled-back";
+	default:
+		return "unknown";
+	}
+}
+
+/* Upgrades and take-overs: how many were begun, how the last one ended. */
+static json_t *upgrade_json(const struct kmtls_shared *shared)
+{
+	return json_pack(
+		"{s:I, s:s, s:o}", "begun", (json_int_t)shared->upgrades, "outcome",
+		outcome_name(shared->outcome), "why",
+		kmtls_json_string(shared->outcome == KMTLS_OUTCOME_ROLLED_BACK ? shared->why : ""));
+}
+
 int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 			 struct kmtls_text *result, char *ret_why)
 {
 	const struct kmtls_config *config = daemon->config;
+	const struct kmtls_shared *shared = daemon->shared;
 	struct utsname kernel = { .release = "" };
 	time_t now = time(NULL);
 	unsigned pods = 0;
@@ -181,11 +211,16 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 	kmtls_pods_visit(daemon->pods, count_pod, &pods);
 	return kmtls_text_append_json(
 		result,
-		json_pack("{s:s, s:i, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:b, s:I, s:I, s:o, s:o}",
-			  "version", KMTLS_VERSION, "pid", (int)getpid(), "node",
-			  kmtls_json_string(config->node), "started", (json_int_t)daemon->started,
-			  "uptime", (json_int_t)(now > daemon->started ? now - daemon->started : 0),
-			  "kernel", kmtls_json_string(kernel.release), "mode",
+		json_pack("{s:s, s:i, s:i, s:I, s:s, s:o, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:b, "
+			  "s:I, s:I, s:o, s:o}",
+			  "version", KMTLS_VERSION, "keeper", shared->keeper, "worker",
+			  shared->worker, "worker_starts", (json_int_t)shared->starts, "secrets",
+			  kmtls_secret_region_is_secret(daemon->secrets) ? "memfd-secret"
+									 : "locked",
+			  "upgrade", upgrade_json(shared), "node", kmtls_json_string(config->node),
+			  "started", (json_int_t)daemon->started, "uptime",
+			  (json_int_t)(now > daemon->started ? now - daemon->started : 0), "kernel",
+			  kmtls_json_string(kernel.release), "mode",
 			  mode_name(kmtls_policy_mesh_mode(daemon->bpf, KMTLS_INBOUND)),
 			  "log_level", kmtls_log_level_name(kmtls_log_get_level()), "trust_domain",
 			  kmtls_json_string(config->identity.trust_domain), "rekey",

@@ -118,6 +118,22 @@ int kmtls_control_socket_open(const char *path, struct kmtls_control_socket *ret
 	return 0;
 }
 
+int kmtls_control_socket_adopt(const char *path, int fd, struct kmtls_control_socket *ret_socket)
+{
+	struct kmtls_control_socket found = { .fd = fd };
+	socklen_t length = sizeof(found.address);
+	struct stat status;
+
+	if (getsockname(fd, (struct sockaddr *)&found.address, &length) ||
+	    found.address.sun_family != AF_UNIX || strcmp(found.address.sun_path, path) != 0 ||
+	    lstat(path, &status) || !S_ISSOCK(status.st_mode))
+		return -ENOENT;
+	found.device = status.st_dev;
+	found.inode = status.st_ino;
+	*ret_socket = found;
+	return 0;
+}
+
 void kmtls_control_socket_close(struct kmtls_control_socket *control_socket)
 {
 	const char *path = control_socket->address.sun_path;

@@ -16,6 +16,8 @@ struct kmtls_control_socket {
 	ino_t inode;
 };
 
+/* One that is open already. -ENOENT: it is not what is at path. */
+int kmtls_control_socket_adopt(const char *path, int fd, struct kmtls_control_socket *ret_socket);
 /* The last directory of path is made if missing. -EADDRINUSE: something answers there;
  * -ENOTSOCK: something else has the name; -ENAMETOOLONG; -errno. ret_why: 256 bytes. */
 int kmtls_control_socket_open(const char *path, struct kmtls_control_socket *ret_socket,

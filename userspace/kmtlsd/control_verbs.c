@@ -8,12 +8,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "address.h"
 #include "control_request.h"
 #include "daemon.h"
 #include "pods.h"
 #include "policy.h"
+#include "shared.h"
 
 static const char *text_of(const json_t *arguments, const char *name)
 {
@@ -246,9 +248,67 @@ static int set_level(struct kmtls_daemon *daemon, const json_t *arguments,
 	log_info("log level changed", "from=%s to=%s", kmtls_log_level_name(before),
 		 kmtls_log_level_name(level));
 	kmtls_log_set_level(level);
+	if (daemon->shared)
+		daemon->shared->log_level = level;
 	return kmtls_text_append_json(result,
 				      json_pack("{s:s, s:s}", "level", kmtls_log_level_name(level),
 						"before", kmtls_log_level_name(before)));
+}
+
+/* ---- upgrade ------------------------------------------------------------------------- */
+
+/* One at a time: the keeper looks at one request. */
+static int check_idle(const char *verb, const struct kmtls_shared *shared, char *ret_why)
+{
+	if (shared->request == KMTLS_REQUEST_NONE && shared->outcome != KMTLS_OUTCOME_RUNNING)
+		return 0;
+	snprintf(ret_why, KMTLS_CONTROL_WHY, "%s: another upgrade is under way", verb);
+	return -EBUSY;
+}
+
+/* Answered before anything happens; status tells how it went. */
+static int upgrade(struct kmtls_daemon *daemon, const json_t *arguments, struct kmtls_text *result,
+		   char *ret_why)
+{
+	struct kmtls_shared *shared = daemon->shared;
+	const char *program = text_of(arguments, "program");
+	int err = check_idle("upgrade", shared, ret_why);
+
+	if (err)
+		return err;
+	if (!program)
+		program = daemon->program;
+	if (program[0] != '/' || strlen(program) >= sizeof(shared->path)) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY,
+			 "upgrade: program: %.128s: must be an absolute path", program);
+		return -EINVAL;
+	}
+	if (access(program, X_OK) < 0) {
+		err = -errno;
+		snprintf(ret_why, KMTLS_CONTROL_WHY, "upgrade: program: %.128s: %s", program,
+			 strerror(-err));
+		return err;
+	}
+	strcpy(shared->path, program);
+	atomic_fetch_add(&shared->upgrades, 1);
+	atomic_store(&shared->request, KMTLS_REQUEST_UPGRADE);
+	err = kmtls_text_append_json(result,
+				     json_pack("{s:I, s:o}", "number", (json_int_t)shared->upgrades,
+					       "program", kmtls_json_string(program)));
+	daemon->wake_keeper = true;
+	return err;
+}
+
+/* Asked by `kmtlsd --take-over`; the answer is not a line but everything there is (handover.h). */
+static int take_over(struct kmtls_daemon *daemon, const json_t *arguments,
+		     struct kmtls_text *result, char *ret_why)
+{
+	int err = check_idle("take-over", daemon->shared, ret_why);
+
+	if (err)
+		return err;
+	daemon->give_away = true;
+	return nothing(result);
 }
 
 /* ---- the table ------------------------------------------------------------------------ */
@@ -279,6 +339,10 @@ const struct kmtls_control_verb kmtls_control_verbs[] = {
 	{ .name = "peer-list", .run = peer_list },
 	{ .name = "flows", .run = kmtls_control_flows },
 	{ .name = "status", .run = kmtls_control_status },
+	{ .name = "upgrade",
+	  .arguments = { OPTIONAL_ARGUMENT("program", KMTLS_CONTROL_STRING) },
+	  .run = upgrade },
+	{ .name = "take-over", .run = take_over },
 	{ .name = "log", .arguments = { REQUIRED_STRING("level") }, .run = set_level },
 	{ .name = NULL },
 };

@@ -9,8 +9,14 @@
 #include "cleanup.h"
 #include "counters.h"
 
-static atomic_ullong pending[KMTLS_REASON_COUNT];
+static atomic_ullong own[KMTLS_REASON_COUNT];
+static atomic_ullong *pending = own;
 static pthread_mutex_t flush_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void kmtls_counters_open(atomic_ullong *memory)
+{
+	pending = memory;
+}
 
 void kmtls_counters_add(enum kmtls_reason reason)
 {

@@ -7,9 +7,15 @@
 #ifndef KMTLS_COUNTERS_H
 #define KMTLS_COUNTERS_H
 
+#include <stdatomic.h>
+
 #include "kmtls/abi.h"
 
 struct kmtls_bpf;
+
+/* From now on counts in KMTLS_REASON_COUNT numbers that outlive this process: what is not in the
+ * map yet is not lost with it. */
+void kmtls_counters_open(atomic_ullong *memory);
 
 void kmtls_counters_add(enum kmtls_reason reason);
 void kmtls_counters_flush(struct kmtls_bpf *bpf);

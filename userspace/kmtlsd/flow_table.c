@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <linux/tcp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,14 +15,42 @@
 #include "daemon.h"
 #include "diag.h"
 #include "flow_table.h"
+#include "log.h"
 #include "pod.h"
 #include "pods.h"
 #include "policy.h"
+#include "tally.h"
 
 _Static_assert(sizeof(struct kmtls_flow_private) + sizeof(struct kmtls_flow) <= 256,
 	       "an idle flow costs the daemon at most 256 bytes");
 
-int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity,
+static void store_state(struct kmtls_flow *flow, enum kmtls_flow_state state)
+{
+	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
+}
+
+void kmtls_flow_set_state(struct kmtls_flow *flow, enum kmtls_flow_state state)
+{
+#define TRANSITION(from, to, when) [KMTLS_FLOW_##from][KMTLS_FLOW_##to] = true,
+	static const bool allowed[8][8] = { KMTLS_FLOW_TRANSITIONS(TRANSITION) };
+#undef TRANSITION
+	__u32 before = kmtls_flow_state(flow);
+
+	if (before >= 8 || !allowed[before][state])
+		log_error("flow state out of order", "from=%u to=%u", before, state);
+	store_state(flow, state);
+}
+
+static void free_memory(struct kmtls_flow_table *table)
+{
+	pthread_mutex_destroy(&table->lock);
+	kmtls_tally_close(table->per_pod);
+	free(table->free_slots);
+	free(table->private);
+	free(table);
+}
+
+int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity, unsigned pod_limit, bool keep,
 			  struct kmtls_flow_table **ret_table, char *ret_why)
 {
 	struct kmtls_flow_table *table = calloc(1, sizeof(*table));
@@ -31,9 +60,13 @@ int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity,
 	snprintf(ret_why, KMTLS_WHY, "out of memory for %u flows", capacity);
 	if (!table)
 		return -ENOMEM;
-	table->capacity = capacity;
+	table->capacity = table->usable = capacity;
+	table->pod_limit = pod_limit;
+	pthread_mutex_init(&table->lock, NULL);
 	table->private = calloc(capacity, sizeof(*table->private));
-	if (!table->private) {
+	table->free_slots = calloc(capacity, sizeof(*table->free_slots));
+	table->per_pod = kmtls_tally_open(KMTLS_PODS_MAX);
+	if (!table->private || !table->free_slots || !table->per_pod) {
 		err = -ENOMEM;
 		goto free_table;
 	}
@@ -43,16 +76,16 @@ int kmtls_flow_table_open(struct kmtls_bpf *bpf, unsigned capacity,
 	if (table->slots == MAP_FAILED) {
 		err = -errno;
 		snprintf(ret_why, KMTLS_WHY, "the flows map cannot be mapped: %s", strerror(-err));
-		goto free_private;
+		goto free_table;
 	}
-	for (unsigned i = 0; i < capacity; i++)
-		kmtls_flow_set_state(&table->slots[i], KMTLS_FLOW_FREE);
+	/* Pages that never were in use are not touched. */
+	for (unsigned i = 0; !keep && i < capacity; i++)
+		if (kmtls_flow_state(&table->slots[i]) != KMTLS_FLOW_FREE)
+			store_state(&table->slots[i], KMTLS_FLOW_FREE);
 	*ret_table = table;
 	return 0;
-free_private:
-	free(table->private);
 free_table:
-	free(table);
+	free_memory(table);
 	return err;
 }
 
@@ -61,8 +94,71 @@ void kmtls_flow_table_close(struct kmtls_flow_table *table)
 	if (!table)
 		return;
 	munmap(table->slots, table->map_bytes);
-	free(table->private);
-	free(table);
+	free_memory(table);
+}
+
+static struct kmtls_tally_key pod_key(__u64 netns_cookie)
+{
+	return (struct kmtls_tally_key){ .low = netns_cookie };
+}
+
+void kmtls_flow_table_adopt(struct kmtls_flow_table *table, _Atomic __u32 *used)
+{
+	table->used = used;
+	/* Highest first on the stack, so that low slots are used first. */
+	for (unsigned slot = *used; slot-- > 0;) {
+		struct kmtls_tally_key key = pod_key(table->slots[slot].netns_cookie);
+
+		if (kmtls_flow_state(&table->slots[slot]) == KMTLS_FLOW_FREE)
+			table->free_slots[table->free_count++] = slot;
+		else
+			kmtls_tally_add(table->per_pod, &key, 0);
+	}
+}
+
+int kmtls_flow_table_take(struct kmtls_flow_table *table, unsigned loop, __u64 netns_cookie,
+			  unsigned *ret_slot)
+{
+	struct kmtls_tally_key key = pod_key(netns_cookie);
+	struct kmtls_flow_private *private;
+	struct kmtls_flow *flow;
+	unsigned slot = 0;
+	__u32 generation;
+	int err = -ENOSPC;
+
+	pthread_mutex_lock(&table->lock);
+	if (*table->used - table->free_count < table->usable)
+		err = kmtls_tally_add(table->per_pod, &key, table->pod_limit);
+	if (!err)
+		slot = table->free_count ? table->free_slots[--table->free_count]
+					 : atomic_fetch_add(table->used, 1);
+	pthread_mutex_unlock(&table->lock);
+	if (err)
+		return err;
+	flow = &table->slots[slot];
+	private = &table->private[slot];
+	generation = flow->generation + 1;
+	memset(flow, 0, sizeof(*flow));
+	flow->generation = generation;
+	flow->netns_cookie = netns_cookie;
+	flow->local_fd = flow->wire_fd = -1;
+	flow->to_wire.pipe_read = flow->to_wire.pipe_write = -1;
+	flow->to_local.pipe_read = flow->to_local.pipe_write = -1;
+	/* Never zero in between: that is a loop too. */
+	memset(private, 0, offsetof(struct kmtls_flow_private, loop));
+	__atomic_store_n(&private->loop, loop, __ATOMIC_RELAXED);
+	*ret_slot = slot;
+	return 0;
+}
+
+void kmtls_flow_table_return(struct kmtls_flow_table *table, unsigned slot)
+{
+	struct kmtls_tally_key key = pod_key(table->slots[slot].netns_cookie);
+
+	pthread_mutex_lock(&table->lock);
+	kmtls_tally_remove(table->per_pod, &key);
+	table->free_slots[table->free_count++] = slot;
+	pthread_mutex_unlock(&table->lock);
 }
 
 /* A copy whose state and generation were the same before and after. */
@@ -131,7 +227,7 @@ int kmtls_flow_table_visit(struct kmtls_daemon *daemon,
 	struct kmtls_flow_table *table = daemon->flows;
 	int err = 0;
 
-	for (unsigned i = 0; !err && i < table->capacity; i++) {
+	for (unsigned i = 0; !err && i < *table->used; i++) {
 		struct kmtls_flow_info info = { .slot = i };
 
 		if (!snapshot(&table->slots[i], &info.flow))
@@ -154,9 +250,10 @@ void kmtls_flow_table_totals(struct kmtls_daemon *daemon, struct kmtls_flow_tota
 {
 	struct kmtls_flow_totals totals = { .capacity = daemon->flows->capacity };
 
-	for (unsigned i = 0; i < totals.capacity; i++) {
+	for (unsigned i = 0; i < *daemon->flows->used; i++) {
 		switch (kmtls_flow_state(&daemon->flows->slots[i])) {
 		case KMTLS_FLOW_HANDSHAKE:
+		case KMTLS_FLOW_CONFIRMED:
 			totals.handshake++;
 			break;
 		case KMTLS_FLOW_ESTABLISHED:
@@ -174,7 +271,7 @@ unsigned kmtls_flow_table_count(const struct kmtls_flow_table *table, __u64 netn
 {
 	unsigned count = 0;
 
-	for (unsigned i = 0; i < table->capacity; i++)
+	for (unsigned i = 0; i < *table->used; i++)
 		if (kmtls_flow_state(&table->slots[i]) != KMTLS_FLOW_FREE &&
 		    table->slots[i].netns_cookie == netns_cookie)
 			count++;

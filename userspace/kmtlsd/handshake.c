@@ -13,7 +13,11 @@
 #include "handshake.h"
 #include "log.h"
 #include "outbound.h"
+#include "pressure.h"
 #include "reason.h"
+#include "refusals.h"
+#include "relay.h"
+#include "sources.h"
 #include "tls.h"
 
 const char *kmtls_handshake_direction(enum kmtls_role role)
@@ -43,6 +47,11 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err)
 		return KMTLS_REASON_DIAL_UNREACHABLE;
 	case ETIMEDOUT:
 		return KMTLS_REASON_DIAL_TIMEOUT;
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
+	case ENOBUFS:
+		return KMTLS_REASON_NO_RESOURCES;
 	case ECONNRESET: /* accepted, and gone before we could say anything */
 	case EPIPE:
 		return KMTLS_REASON_HANDSHAKE_RESET;
@@ -115,6 +124,8 @@ void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
 	char text[KMTLS_ENDPOINT_TEXT];
 
 	kmtls_counters_add(reason);
+	if (!kmtls_refusals_worth_a_line(reason))
+		return;
 	log_warning("connection refused", "pod=%s direction=%s peer=%s reason=%s text=%s detail=%s",
 		    kmtls_log_quote(pod->name), kmtls_handshake_direction(role),
 		    peer ? kmtls_endpoint_format(peer, text, sizeof(text)) : "?",
@@ -122,9 +133,23 @@ void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
 		    kmtls_log_quote(detail ? detail : ""));
 }
 
+void kmtls_handshake_reset_socket(int fd)
+{
+	static const struct linger reset_on_close = { .l_onoff = 1, .l_linger = 0 };
+
+	if (fd < 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
+	close(fd);
+}
+
 void kmtls_handshake_free(struct kmtls_handshake *handshake)
 {
 	list_remove(handshake->loop, handshake);
+	if (handshake->entered)
+		kmtls_sources_leave(
+			handshake->loop->daemon->sources,
+			&kmtls_loop_flow(handshake->loop, handshake->slot)->peer.address);
 	kmtls_hold_forget(handshake->loop->daemon->hold, handshake);
 	kmtls_loop_private(handshake->loop, handshake->slot)->handshake = NULL;
 	SSL_free(handshake->ssl);
@@ -143,15 +168,21 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	struct kmtls_handshake *handshake = calloc(1, sizeof(*handshake));
 	enum kmtls_reason reason = KMTLS_REASON_NO_RESOURCES;
 	struct kmtls_flow *flow;
+	int err;
 
 	if (!handshake)
 		goto refuse;
+	reason = KMTLS_REASON_MEMORY_PRESSURE;
+	if (kmtls_pressure_is_high(loop->daemon->pressure))
+		goto free_memory;
 	handshake->svid = kmtls_pod_svid(pod);
 	reason = KMTLS_REASON_NO_IDENTITY;
 	if (!handshake->svid)
 		goto free_memory;
-	reason = KMTLS_REASON_TABLE_FULL;
-	if (kmtls_loop_take_slot(loop, &handshake->slot) < 0)
+	err = kmtls_flow_table_take(loop->daemon->flows, loop->number, pod->netns_cookie,
+				    &handshake->slot);
+	reason = err == -EDQUOT ? KMTLS_REASON_POD_LIMIT : KMTLS_REASON_TABLE_FULL;
+	if (err)
 		goto put_svid;
 
 	handshake->loop = loop;
@@ -165,7 +196,6 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 
 	flow = kmtls_loop_flow(loop, handshake->slot);
 	flow->role = role;
-	flow->netns_cookie = pod->netns_cookie;
 	flow->self_identity = pod->identity_hash;
 	flow->self = *self;
 	flow->peer = *peer;
@@ -192,9 +222,56 @@ free_memory:
 	free(handshake);
 refuse:
 	kmtls_handshake_refuse(pod, role, peer, reason, NULL);
-	if (fd >= 0)
-		close(fd);
+	kmtls_handshake_reset_socket(fd);
 	return NULL;
+}
+
+/* Its identity was verified, its keys are installed: what is left is to wait. */
+static struct kmtls_handshake *resumed(struct kmtls_loop *loop, unsigned slot)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct kmtls_pod *pod = kmtls_pods_find(loop->daemon->pods, flow->netns_cookie);
+	struct kmtls_handshake *handshake = pod ? calloc(1, sizeof(*handshake)) : NULL;
+
+	if (!handshake) {
+		kmtls_pod_put(pod);
+		return NULL;
+	}
+	handshake->loop = loop;
+	handshake->slot = slot;
+	handshake->role = flow->role;
+	handshake->stage = KMTLS_HANDSHAKE_PASSED;
+	handshake->pod = pod;
+	handshake->deadline =
+		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
+	list_append(loop, handshake);
+	kmtls_loop_private(loop, slot)->handshake = handshake;
+	return handshake;
+}
+
+void kmtls_handshake_resume(struct kmtls_loop *loop, unsigned slot)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct kmtls_handshake *handshake = resumed(loop, slot);
+	bool watched;
+
+	if (!handshake) {
+		kmtls_relay_reset(loop, slot, KMTLS_REASON_POD_REMOVED);
+		return;
+	}
+	watched = kmtls_loop_watch(loop, KMTLS_TAG_WIRE, slot, flow->wire_fd) == 0;
+	if (watched && flow->local_fd >= 0) {
+		/* The connection had come. */
+		flow->local_cookie = kmtls_handshake_cookie(flow->local_fd);
+		watched = kmtls_loop_watch(loop, KMTLS_TAG_LOCAL, slot, flow->local_fd) == 0;
+	} else if (watched) {
+		kmtls_hold_resume(loop->daemon->hold, handshake);
+		return;
+	}
+	if (watched)
+		kmtls_handshake_establish(handshake);
+	else
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
 }
 
 /*
@@ -204,14 +281,12 @@ refuse:
  */
 static void close_wire(int fd, bool said_something)
 {
-	struct linger reset_on_close = { .l_onoff = 1, .l_linger = 0 };
 	char discarded[4096];
 
 	if (fd < 0)
 		return;
 	if (!said_something) {
-		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
-		close(fd);
+		kmtls_handshake_reset_socket(fd);
 		return;
 	}
 	shutdown(fd, SHUT_WR);
@@ -220,26 +295,34 @@ static void close_wire(int fd, bool said_something)
 	close(fd);
 }
 
-void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason reason,
-			  const char *detail)
+static void log_failure(const struct kmtls_handshake *handshake, enum kmtls_reason reason,
+			const char *detail)
 {
-	struct kmtls_loop *loop = handshake->loop;
-	unsigned slot = handshake->slot;
-	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	const struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT];
 
-	kmtls_counters_add(reason);
 	log_warning("connection refused",
 		    "flow=%u.%u pod=%s direction=%s self=%s peer=%s reason=%s text=%s peer_id=%s "
 		    "expected_id=%s detail=%s",
-		    slot, flow->generation, kmtls_log_quote(handshake->pod->name),
+		    handshake->slot, flow->generation, kmtls_log_quote(handshake->pod->name),
 		    kmtls_handshake_direction(handshake->role),
 		    kmtls_endpoint_format(&flow->self, self, sizeof(self)),
 		    kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
 		    kmtls_reason_name(reason), kmtls_log_quote(kmtls_reason_text(reason)),
 		    kmtls_log_quote(handshake->verify.peer_id),
 		    kmtls_log_quote(handshake->expected_id), kmtls_log_quote(detail ? detail : ""));
+}
 
+void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason reason,
+			  const char *detail)
+{
+	struct kmtls_loop *loop = handshake->loop;
+	unsigned slot = handshake->slot;
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+
+	kmtls_counters_add(reason);
+	if (kmtls_refusals_worth_a_line(reason))
+		log_failure(handshake, reason, detail);
 	kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
 	if (flow->local_fd >= 0)
 		close(flow->local_fd); /* a reset: SO_LINGER from birth */

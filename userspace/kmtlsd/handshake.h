@@ -5,7 +5,7 @@
  * and every way to fail.
  *
  *   client: DIALING -> TLS -> TICKET_WAIT [-> PASSED] -> established
- *   server:            TLS -> DELIVERING -> TICKET_SEND -> established
+ *   server:            TLS -> DELIVERING -> established
  */
 #ifndef KMTLS_HANDSHAKE_H
 #define KMTLS_HANDSHAKE_H
@@ -25,8 +25,8 @@ enum kmtls_handshake_stage {
 	KMTLS_HANDSHAKE_TLS,
 	KMTLS_HANDSHAKE_TICKET_WAIT, /* client: has the server's application accepted? */
 	KMTLS_HANDSHAKE_DELIVERING, /* server: TCP to the application */
-	KMTLS_HANDSHAKE_TICKET_SEND, /* server: tells that it accepted */
-	KMTLS_HANDSHAKE_PASSED, /* client: the held SYN is on its way to us */
+	/* client: keys are in the kernel, the held SYN is on its way to us; the slot is CONFIRMED */
+	KMTLS_HANDSHAKE_PASSED,
 };
 
 struct kmtls_handshake {
@@ -46,6 +46,7 @@ struct kmtls_handshake {
 	bool port_bound; /* client: the application chose its port itself */
 	struct kmtls_attempt attempt; /* client: the SYN it holds, if any */
 	bool retried; /* client: this is the second dial */
+	bool entered; /* server: its source counts it (sources.h) */
 };
 
 /*
@@ -59,9 +60,13 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 					    const struct kmtls_endpoint *self,
 					    const struct kmtls_endpoint *peer);
 
+/* After a take-over, for a slot that is CONFIRMED: goes on waiting for the application's
+ * connection. */
+void kmtls_handshake_resume(struct kmtls_loop *loop, unsigned slot);
+
 /* The wire is connected: make the SSL and go on. The handshake may be gone afterwards. */
 void kmtls_handshake_start_tls(struct kmtls_handshake *handshake);
-/* The server's application accepted (or not): ticket, or refusal. Likewise. */
+/* The server's application accepted (or not): hand-over, or refusal. Likewise. */
 void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake);
 void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err);
 
@@ -88,6 +93,9 @@ void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
 /* Fails those whose time is over; ms until the next one's, or -1. */
 int kmtls_handshake_expire(struct kmtls_loop *loop);
 
+/* Closes a connection that is refused: a reset, not an end. */
+void kmtls_handshake_reset_socket(int fd);
+
 /* SO_COOKIE; 0 if there is none. */
 __u64 kmtls_handshake_cookie(int fd);
 /* The reason for a failed connect(): dial-refused, ... */
@@ -96,6 +104,8 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err);
 /* ---- between handshake.c and handshake_tls.c ---- */
 
 void kmtls_handshake_free(struct kmtls_handshake *handshake); /* the flow goes on without it */
+/* Both legs are there and the keys are in the kernel: the handshake is over. */
+void kmtls_handshake_establish(struct kmtls_handshake *handshake);
 /* OpenSSL says no: finds out why, and fails or tries once more. */
 void kmtls_handshake_fail_tls(struct kmtls_handshake *handshake);
 /* The deadline begins anew, for the next part. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * handshake_tls.c - the TLS part of a handshake: drives OpenSSL, waits for the ticket or sends
- * it, hands the keys to the kernel. How handshakes begin and end: handshake.c.
+ * handshake_tls.c - the TLS part of a handshake: drives OpenSSL, waits for the ticket, hands the
+ * keys to the kernel. How handshakes begin and end: handshake.c.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -32,10 +32,10 @@
 /* ---- hand-over to the kernel ---- */
 
 /*
- * The record sequences after the handshake: the server's ticket, where it was sent, was the
- * first record under its application key; the client sent none.
+ * The server's ticket is the first record under its application key: the client has read it, the
+ * server's relay will send it. lives: the flow will be established, and may replace its keys.
  */
-static int install_keys(struct kmtls_handshake *handshake, bool ticket)
+static int install_keys(struct kmtls_handshake *handshake, bool lives)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	bool server = handshake->role == KMTLS_ROLE_SERVER;
@@ -51,17 +51,19 @@ static int install_keys(struct kmtls_handshake *handshake, bool ticket)
 	if (!err)
 		err = kmtls_record_key_derive(flow->cipher, rx, &rx_key);
 	if (!err)
-		err = kmtls_ktls_install_tx(flow->wire_fd, &tx_key, server && ticket);
+		err = kmtls_ktls_install_tx(flow->wire_fd, &tx_key, 0);
 	if (!err)
-		err = kmtls_ktls_install_rx(flow->wire_fd, &rx_key, !server && ticket);
-	if (!err && ticket && kmtls_tls_rekey_agreed(handshake->ssl))
+		err = kmtls_ktls_install_rx(flow->wire_fd, &rx_key, server ? 0 : 1);
+	if (!err && lives && kmtls_tls_rekey_agreed(handshake->ssl))
 		kmtls_rekey_begin(handshake->loop, handshake->slot, tx, rx);
 	kmtls_traffic_secrets_wipe(&handshake->secrets);
 	return err;
 }
 
-static void establish(struct kmtls_handshake *handshake)
+/* Hands the wire over to the kernel. false: that failed, and the handshake is gone. */
+static bool hand_over(struct kmtls_handshake *handshake)
 {
+	bool server = handshake->role == KMTLS_ROLE_SERVER;
 	struct kmtls_loop *loop = handshake->loop;
 	unsigned slot = handshake->slot;
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
@@ -70,13 +72,16 @@ static void establish(struct kmtls_handshake *handshake)
 	/* read_ahead is off: nothing of the application can be in OpenSSL. */
 	if (SSL_has_pending(handshake->ssl)) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
-		return;
+		return false;
 	}
 	err = install_keys(handshake, true);
 	if (err) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_KTLS_FAILED, strerror(-err));
-		return;
+		return false;
 	}
+	SSL_free(handshake->ssl);
+	handshake->ssl = NULL;
+	flow->ticket = server ? KMTLS_TICKET_DUE : KMTLS_TICKET_NONE;
 	err = kmtls_policy_name_put(loop->daemon->bpf, handshake->verify.peer_id,
 				    &flow->peer_identity);
 	if (err)
@@ -84,6 +89,15 @@ static void establish(struct kmtls_handshake *handshake)
 			    flow->generation, kmtls_log_quote(handshake->verify.peer_id),
 			    kmtls_log_quote(strerror(-err)));
 	flow->peer_not_after = handshake->verify.peer_not_after;
+	return true;
+}
+
+void kmtls_handshake_establish(struct kmtls_handshake *handshake)
+{
+	struct kmtls_loop *loop = handshake->loop;
+	unsigned slot = handshake->slot;
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+
 	kmtls_counters_add(KMTLS_REASON_ESTABLISHED);
 	log_debug("flow established", "flow=%u.%u pod=%s direction=%s peer_id=%s cipher=%04x", slot,
 		  flow->generation, kmtls_log_quote(handshake->pod->name),
@@ -105,15 +119,25 @@ static bool wants_more(struct kmtls_handshake *handshake, int result)
 	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
 }
 
-/* The application's connect() may complete; a held one comes to us as a connection then. */
+/*
+ * The application's connect() may complete; a held one comes to us as a connection then. From
+ * here on the flow does not need this process: whoever comes after a crash finds the keys in the
+ * kernel, and in the slot which socket's connection to wait for.
+ */
 static void peer_accepted(struct kmtls_handshake *handshake)
 {
 	struct kmtls_loop *loop = handshake->loop;
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, handshake->slot);
 
-	if (kmtls_loop_flow(loop, handshake->slot)->local_fd >= 0) {
-		establish(handshake);
+	if (!hand_over(handshake))
+		return;
+	if (flow->local_fd >= 0) {
+		kmtls_handshake_establish(handshake);
 		return;
 	}
+	flow->local_cookie = handshake->attempt.cookie;
+	flow->syn_sequence = handshake->attempt.sequence;
+	kmtls_flow_set_state(flow, KMTLS_FLOW_CONFIRMED);
 	handshake->stage = KMTLS_HANDSHAKE_PASSED;
 	kmtls_handshake_more_time(handshake);
 	kmtls_hold_pass(loop->daemon->hold, handshake);
@@ -148,18 +172,6 @@ static void await_ticket(struct kmtls_handshake *handshake)
 		peer_accepted(handshake);
 }
 
-static void send_ticket(struct kmtls_handshake *handshake)
-{
-	int result;
-
-	ERR_clear_error();
-	result = SSL_do_handshake(handshake->ssl);
-	if (result == 1)
-		establish(handshake);
-	else if (!wants_more(handshake, result))
-		kmtls_handshake_fail_tls(handshake);
-}
-
 static void do_handshake(struct kmtls_handshake *handshake)
 {
 	int result;
@@ -184,15 +196,24 @@ static void do_handshake(struct kmtls_handshake *handshake)
 	}
 }
 
-/* A peer that was powered off says nothing: ask now and then, unless the application had its own
- * idea (outbound.c). Seconds, seconds, probes. */
-static void watch_wire(int fd)
+static bool is_set(int fd, int level, int name)
 {
-	static const int one = 1, idle = 60, interval = 10, probes = 6;
 	socklen_t length = sizeof(int);
-	int on = 0;
+	int value = 0;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &length) == 0 && on)
+	return getsockopt(fd, level, name, &value, &length) == 0 && value;
+}
+
+/* A peer that was powered off says nothing: ask now and then, and do not wait forever for what it
+ * should acknowledge, unless the application had its own idea (outbound.c). */
+static void watch_wire(int fd, const struct kmtls_config *config)
+{
+	int one = 1, idle = config->keepalive.idle, interval = config->keepalive.interval,
+	    probes = config->keepalive.probes, milliseconds = config->peer_timeout * 1000;
+
+	if (milliseconds && !is_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT))
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof(milliseconds));
+	if (!idle || is_set(fd, SOL_SOCKET, SO_KEEPALIVE))
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
@@ -219,7 +240,7 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 					      strerror(-err));
 		return;
 	}
-	watch_wire(flow->wire_fd);
+	watch_wire(flow->wire_fd, handshake->loop->daemon->config);
 	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
 	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
 	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||
@@ -235,14 +256,11 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 	do_handshake(handshake);
 }
 
+/* The relay tells the client, with the ticket. */
 void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake)
 {
-	if (SSL_new_session_ticket(handshake->ssl) != 1) {
-		kmtls_handshake_fail_tls(handshake);
-		return;
-	}
-	handshake->stage = KMTLS_HANDSHAKE_TICKET_SEND;
-	send_ticket(handshake);
+	if (hand_over(handshake))
+		kmtls_handshake_establish(handshake);
 }
 
 void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err)
@@ -282,9 +300,6 @@ void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag sid
 	case KMTLS_HANDSHAKE_TICKET_WAIT:
 		await_ticket(handshake);
 		break;
-	case KMTLS_HANDSHAKE_TICKET_SEND:
-		send_ticket(handshake);
-		break;
 	case KMTLS_HANDSHAKE_DELIVERING:
 		if (events & (EPOLLERR | EPOLLHUP))
 			kmtls_handshake_fail(handshake, KMTLS_REASON_HANDSHAKE_RESET, NULL);
@@ -307,7 +322,7 @@ static void on_accepted(struct kmtls_handshake *handshake, int fd)
 	if (kmtls_loop_watch(handshake->loop, KMTLS_TAG_LOCAL, handshake->slot, fd) < 0)
 		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(errno));
 	else if (handshake->stage == KMTLS_HANDSHAKE_PASSED)
-		establish(handshake);
+		kmtls_handshake_establish(handshake);
 }
 
 void kmtls_handshake_message(struct kmtls_handshake *handshake,
@@ -332,5 +347,8 @@ void kmtls_handshake_message(struct kmtls_handshake *handshake,
 		if (waiting)
 			kmtls_handshake_fail(handshake, KMTLS_REASON_STALE, NULL);
 		break;
+	case KMTLS_MESSAGE_RESUME:
+	case KMTLS_MESSAGE_LEG:
+		break; /* for who has no handshake yet: loop_messages.c */
 	}
 }

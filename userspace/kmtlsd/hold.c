@@ -49,6 +49,23 @@ static struct kmtls_attempt *find(struct kmtls_hold *hold, __u64 cookie)
 	return attempt;
 }
 
+static void list(struct kmtls_hold *hold, struct kmtls_handshake *handshake, __u64 cookie,
+		 __u32 sequence)
+{
+	struct kmtls_attempt *attempt = &handshake->attempt;
+
+	attempt->cookie = cookie;
+	attempt->sequence = sequence;
+	attempt->loop = handshake->loop->number;
+	attempt->slot = handshake->slot;
+	attempt->generation = kmtls_loop_flow(handshake->loop, handshake->slot)->generation;
+	pthread_mutex_lock(&hold->lock);
+	attempt->next = *bucket(hold, cookie);
+	*bucket(hold, cookie) = attempt;
+	attempt->listed = true;
+	pthread_mutex_unlock(&hold->lock);
+}
+
 static void unlist(struct kmtls_hold *hold, struct kmtls_attempt *attempt)
 {
 	struct kmtls_attempt **link = bucket(hold, attempt->cookie);
@@ -153,7 +170,6 @@ static bool is_connecting(struct kmtls_hold *hold, const struct kmtls_event *eve
 static void on_syn(struct kmtls_hold *hold, const struct kmtls_event *event)
 {
 	struct kmtls_handshake *handshake;
-	struct kmtls_attempt *attempt;
 	struct kmtls_pod *pod;
 	struct kmtls_syn syn;
 
@@ -171,17 +187,7 @@ static void on_syn(struct kmtls_hold *hold, const struct kmtls_event *event)
 	kmtls_pod_put(pod);
 	if (!handshake)
 		return;
-	attempt = &handshake->attempt;
-	attempt->cookie = event->cookie;
-	attempt->sequence = syn.sequence;
-	attempt->loop = hold->loop->number;
-	attempt->slot = handshake->slot;
-	attempt->generation = kmtls_loop_flow(hold->loop, handshake->slot)->generation;
-	pthread_mutex_lock(&hold->lock);
-	attempt->next = *bucket(hold, attempt->cookie);
-	*bucket(hold, attempt->cookie) = attempt;
-	attempt->listed = true;
-	pthread_mutex_unlock(&hold->lock);
+	list(hold, handshake, event->cookie, syn.sequence);
 	kmtls_outbound_dial(handshake);
 }
 
@@ -239,7 +245,18 @@ void kmtls_hold_pass(struct kmtls_hold *hold, struct kmtls_handshake *handshake)
 	decide(hold, &handshake->attempt, KMTLS_INJECT_SYN,
 	       kmtls_loop_flow(handshake->loop, handshake->slot)->self.port);
 	handshake->attempt.passed = true;
-	send_answer(handshake, KMTLS_INJECT_SYN);
+	if (handshake->attempt.packet_length) /* after a take-over it is not here */
+		send_answer(handshake, KMTLS_INJECT_SYN);
+}
+
+void kmtls_hold_resume(struct kmtls_hold *hold, struct kmtls_handshake *handshake)
+{
+	const struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+
+	list(hold, handshake, flow->local_cookie, flow->syn_sequence);
+	/* The SYN itself went with the worker; if it had not been sent on, its repetition passes. */
+	decide(hold, &handshake->attempt, KMTLS_INJECT_SYN, flow->self.port);
+	handshake->attempt.passed = true;
 }
 
 void kmtls_hold_answer(struct kmtls_hold *hold, struct kmtls_handshake *handshake,
@@ -320,7 +337,8 @@ int kmtls_hold_open(struct kmtls_daemon *daemon, struct kmtls_hold **ret_hold, c
 	hold->verdicts = kmtls_bpf_map(daemon->bpf, KMTLS_MAP_VERDICTS);
 	pthread_mutex_init(&hold->consumer, NULL);
 	pthread_mutex_init(&hold->lock, NULL);
-	clear_verdicts(hold->verdicts);
+	if (!daemon->inherited)
+		clear_verdicts(hold->verdicts);
 	hold->ring = ring_buffer__new(hold->events, on_event, hold, NULL);
 	if (!hold->ring) {
 		int err = -errno;

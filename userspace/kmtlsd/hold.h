@@ -45,6 +45,8 @@ bool kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop, unsign
 
 /* The peer's application has accepted: the application's connect() may complete. */
 void kmtls_hold_pass(struct kmtls_hold *hold, struct kmtls_handshake *handshake);
+/* The same, after a take-over: as the slot says. */
+void kmtls_hold_resume(struct kmtls_hold *hold, struct kmtls_handshake *handshake);
 /* The attempt has failed: answers the SYN as its reason deserves, silence included. */
 void kmtls_hold_answer(struct kmtls_hold *hold, struct kmtls_handshake *handshake,
 		       enum kmtls_reason reason);

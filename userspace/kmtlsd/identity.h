@@ -7,9 +7,12 @@
 #ifndef KMTLS_IDENTITY_H
 #define KMTLS_IDENTITY_H
 
+#include <stdbool.h>
+
 #include "svid.h"
 
 struct kmtls_identity;
+struct kmtls_secret_region;
 
 struct kmtls_identity_operations {
 	const char *name;
@@ -30,6 +33,10 @@ struct kmtls_identity_builtin_options {
 	const char *root_file;
 	unsigned root_ttl; /* seconds */
 	unsigned svid_ttl; /* seconds; an SVID never outlives the root */
+	/* Where the root is kept for the next worker; NULL: nowhere. A root_file that cannot be read
+	 * does not matter as long as there is one. */
+	struct kmtls_secret_region *secrets;
+	bool prefer_kept; /* take that one without looking at root_file */
 };
 
 /* -errno, and a sentence that names the file and the rule in ret_why (256 bytes). */

@@ -15,8 +15,10 @@
 
 #include "certificate.h"
 #include "cleanup.h"
+#include "log.h"
 #include "root_file.h"
 #include "spiffe.h"
+#include "svid_store.h"
 #include "verify.h"
 
 #define WHY_SIZE 256
@@ -201,6 +203,50 @@ static int load_or_make_root(struct builtin *builtin, const char *file, unsigned
 	return load_root(builtin, file, ret_why);
 }
 
+/* The root that a worker before this one had. */
+static int load_kept(struct builtin *builtin, const struct kmtls_identity_builtin_options *options,
+		     char *ret_why)
+{
+	int err = options->secrets ? kmtls_svid_store_get_root(options->secrets, &builtin->root,
+							       &builtin->root_key)
+				   : -ENOENT;
+
+	return err ? err : check_root(builtin, "the root in memory", ret_why);
+}
+
+static void drop_root(struct builtin *builtin)
+{
+	X509_free(kmtls_take_pointer(builtin->root));
+	EVP_PKEY_free(kmtls_take_pointer(builtin->root_key));
+}
+
+/* From the file, or from memory if that is preferred, or all there is. */
+static int find_root(struct builtin *builtin, const struct kmtls_identity_builtin_options *options,
+		     char *ret_why)
+{
+	char ignored[WHY_SIZE];
+	int err;
+
+	if (options->prefer_kept || !options->root_file) {
+		if (!load_kept(builtin, options, ignored))
+			return 0;
+		drop_root(builtin);
+	}
+	if (!options->root_file)
+		return make_root(builtin, options->root_ttl, ret_why);
+	err = load_or_make_root(builtin, options->root_file, options->root_ttl, ret_why);
+	if (!err)
+		return 0;
+	drop_root(builtin);
+	if (load_kept(builtin, options, ignored)) {
+		drop_root(builtin);
+		return err;
+	}
+	log_warning("root file not read, the root in memory is used", "err=%s",
+		    kmtls_log_quote(ret_why));
+	return 0;
+}
+
 static int check_options(const struct kmtls_identity_builtin_options *options, char *ret_why)
 {
 	char id[sizeof("spiffe://") + TRUST_DOMAIN_MAX];
@@ -237,11 +283,12 @@ int kmtls_identity_builtin_open(const struct kmtls_identity_builtin_options *opt
 	builtin->identity.operations = &operations;
 	snprintf(builtin->trust_domain, sizeof(builtin->trust_domain), "%s", options->trust_domain);
 	builtin->svid_ttl = options->svid_ttl;
-	err = options->root_file
-		      ? load_or_make_root(builtin, options->root_file, options->root_ttl, ret_why)
-		      : make_root(builtin, options->root_ttl, ret_why);
+	err = find_root(builtin, options, ret_why);
 	if (err)
 		goto fail;
+	if (options->secrets &&
+	    kmtls_svid_store_put_root(options->secrets, builtin->root, builtin->root_key) < 0)
+		log_warning("root not kept for the next worker", NULL);
 	builtin->bundle = sk_X509_new_null();
 	if (!builtin->bundle || !sk_X509_push(builtin->bundle, builtin->root))
 		goto no_memory;

@@ -17,6 +17,7 @@
 #include "bpf_loader.h"
 #include "handshake.h"
 #include "inbound.h"
+#include "sources.h"
 
 void kmtls_inbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int fd)
 {
@@ -24,7 +25,7 @@ void kmtls_inbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int fd
 	struct kmtls_handshake *handshake;
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
-	int one = 1;
+	int one = 1, err;
 
 	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0 ||
 	    kmtls_endpoint_from_sockaddr(&address, &self) < 0 ||
@@ -35,10 +36,22 @@ void kmtls_inbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int fd
 		close(fd);
 		return;
 	}
+	err = kmtls_sources_enter(loop->daemon->sources, &peer.address);
+	if (err) {
+		kmtls_handshake_refuse(pod, KMTLS_ROLE_SERVER, &peer,
+				       KMTLS_REASON_TOO_MANY_HANDSHAKES,
+				       err == -EDQUOT ? "of this source" : "of all sources");
+		kmtls_handshake_reset_socket(fd);
+		return;
+	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	handshake = kmtls_handshake_new(loop, pod, KMTLS_ROLE_SERVER, fd, &self, &peer);
-	if (handshake)
-		kmtls_handshake_start_tls(handshake);
+	if (!handshake) {
+		kmtls_sources_leave(loop->daemon->sources, &peer.address);
+		return;
+	}
+	handshake->entered = true;
+	kmtls_handshake_start_tls(handshake);
 }
 
 /*
@@ -100,6 +113,11 @@ void kmtls_inbound_deliver(struct kmtls_handshake *handshake)
 	socklen_t length = kmtls_endpoint_to_sockaddr(&flow->self, &address);
 	int fd = open_local(handshake);
 
+	/* Not the application's refusal: no alert says so, and the client may try once more. */
+	if (kmtls_handshake_dial_reason(-fd) == KMTLS_REASON_NO_RESOURCES) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(-fd));
+		return;
+	}
 	if (fd < 0) {
 		kmtls_handshake_application_refused(handshake, -fd);
 		return;

@@ -203,11 +203,10 @@ int kmtls_ktls_replace(int fd, enum kmtls_ktls_way way, const struct kmtls_recor
 	return install(fd, way == KMTLS_KTLS_TX ? TLS_TX : TLS_RX, key, 0);
 }
 
-/* A control record is taken whole or not at all. */
-static int send_record(int fd, __u8 type, const void *bytes, size_t size)
+int kmtls_ktls_send(int fd, __u8 type, const void *record, size_t length)
 {
 	char control[CMSG_SPACE(1)] __attribute__((aligned(__alignof__(struct cmsghdr)))) = { 0 };
-	struct iovec vector = { .iov_base = (void *)bytes, .iov_len = size };
+	struct iovec vector = { .iov_base = (void *)record, .iov_len = length };
 	struct msghdr message = {
 		.msg_iov = &vector,
 		.msg_iovlen = 1,
@@ -228,12 +227,7 @@ int kmtls_ktls_send_alert(int fd, __u8 level, __u8 description)
 {
 	const unsigned char alert[2] = { level, description };
 
-	return send_record(fd, KMTLS_RECORD_ALERT, alert, sizeof(alert));
-}
-
-int kmtls_ktls_send_handshake(int fd, const void *message, size_t size)
-{
-	return send_record(fd, KMTLS_RECORD_HANDSHAKE, message, size);
+	return kmtls_ktls_send(fd, KMTLS_RECORD_ALERT, alert, sizeof(alert));
 }
 
 ssize_t kmtls_ktls_receive(int fd, bool peek, void *buffer, size_t size, __u8 *ret_type)

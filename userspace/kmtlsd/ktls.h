@@ -47,10 +47,10 @@ int kmtls_ktls_replace(int fd, enum kmtls_ktls_way way, const struct kmtls_recor
 /* Next TX record sequence. The kernel hands out the key with it: wiped before returning. */
 int kmtls_ktls_tx_sequence(int fd, __u16 cipher, __u64 *ret_sequence);
 
+/* A record of a type that is not data, whole, non-blocking. 0, -EAGAIN, -errno. */
+int kmtls_ktls_send(int fd, __u8 type, const void *record, size_t length);
 /* An alert record {level, description}, non-blocking. 0, -EAGAIN, -errno. */
 int kmtls_ktls_send_alert(int fd, __u8 level, __u8 description);
-/* A handshake record, likewise. */
-int kmtls_ktls_send_handshake(int fd, const void *message, size_t size);
 
 /*
  * Reads (or peeks at) the next record with its type, non-blocking, at most size bytes.

@@ -17,6 +17,7 @@
 #include "loop.h"
 #include "outbound.h"
 #include "pods.h"
+#include "refusals.h"
 #include "rekey.h"
 #include "relay.h"
 
@@ -31,6 +32,8 @@
 #define ADMIT_SHAKING 4
 /* Until a flow that found no descriptor for a pipe tries again. */
 #define STARVED_MS 10
+/* Until a listener is looked at again that could not accept. */
+#define PAUSE_MS 100
 
 __u64 kmtls_loop_now_ms(void)
 {
@@ -41,27 +44,6 @@ __u64 kmtls_loop_now_ms(void)
 }
 
 /* ---- slots ---- */
-
-int kmtls_loop_take_slot(struct kmtls_loop *loop, unsigned *ret_slot)
-{
-	struct kmtls_flow *flow;
-	__u32 generation;
-	unsigned slot;
-
-	if (!loop->free_count)
-		return -ENOSPC;
-	slot = loop->free_slots[--loop->free_count];
-	flow = kmtls_loop_flow(loop, slot);
-	generation = flow->generation + 1;
-	memset(flow, 0, sizeof(*flow));
-	flow->generation = generation;
-	flow->local_fd = flow->wire_fd = -1;
-	flow->to_wire.pipe_read = flow->to_wire.pipe_write = -1;
-	flow->to_local.pipe_read = flow->to_local.pipe_write = -1;
-	memset(kmtls_loop_private(loop, slot), 0, sizeof(struct kmtls_flow_private));
-	*ret_slot = slot;
-	return 0;
-}
 
 void kmtls_loop_return_slot(struct kmtls_loop *loop, unsigned slot)
 {
@@ -74,7 +56,7 @@ void kmtls_loop_return_slot(struct kmtls_loop *loop, unsigned slot)
 		private->handshake = NULL;
 		return;
 	}
-	loop->free_slots[loop->free_count++] = slot;
+	kmtls_flow_table_return(loop->daemon->flows, slot);
 }
 
 void kmtls_loop_again(struct kmtls_loop *loop, unsigned slot)
@@ -106,7 +88,7 @@ static void serve_again(struct kmtls_loop *loop)
 		if (kmtls_flow_state(kmtls_loop_flow(loop, slot)) == KMTLS_FLOW_ESTABLISHED)
 			kmtls_relay_pump(loop, slot, false);
 		else
-			loop->free_slots[loop->free_count++] = slot;
+			kmtls_flow_table_return(loop->daemon->flows, slot);
 	}
 	loop->again_count -= count;
 	memmove(loop->again, loop->again + count, loop->again_count * sizeof(*loop->again));
@@ -125,22 +107,26 @@ int kmtls_loop_watch(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot,
 
 /* ---- accepting ---- */
 
-/* Out of descriptors: take one connection with the spare one and reset it, so that it is
- * refused now rather than left to hang, and epoll does not spin on it. */
-static void refuse_one(struct kmtls_loop *loop, int listener)
+/*
+ * Out of descriptors: takes connections with the spare one and resets them, so that they are
+ * refused now rather than left to hang. Another thread may be faster and have the spare one.
+ */
+static void refuse_some(struct kmtls_loop *loop, const struct kmtls_pod *pod, int listener,
+			unsigned count)
 {
-	struct linger reset_on_close = { .l_onoff = 1, .l_linger = 0 };
-	int fd;
+	while (count--) {
+		int fd;
 
-	close(loop->spare_fd);
-	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd >= 0) {
-		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
-		close(fd);
-		kmtls_counters_add(KMTLS_REASON_NO_RESOURCES);
-		log_warning("connection refused", "reason=no-resources errno=EMFILE");
+		if (loop->spare_fd >= 0)
+			close(loop->spare_fd);
+		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		kmtls_handshake_reset_socket(fd);
+		loop->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return;
+		kmtls_handshake_refuse(pod, KMTLS_ROLE_SERVER, NULL, KMTLS_REASON_NO_RESOURCES,
+				       "out of descriptors");
 	}
-	loop->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 static unsigned admission(const struct kmtls_loop *loop)
@@ -148,34 +134,81 @@ static unsigned admission(const struct kmtls_loop *loop)
 	return loop->shaking ? ADMIT_SHAKING : ADMIT_IDLE;
 }
 
-/* Out of memory, or the spare descriptor was taken by another thread: the event comes back at
- * once and forever, so wait. */
-static void pause_accepting(void)
+/*
+ * Out of descriptors or memory: what waits at the listener would wake us at once and forever. So
+ * it is left alone for a while; the flows there are go on.
+ */
+static void pause_listener(struct kmtls_loop *loop, const struct kmtls_pod *pod, unsigned acceptor,
+			   int err)
 {
-	usleep(STARVED_MS * 1000);
+	struct kmtls_pause *pause = &loop->pauses[loop->pause_count];
+
+	if (loop->pause_count == KMTLS_PAUSES)
+		return;
+	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, pod->listeners[acceptor], NULL);
+	pause->index = pod->index;
+	pause->generation = pod->generation;
+	pause->acceptor = acceptor;
+	pause->until = kmtls_loop_now_ms() + PAUSE_MS;
+	loop->pause_count++;
+	kmtls_counters_add(KMTLS_REASON_ACCEPT_PAUSED);
+	if (kmtls_refusals_worth_a_line(KMTLS_REASON_ACCEPT_PAUSED))
+		log_warning("accepting paused", "pod=%s reason=accept-paused err=%s",
+			    kmtls_log_quote(pod->name), kmtls_log_quote(strerror(err)));
+}
+
+/* Takes up those whose pause is over; ms until the next one's is, or -1. */
+static int resume_listeners(struct kmtls_loop *loop)
+{
+	__u64 now = loop->pause_count ? kmtls_loop_now_ms() : 0, next = 0;
+
+	for (unsigned i = 0; i < loop->pause_count;) {
+		struct kmtls_pause *pause = &loop->pauses[i];
+		struct kmtls_pod *pod;
+		int err = 0;
+
+		if (pause->until <= now) {
+			pod = kmtls_pods_get(loop->daemon->pods, pause->index, pause->generation);
+			if (pod)
+				err = kmtls_loop_watch_listener(loop, pod, pause->acceptor);
+			kmtls_pod_put(pod);
+			if (!err) {
+				*pause = loop->pauses[--loop->pause_count];
+				continue;
+			}
+			pause->until = now + PAUSE_MS;
+		}
+		if (!next || pause->until < next)
+			next = pause->until;
+		i++;
+	}
+	return loop->pause_count ? (int)(next - now) : -1;
 }
 
 static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned acceptor)
 {
+	bool turned = acceptor == KMTLS_ACCEPTOR_TURNED4 || acceptor == KMTLS_ACCEPTOR_TURNED6;
 	unsigned budget = admission(loop);
 
 	for (unsigned i = 0; i < budget; i++) {
 		int fd =
 			accept4(pod->listeners[acceptor], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE))
-			refuse_one(loop, pod->listeners[acceptor]);
-		if (fd < 0 && errno == ECONNABORTED)
-			continue;
-		if (fd < 0) {
-			if (errno != EAGAIN)
-				pause_accepting();
+		if (fd >= 0 && turned) {
+			kmtls_outbound_accept(loop, pod, fd);
+		} else if (fd >= 0) {
+			kmtls_inbound_accept(loop, pod, fd);
+		} else if (errno != ECONNABORTED) {
+			int err = errno;
+
+			if (err == EAGAIN)
+				return;
+			/* Applications of the pod have been promised a connection: they wait. */
+			if (!turned && (err == EMFILE || err == ENFILE))
+				refuse_some(loop, pod, pod->listeners[acceptor], budget);
+			pause_listener(loop, pod, acceptor, err);
 			return;
 		}
-		if (acceptor == KMTLS_ACCEPTOR_TURNED4 || acceptor == KMTLS_ACCEPTOR_TURNED6)
-			kmtls_outbound_accept(loop, pod, fd);
-		else
-			kmtls_inbound_accept(loop, pod, fd);
 	}
 }
 
@@ -207,10 +240,10 @@ static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, 
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 
-	if (flow->generation != generation)
-		return; /* an event of the slot's former life */
-	switch (kmtls_flow_state(flow)) {
+	/* FREE also for an event of the slot's former life. */
+	switch (kmtls_flow_state_of(flow, generation)) {
 	case KMTLS_FLOW_HANDSHAKE:
+	case KMTLS_FLOW_CONFIRMED:
 		loop->shaking = true;
 		kmtls_handshake_event(kmtls_loop_private(loop, slot)->handshake, tag, events);
 		break;
@@ -224,15 +257,16 @@ static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, 
 static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason reason)
 {
 	struct kmtls_flow_table *table = loop->daemon->flows;
-	unsigned loops = loop->daemon->loops->count;
 
-	for (unsigned slot = loop->number; slot < table->capacity; slot += loops) {
+	for (unsigned slot = 0; slot < table->capacity; slot++) {
 		struct kmtls_flow *flow = &table->slots[slot];
 
-		if (netns && flow->netns_cookie != netns)
+		if (!kmtls_flow_table_owns(table, loop->number, slot) ||
+		    (netns && flow->netns_cookie != netns))
 			continue;
 		switch (kmtls_flow_state(flow)) {
 		case KMTLS_FLOW_HANDSHAKE:
+		case KMTLS_FLOW_CONFIRMED:
 			kmtls_handshake_fail(table->private[slot].handshake,
 					     reason == KMTLS_REASON_POD_DELETED
 						     ? KMTLS_REASON_POD_REMOVED
@@ -273,14 +307,14 @@ static bool on_wake(struct kmtls_loop *loop)
 static void sweep_lingering(struct kmtls_loop *loop)
 {
 	struct kmtls_flow_table *table = loop->daemon->flows;
-	unsigned loops = loop->daemon->loops->count;
 	__u32 now = kmtls_loop_now_ms() / 1000;
 
 	if (!loop->lingering || now == loop->last_sweep)
 		return;
 	loop->last_sweep = now;
-	for (unsigned slot = loop->number; slot < table->capacity; slot += loops)
-		if (table->private[slot].linger_deadline &&
+	for (unsigned slot = 0; slot < table->capacity; slot++)
+		if (kmtls_flow_table_owns(table, loop->number, slot) &&
+		    table->private[slot].linger_deadline &&
 		    table->private[slot].linger_deadline <= now &&
 		    kmtls_flow_state(&table->slots[slot]) == KMTLS_FLOW_ESTABLISHED)
 			kmtls_relay_reset(loop, slot, KMTLS_REASON_LINGER_TIMEOUT);
@@ -290,10 +324,13 @@ static int next_timeout(struct kmtls_loop *loop)
 {
 	int timeout = kmtls_handshake_expire(loop);
 	int answer = kmtls_loop_send_answers(loop);
+	int resume = resume_listeners(loop);
 
 	sweep_lingering(loop);
 	if (answer >= 0 && (timeout < 0 || answer < timeout))
 		timeout = answer;
+	if (resume >= 0 && (timeout < 0 || resume < timeout))
+		timeout = resume;
 	if (loop->hold_pending)
 		return 0;
 	if (loop->again_count)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop.h - event loops: one thread each, one epoll instance each, a share of the flow table
- * each. A flow lives and dies in the loop that accepted it, so nothing here is locked but
- * the few requests from other threads.
+ * loop.h - event loops: one thread each, one epoll instance each. A flow lives and dies in the
+ * loop that accepted it, and its slot of the flow table is that loop's for as long, so nothing
+ * here is locked but the few requests from other threads.
  */
 #ifndef KMTLS_LOOP_H
 #define KMTLS_LOOP_H
@@ -15,6 +15,7 @@
 #include "inject.h"
 #include "pipes.h"
 #include "pod.h"
+#include "pods.h"
 
 struct kmtls_handshake;
 
@@ -33,6 +34,9 @@ enum kmtls_message {
 	KMTLS_MESSAGE_REPEATED, /* the application has sent its SYN again */
 	KMTLS_MESSAGE_GONE, /* the application gave up */
 	KMTLS_MESSAGE_STALE, /* the same socket connects anew */
+	/* After a take-over: */
+	KMTLS_MESSAGE_RESUME, /* the slot is CONFIRMED and has no handshake yet */
+	KMTLS_MESSAGE_LEG, /* fd: an application's connection that nobody looked after; no slot */
 };
 
 struct kmtls_loop_message {
@@ -51,6 +55,14 @@ struct kmtls_answer {
 };
 #define KMTLS_ANSWERS 256
 
+/* A listener that is not looked at for a while. */
+struct kmtls_pause {
+	__u64 until; /* ms, monotonic */
+	unsigned index, generation; /* of the pod */
+	unsigned acceptor;
+};
+#define KMTLS_PAUSES (KMTLS_PODS_MAX * KMTLS_ACCEPTOR_COUNT)
+
 struct kmtls_loop {
 	struct kmtls_daemon *daemon;
 	unsigned number;
@@ -58,7 +70,6 @@ struct kmtls_loop {
 	bool running;
 	int epoll_fd, wake_fd;
 	int spare_fd; /* given up to accept and refuse when descriptors run out */
-	unsigned *free_slots, free_count;
 	unsigned *again, again_count; /* slots with work left after their budget */
 	bool starved; /* one of them waits for a descriptor: not at once */
 	struct kmtls_pipes pipes;
@@ -68,6 +79,8 @@ struct kmtls_loop {
 	bool shaking; /* handshakes made progress in this round */
 	struct kmtls_answer *answers; /* a ring of KMTLS_ANSWERS, in the order they are due */
 	unsigned answer_first, answer_count;
+	struct kmtls_pause *pauses; /* KMTLS_PAUSES */
+	unsigned pause_count;
 	unsigned lingering; /* flows with a linger_deadline */
 	__u32 last_sweep; /* seconds */
 	/* Requests from other threads. */
@@ -81,13 +94,20 @@ struct kmtls_loop {
 
 struct kmtls_loops {
 	unsigned count;
+	bool admitting; /* new connections */
 	struct kmtls_loop loops[];
 };
 
-/* Starts the threads. ret_why: 256 bytes. */
+/* Starts the threads, with the flows that are established; nothing new is taken in yet. ret_why:
+ * 256 bytes. */
 int kmtls_loops_open(struct kmtls_daemon *daemon, unsigned count, struct kmtls_loops **ret_loops,
 		     char *ret_why);
 void kmtls_loops_close(struct kmtls_loops *loops); /* stops and joins; flows are reset */
+
+/* From here on: held connects, and the listeners of all pods, now and later. */
+int kmtls_loops_admit(struct kmtls_loops *loops, struct kmtls_daemon *daemon, char *ret_why);
+/* Returns when all that was posted before has been delivered. */
+void kmtls_loops_sync(struct kmtls_loops *loops);
 
 /* All loops accept from the pod's listeners; those they know already are left as they are. */
 int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);
@@ -99,8 +119,7 @@ void kmtls_loops_reset_pod(struct kmtls_loops *loops, __u64 netns_cookie);
 
 /* Edge-triggered, all directions. */
 int kmtls_loop_watch(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, int fd);
-/* -ENOSPC. The slot is FREE, its generation is new, its fields are cleared. */
-int kmtls_loop_take_slot(struct kmtls_loop *loop, unsigned *ret_slot);
+/* The flow has ended: FREE, and back to the table it came from (kmtls_flow_table_take()). */
 void kmtls_loop_return_slot(struct kmtls_loop *loop, unsigned slot);
 /* The flow is served again after the events at hand. */
 void kmtls_loop_again(struct kmtls_loop *loop, unsigned slot);
@@ -130,6 +149,10 @@ void kmtls_loop_answer_again(struct kmtls_loop *loop, struct kmtls_pod *pod, enu
 void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *message);
 
 /* ---- between the files of the loop ---- */
+
+/* Level-triggered, one loop is woken per connection. Fine if it is watched already. -errno. */
+int kmtls_loop_watch_listener(struct kmtls_loop *loop, const struct kmtls_pod *pod,
+			      unsigned acceptor);
 
 static inline __u64 kmtls_loop_tag(enum kmtls_tag tag, unsigned index, unsigned generation)
 {

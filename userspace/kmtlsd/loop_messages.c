@@ -11,6 +11,11 @@
 
 #include "handshake.h"
 #include "loop.h"
+#include "outbound.h"
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
 
 #define ANSWER_AGAIN_MS 5
 
@@ -86,12 +91,32 @@ void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *m
 		close(message->fd);
 }
 
+/* A connection without a handshake: as if it had just been accepted. */
+static void begin_leg(struct kmtls_loop *loop, int fd)
+{
+	socklen_t length = sizeof(__u64);
+	struct kmtls_pod *pod = NULL;
+	__u64 cookie;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) == 0)
+		pod = kmtls_pods_find(loop->daemon->pods, cookie);
+	if (pod)
+		kmtls_outbound_accept(loop, pod, fd);
+	else
+		close(fd);
+	kmtls_pod_put(pod);
+}
+
 static void deliver(struct kmtls_loop *loop, const struct kmtls_loop_message *message)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, message->slot);
+	__u32 state = kmtls_flow_state_of(flow, message->generation);
 
-	if (flow->generation == message->generation &&
-	    kmtls_flow_state(flow) == KMTLS_FLOW_HANDSHAKE)
+	if (message->type == KMTLS_MESSAGE_LEG)
+		begin_leg(loop, message->fd);
+	else if (message->type == KMTLS_MESSAGE_RESUME)
+		kmtls_handshake_resume(loop, message->slot);
+	else if (state == KMTLS_FLOW_HANDSHAKE || state == KMTLS_FLOW_CONFIRMED)
 		kmtls_handshake_message(kmtls_loop_private(loop, message->slot)->handshake,
 					message);
 	else if (message->fd >= 0)

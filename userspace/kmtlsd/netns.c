@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include "address.h"
@@ -133,4 +134,15 @@ int kmtls_netns_addresses(int fd, __u64 cookie, struct kmtls_netns_addresses *re
 	if (kmtls_netns_leave() < 0)
 		return -errno;
 	return err;
+}
+
+bool kmtls_netns_is_at(const char *path, int fd)
+{
+	struct stat there, here;
+
+	if (fstat(fd, &here) < 0)
+		return true;
+	if (stat(path, &there) < 0)
+		return errno != ENOENT && errno != ENOTDIR;
+	return there.st_dev == here.st_dev && there.st_ino == here.st_ino;
 }

@@ -32,4 +32,7 @@ int kmtls_netns_open(const char *path, char *ret_why);
 int kmtls_netns_cookie(int fd, __u64 *ret_cookie);
 int kmtls_netns_addresses(int fd, __u64 cookie, struct kmtls_netns_addresses *ret_addresses);
 
+/* false: the path leads elsewhere or nowhere. true also when that cannot be found out. */
+bool kmtls_netns_is_at(const char *path, int fd);
+
 #endif

@@ -32,9 +32,12 @@ struct kmtls_pod {
 	int listeners[KMTLS_ACCEPTOR_COUNT]; /* -1: the pod has no such family */
 	struct kmtls_injector injector; /* answers to held connects */
 	__u32 flags; /* KMTLS_POD_* of the pods map */
+	/* After a take-over: descriptors are those of the worker before; so are the programs. */
+	bool adopted, attached;
 	pthread_mutex_t svid_lock;
 	struct kmtls_svid *svid; /* under svid_lock; NULL: none valid */
 	time_t renew_at;
+	unsigned deserted; /* seconds without a path of the namespace and without a process */
 };
 
 /* The pod at a place, with a reference, if it is still of that generation; or NULL. */
@@ -42,6 +45,9 @@ struct kmtls_pod *kmtls_pods_get(struct kmtls_pods *pods, unsigned index, unsign
 /* Likewise by the cookie of its namespace. */
 struct kmtls_pod *kmtls_pods_find(struct kmtls_pods *pods, __u64 netns_cookie);
 void kmtls_pod_put(struct kmtls_pod *pod);
+/* Each of them; a non-zero return ends it and is returned. */
+int kmtls_pods_each(struct kmtls_pods *pods, int (*visit)(void *context, struct kmtls_pod *pod),
+		    void *context);
 /* Its SVID now, with a reference; NULL when it has none that is valid. */
 struct kmtls_svid *kmtls_pod_svid(struct kmtls_pod *pod);
 

@@ -25,7 +25,9 @@
 #include "pods.h"
 #include "pods_table.h"
 #include "policy.h"
+#include "shared.h"
 #include "spiffe.h"
+#include "svid_store.h"
 
 /* [A-Za-z0-9._-]+, or two of them with a slash between. */
 static bool is_name(const char *name)
@@ -116,19 +118,53 @@ static int check_cgroup(struct kmtls_pods *pods, const struct kmtls_pod *pod, ch
 	return err;
 }
 
-/* Opens what the spec names and learns what is inside. */
-static int look_inside(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+/*
+ * What a worker before this one had open for the pod: listeners with connections waiting in them,
+ * and a namespace that may not have its name any more. false: it had nothing that can be used.
+ */
+static bool adopt(struct kmtls_pods *pods, struct kmtls_pod *pod)
 {
-	struct kmtls_pod *other;
-	int err;
+	struct kmtls_shared *shared = pods->daemon->shared;
+	struct kmtls_shared_pod *entry = kmtls_shared_pod_find(shared, pod->name_hash);
+	__u64 cookie;
 
+	if (!entry)
+		return false;
+	if (kmtls_netns_cookie(entry->netns_fd, &cookie) < 0 || cookie != entry->netns_cookie) {
+		kmtls_shared_pod_close(shared, entry);
+		return false;
+	}
+	pod->netns_fd = entry->netns_fd;
+	pod->cgroup_fd = entry->cgroup_fd;
+	memcpy(pod->listeners, entry->listeners, sizeof(pod->listeners));
+	pod->injector.raw4 = entry->raw4;
+	pod->injector.raw6 = entry->raw6;
+	pod->attached = entry->attached_by == shared->instance;
+	/* The pod's from here on; remembered again when it is enrolled. */
+	kmtls_shared_pod_forget(shared, pod->name_hash);
+	return true;
+}
+
+static int open_paths(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
 	pod->netns_fd = kmtls_netns_open(pod->netns_path, ret_why);
 	if (pod->netns_fd < 0)
 		return pod->netns_fd;
 	pod->cgroup_fd = kmtls_cgroup_open(pod->cgroup_path, pods->own_cgroup_fd, ret_why);
-	if (pod->cgroup_fd < 0)
-		return pod->cgroup_fd;
-	err = check_cgroup(pods, pod, ret_why);
+	return pod->cgroup_fd < 0 ? pod->cgroup_fd : 0;
+}
+
+/* Opens what the spec names, unless it is open, and learns what is inside. */
+static int look_inside(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_pod *other;
+	int err = 0;
+
+	pod->adopted = adopt(pods, pod);
+	if (!pod->adopted)
+		err = open_paths(pods, pod, ret_why);
+	if (!err)
+		err = check_cgroup(pods, pod, ret_why);
 	if (err)
 		return err;
 	err = kmtls_netns_cookie(pod->netns_fd, &pod->netns_cookie);
@@ -250,6 +286,13 @@ static void leave_place(struct kmtls_pods *pods, struct kmtls_pod *pod)
 	kmtls_pod_put(pod);
 }
 
+static int open_listeners(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why)
+{
+	int err = kmtls_pod_listeners_seed(bpf, pod, ret_why);
+
+	return err ? err : kmtls_pod_listeners_open(bpf, pod, ret_why);
+}
+
 /* Listeners before programs: nothing is steered to where nobody listens. */
 static int enrol(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 {
@@ -259,10 +302,8 @@ static int enrol(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 	err = fill_maps(bpf, pod, ret_why);
 	if (err)
 		return err;
-	err = kmtls_pod_listeners_seed(bpf, pod, ret_why);
-	if (err)
-		goto undo_maps;
-	err = kmtls_pod_listeners_open(bpf, pod, ret_why);
+	if (!pod->adopted)
+		err = open_listeners(bpf, pod, ret_why);
 	if (err)
 		goto undo_maps;
 	err = take_place(pods, pod, ret_why);
@@ -273,10 +314,14 @@ static int enrol(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 		snprintf(ret_why, KMTLS_WHY, "the event loops refused the pod: %s", strerror(-err));
 		goto undo_place;
 	}
-	err = kmtls_bpf_attach_pod(bpf, pod->name_hash, pod->cgroup_fd, pod->netns_fd,
-				   pod->netns_cookie, ret_why);
+	if (!pod->attached)
+		err = kmtls_bpf_attach_pod(bpf, pod->name_hash, pod->cgroup_fd, pod->netns_fd,
+					   pod->netns_cookie, ret_why);
 	if (err)
 		goto undo_loops;
+	kmtls_shared_pod_put(pods->daemon->shared, pod);
+	if (pod->adopted) /* the program has counted all the time */
+		return 0;
 	/*
 	 * Once more, for sockets that began to listen before the program was there. No reason to
 	 * detach what may have been adopted: a listener that is missed is refused.
@@ -308,9 +353,10 @@ int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, 
 		snprintf(ret_why, KMTLS_WHY, "out of memory");
 		return -ENOMEM;
 	}
+	pod->name_hash = kmtls_hash_text(pod->name);
 	err = look_inside(pods, pod, ret_why);
 	if (!err)
-		err = kmtls_pod_renew(pods, pod, ret_why);
+		err = kmtls_pod_first_svid(pods, pod, ret_why);
 	if (!err)
 		err = put_names(pods, pod, ret_why);
 	if (!err)
@@ -347,15 +393,32 @@ static int remove_pod(struct kmtls_pods *pods, const char *name, char *ret_why)
 
 	if (!pod)
 		return remove_remembered(pods, name, ret_why);
+	/* First, so that whoever comes after a crash does not take the rest for granted. */
+	kmtls_shared_pod_forget(pods->daemon->shared, pod->name_hash);
 	kmtls_bpf_detach_pod(pods->daemon->bpf, pod->name_hash);
 	kmtls_loops_remove_pod(pods->daemon->loops, pod);
 	leave_place(pods, pod);
 	kmtls_loops_reset_pod(pods->daemon->loops, pod->netns_cookie);
 	delete_maps(pods->daemon->bpf, pod);
 	kmtls_pod_store_delete(pods->daemon->config->run_dir, pod->name);
+	kmtls_svid_store_delete(pods->daemon->secrets, pod->id);
 	log_info("pod removed", "pod=%s", kmtls_log_quote(pod->name));
 	kmtls_pod_put(pod);
 	return 0;
+}
+
+void kmtls_pod_remove_gone(struct kmtls_pods *pods, struct kmtls_pod *pod, const char *why)
+{
+	char ignored[KMTLS_WHY];
+
+	pthread_mutex_lock(&pods->change);
+	/* Who has the name by now may be someone else. */
+	if (pods->table[pod->index] == pod) {
+		log_info("pod gone", "pod=%s why=%s", kmtls_log_quote(pod->name),
+			 kmtls_log_quote(why));
+		remove_pod(pods, pod->name, ignored);
+	}
+	pthread_mutex_unlock(&pods->change);
 }
 
 int kmtls_pods_add(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why)

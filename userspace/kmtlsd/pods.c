@@ -23,9 +23,13 @@
 #include "pod_store.h"
 #include "pods.h"
 #include "pods_table.h"
+#include "shared.h"
+#include "svid_store.h"
 
 /* Seconds until an SVID that could not be renewed is asked for again. */
 #define RENEW_RETRY 5
+/* How long a namespace may be without path and processes: one may be about to come. */
+#define DESERTED_SECONDS 2
 
 /* ---- looking up ---- */
 
@@ -109,10 +113,23 @@ struct kmtls_svid *kmtls_pod_svid(struct kmtls_pod *pod)
 
 /* ---- SVIDs ---- */
 
+/* At four fifths of its time, counted from now if it has just been issued. */
+static void use_svid(struct kmtls_pod *pod, struct kmtls_svid *svid, time_t since)
+{
+	struct kmtls_svid *old;
+
+	pod->renew_at = since + (svid->not_after - since) * 4 / 5;
+	pthread_mutex_lock(&pod->svid_lock);
+	old = pod->svid;
+	pod->svid = svid;
+	pthread_mutex_unlock(&pod->svid_lock);
+	kmtls_svid_put(old);
+}
+
 int kmtls_pod_renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 {
 	struct kmtls_identity *identity = pods->daemon->identity;
-	struct kmtls_svid *svid, *old;
+	struct kmtls_svid *svid;
 	time_t now = time(NULL);
 	int err;
 
@@ -121,12 +138,23 @@ int kmtls_pod_renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_wh
 		pod->renew_at = now + RENEW_RETRY;
 		return err;
 	}
-	pod->renew_at = now + (svid->not_after - now) * 4 / 5;
-	pthread_mutex_lock(&pod->svid_lock);
-	old = pod->svid;
-	pod->svid = svid;
-	pthread_mutex_unlock(&pod->svid_lock);
-	kmtls_svid_put(old);
+	err = kmtls_svid_store_put(pods->daemon->secrets, svid);
+	if (err)
+		log_warning("svid not kept for the next worker", "pod=%s err=%s",
+			    kmtls_log_quote(pod->name), kmtls_log_quote(strerror(-err)));
+	use_svid(pod, svid, now);
+	return 0;
+}
+
+int kmtls_pod_first_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_svid *svid;
+
+	if (!pods->daemon->inherited ||
+	    kmtls_svid_store_get(pods->daemon->secrets, pod->id, &svid) < 0)
+		return kmtls_pod_renew(pods, pod, ret_why);
+	/* Should it be time for a new one, or over: the next tick asks for it. */
+	use_svid(pod, svid, svid->not_before);
 	return 0;
 }
 
@@ -146,17 +174,44 @@ static void mend(struct kmtls_pods *pods, struct kmtls_pod *pod)
 		log_warning("listeners opened again", "pod=%s", kmtls_log_quote(pod->name));
 }
 
+/*
+ * Our own listeners keep a namespace alive whose pod is long gone, so no event tells: look. A pod
+ * is gone when its cgroup is, for no process can connect any more that the programs see; or when
+ * its namespace has no path and its cgroup no process. A pod that runs on without a path is none
+ * of our business.
+ */
+static const char *why_gone(struct kmtls_pod *pod)
+{
+	int populated = kmtls_cgroup_populated(pod->cgroup_fd);
+
+	if (populated == -ENOENT)
+		return "its cgroup was removed";
+	if (populated || kmtls_netns_is_at(pod->netns_path, pod->netns_fd))
+		pod->deserted = 0;
+	else if (++pod->deserted >= DESERTED_SECONDS)
+		return "its network namespace has no path, its cgroup no process";
+	return NULL;
+}
+
 void kmtls_pods_tick(struct kmtls_pods *pods)
 {
 	time_t now = time(NULL);
 	char why[KMTLS_WHY];
 
 	for (unsigned i = 0; i < KMTLS_PODS_MAX; i++) {
+		const char *gone = NULL;
 		struct kmtls_pod *pod;
 
 		pthread_mutex_lock(&pods->lock);
 		pod = kmtls_pod_get(pods->table[i]);
 		pthread_mutex_unlock(&pods->lock);
+		if (pod)
+			gone = why_gone(pod);
+		if (gone) {
+			kmtls_pod_remove_gone(pods, pod, gone);
+			kmtls_pod_put(pod);
+			continue;
+		}
 		if (pod && atomic_exchange(&pod->broken, false))
 			mend(pods, pod);
 		if (pod && pod->renew_at <= now) {
@@ -190,6 +245,21 @@ static unsigned get_all(struct kmtls_pods *pods, struct kmtls_pod **ret_all)
 	pthread_mutex_unlock(&pods->lock);
 	qsort(ret_all, count, sizeof(*ret_all), compare_names);
 	return count;
+}
+
+int kmtls_pods_each(struct kmtls_pods *pods, int (*visit)(void *context, struct kmtls_pod *pod),
+		    void *context)
+{
+	struct kmtls_pod *all[KMTLS_PODS_MAX] = {};
+	unsigned count = get_all(pods, all);
+	int err = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (!err)
+			err = visit(context, all[i]);
+		kmtls_pod_put(all[i]);
+	}
+	return err;
 }
 
 void kmtls_pods_visit(struct kmtls_pods *pods,

@@ -46,7 +46,7 @@ int kmtls_pods_open(struct kmtls_daemon *daemon, int own_cgroup_fd, struct kmtls
 void kmtls_pods_restore(struct kmtls_pods *pods);
 /* The pins stay, so that connects are refused and not sent in plaintext. */
 void kmtls_pods_close(struct kmtls_pods *pods);
-/* Once a second: renews SVIDs that are due. */
+/* Once a second: renews SVIDs that are due, removes pods that are gone. */
 void kmtls_pods_tick(struct kmtls_pods *pods);
 
 /* -EEXIST, -EINVAL, -ENOENT, ...; ret_why names the thing and the rule. All or nothing. */

@@ -26,8 +26,13 @@ struct kmtls_pod *kmtls_pods_find_name(struct kmtls_pods *pods, const char *name
 
 /* Asks the identity source; on success the pod has a fresh SVID and the time of the next. */
 int kmtls_pod_renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why);
+/* The same for a pod that is being enrolled; after a take-over its SVID is still there. */
+int kmtls_pod_first_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why);
 
 /* Enrols without remembering. Both with pods->change held. */
 int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why);
+
+/* Removes this very pod, if it is still there, because it is gone, as why says. */
+void kmtls_pod_remove_gone(struct kmtls_pods *pods, struct kmtls_pod *pod, const char *why);
 
 #endif

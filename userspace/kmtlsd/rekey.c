@@ -152,7 +152,7 @@ enum kmtls_reason kmtls_rekey_send(struct kmtls_loop *loop, unsigned slot, bool 
 	memcpy(message, key_update, sizeof(key_update));
 	message[sizeof(key_update)] = ask;
 	__atomic_store_n(&key->state, key->state | KMTLS_REKEY_INTENT, __ATOMIC_RELEASE);
-	err = kmtls_ktls_send_handshake(flow->wire_fd, message, sizeof(message));
+	err = kmtls_ktls_send(flow->wire_fd, KMTLS_RECORD_HANDSHAKE, message, sizeof(message));
 	if (err)
 		__atomic_store_n(&key->state, key->state & ~KMTLS_REKEY_INTENT, __ATOMIC_RELEASE);
 	if (err == -EAGAIN)

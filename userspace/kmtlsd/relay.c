@@ -8,11 +8,14 @@
  *  - an end without close_notify is a truncation, and becomes a reset.
  *
  * Order of stores, so that whoever reads the slot after a crash knows what the kernel did:
+ *  0. server: keys in the kernel, ticket DUE, ESTABLISHED; then the ticket, as record 0. After a
+ *     crash with DUE the TX sequence tells whether it went out.
  *  1. pipe: the slot names the pipe before bytes go in; it is forgotten when it is empty.
  *  2. close_notify from the peer: peek, store source_closed, then take it from the socket.
  *  3. ours: store the TX sequence, store INTENT, send, store SENT, shut down. After a crash
  *     with INTENT: sequence unchanged, send again; changed, it went out.
  *  4. end: store CLOSING, close each descriptor, store FREE.
+ * Byte counts and ends are never stored: FIONREAD, splice and shutdown tell them again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +31,7 @@
 #include "log.h"
 #include "loop.h"
 #include "reason.h"
+#include "refusals.h"
 #include "rekey.h"
 #include "relay.h"
 
@@ -65,8 +69,12 @@ static enum kmtls_log_level end_level(enum kmtls_reason reason)
 
 static void log_end(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
 {
+	enum kmtls_log_level level = end_level(reason);
+
 	kmtls_counters_add(reason);
-	kmtls_log(end_level(reason), "flow ended", "flow=%u.%u reason=%s text=%s", slot,
+	if (level == KMTLS_LOG_WARNING && !kmtls_refusals_worth_a_line(reason))
+		return;
+	kmtls_log(level, "flow ended", "flow=%u.%u reason=%s text=%s", slot,
 		  kmtls_loop_flow(loop, slot)->generation, kmtls_reason_name(reason),
 		  kmtls_log_quote(kmtls_reason_text(reason)));
 }
@@ -96,7 +104,8 @@ static void release(struct kmtls_loop *loop, unsigned slot)
 	kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
 	close_pipe(loop, &flow->to_wire, !private->queued[KMTLS_TO_WIRE]);
 	close_pipe(loop, &flow->to_local, !private->queued[KMTLS_TO_LOCAL]);
-	close(flow->local_fd);
+	if (flow->local_fd >= 0)
+		close(flow->local_fd);
 	close(flow->wire_fd);
 	if (private->linger_deadline)
 		loop->lingering--;
@@ -136,10 +145,12 @@ static enum kmtls_reason failure(enum kmtls_tag side, int err)
 	case ECONNRESET:
 	case EPIPE:
 	case ECONNABORTED:
-	case ETIMEDOUT:
-	case EHOSTUNREACH:
-	case ENETUNREACH:
 		return side == KMTLS_TAG_LOCAL ? KMTLS_REASON_LOCAL_RESET : KMTLS_REASON_PEER_RESET;
+	case ETIMEDOUT:
+	case EHOSTUNREACH: /* the same, where routers said why */
+	case ENETUNREACH:
+		return side == KMTLS_TAG_LOCAL ? KMTLS_REASON_LOCAL_RESET
+					       : KMTLS_REASON_PEER_TIMEOUT;
 	case EBADMSG:
 	case EMSGSIZE:
 		return KMTLS_REASON_BAD_RECORD;
@@ -193,6 +204,20 @@ static void watch_local(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
 }
 
+/*
+ * A worker that was killed may have taken the error of a reset with it; what is left then looks
+ * like an end in order. But a FIN alone does not close a connection whose other end is open: as
+ * long as the peer has not ended we have sent none.
+ */
+static bool was_reset(int fd)
+{
+	struct tcp_info tcp;
+	socklen_t length = sizeof(tcp);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &tcp, &length) < 0 ||
+	       tcp.tcpi_state == TCP_CLOSE;
+}
+
 /* Source into pipe. */
 static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
 {
@@ -209,9 +234,13 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 		int read_fd, write_fd;
 
 		if (kmtls_pipes_get(&loop->pipes, &read_fd, &write_fd) < 0) {
+			if (!private->pipe_wait)
+				kmtls_counters_add(KMTLS_REASON_PIPE_WAIT);
+			private->pipe_wait = true;
 			kmtls_loop_again_later(loop, slot);
 			return STEP_IDLE;
 		}
+		private->pipe_wait = false;
 		direction->pipe_write = write_fd;
 		__atomic_store_n(&direction->pipe_read, read_fd, __ATOMIC_RELEASE);
 	}
@@ -226,6 +255,8 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 	if (moved == 0) {
 		if (way == KMTLS_TO_LOCAL)
 			return reset(loop, slot, KMTLS_REASON_TRUNCATED);
+		if (!flow->to_local.source_closed && was_reset(source))
+			return reset(loop, slot, KMTLS_REASON_LOCAL_RESET);
 		private->source_ended[way] = true;
 		watch_local(flow->local_fd);
 		return STEP_MOVED;
@@ -270,6 +301,15 @@ static enum step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way wa
 	return step;
 }
 
+/* With INTENT stored: did the close_notify go out? Nothing else can have been sent since. */
+static bool was_notified(const struct kmtls_flow *flow)
+{
+	__u64 sequence;
+
+	return kmtls_ktls_tx_sequence(flow->wire_fd, flow->cipher, &sequence) == 0 &&
+	       sequence != flow->to_wire.notify_sequence;
+}
+
 /* Tells the peer that our application has ended. */
 static enum step notify_peer(struct kmtls_loop *loop, unsigned slot)
 {
@@ -277,6 +317,8 @@ static enum step notify_peer(struct kmtls_loop *loop, unsigned slot)
 	struct pollfd wire = { .fd = flow->wire_fd, .events = POLLOUT };
 	int err;
 
+	if (flow->to_wire.notify == KMTLS_NOTIFY_INTENT && was_notified(flow))
+		flow->to_wire.notify = KMTLS_NOTIFY_SENT;
 	if (flow->to_wire.notify == KMTLS_NOTIFY_SENT)
 		return STEP_MOVED;
 	/* As long as records wait inside kernel TLS the alert would wait behind them, and the
@@ -356,12 +398,45 @@ static enum step move_one_way(struct kmtls_loop *loop, unsigned slot, enum kmtls
 	return result;
 }
 
+/*
+ * The server's first record: our application has accepted. Nothing is resumed with it, so it
+ * says "forget me at once" (RFC 8446 section 4.6.1: a lifetime of zero) and can be made again by
+ * whoever comes after a crash.
+ */
+static enum step send_ticket(struct kmtls_loop *loop, unsigned slot)
+{
+	static const unsigned char ticket[] = {
+		4, 0, 0, 15, /* NewSessionTicket, length */
+		0, 0, 0, 0, /* lifetime */
+		0, 0, 0, 0, /* age_add */
+		1, 0, /* nonce */
+		0, 1, 0, /* ticket */
+		0, 0, /* extensions */
+	};
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	__u64 sequence;
+	int err;
+
+	err = kmtls_ktls_tx_sequence(flow->wire_fd, flow->cipher, &sequence);
+	if (!err && sequence == 0)
+		err = kmtls_ktls_send(flow->wire_fd, KMTLS_RECORD_HANDSHAKE, ticket,
+				      sizeof(ticket));
+	if (err == -EAGAIN)
+		return STEP_IDLE;
+	if (err)
+		return reset(loop, slot, failure(KMTLS_TAG_WIRE, -err));
+	flow->ticket = KMTLS_TICKET_NONE;
+	return STEP_MOVED;
+}
+
 /* One round of everything. */
 static enum step move(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
 	enum step to_wire, to_local, fin;
 
+	if (kmtls_loop_flow(loop, slot)->ticket == KMTLS_TICKET_DUE)
+		return send_ticket(loop, slot);
 	if (kmtls_rekey_wanted(loop, private) &&
 	    follow(loop, slot, kmtls_rekey_serve(loop, slot)) == STEP_ENDED)
 		return STEP_ENDED;

@@ -41,20 +41,22 @@ def hold_some(bed, options=PATIENT, where=None):
 
 
 class Stopped:
-    """SIGSTOP for a daemon, for the time of a with statement."""
+    """SIGSTOP for a daemon, keeper and worker, for the time of a with statement."""
 
     def __init__(self, bed, node):
-        self.pid = bed.daemon_pid(node)
+        self.pids = bed.pids(node)
 
     def __enter__(self):
-        os.kill(self.pid, signal.SIGSTOP)
+        for pid in self.pids:
+            os.kill(pid, signal.SIGSTOP)
         return self
 
     def __exit__(self, *_):
-        try:
-            os.kill(self.pid, signal.SIGCONT)
-        except ProcessLookupError:
-            pass
+        for pid in self.pids:
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                pass
 
 
 @case("the capture begins anew", mesh=True)

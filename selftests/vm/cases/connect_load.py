@@ -196,17 +196,19 @@ def ring_full(bed):
     network(bed)
     before = held_state(bed)
     counted = bed.counters(1)
-    pid = bed.daemon_pid(1)
+    pids = bed.pids(1)
     threads = 20
     rounds = 500
-    os.kill(pid, signal.SIGSTOP)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     try:
         _, totals = dial(bed, "a", f"to={bed.at('b', 5001)},mode=none,mute,reset,count={threads},rounds={rounds}",
                          quiet=True, timeout=150)
         waiting = start_dial(bed, "a", [f"id={family},to={bed.at('b', 5001, family)},syncnt=7" for family in (4, 6)])
         time.sleep(0.5)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
     equal(totals["totals"], {"EINPROGRESS": threads * rounds}, "connects that were held")
     attempts, _ = end_dial(waiting, 100)
     for attempt in attempts:

@@ -8,7 +8,7 @@ from lib.tap import case, check, equal
 
 PROGRAMS = ("ip", "nsenter", "tcpdump", "ss", "curl", "nginx", "redis-server", "redis-cli", "redis-benchmark",
             "iperf3", "psql", "dnsmasq", "dig", "wrk", "nft", "bpftool")
-TOOLS = ("enter", "serve", "load", "nonblocking", "wirecheck", "dial", "certify")
+TOOLS = ("enter", "serve", "load", "nonblocking", "wirecheck", "dial", "certify", "crosswise", "killer", "stepkill")
 
 
 @case("every program the tests need is there")

@@ -203,6 +203,57 @@ class Bed:
         with open(f"{self.env['state']}/n{node}.pid", encoding="ascii") as file:
             return int(file.read())
 
+    def worker_pid(self, node):
+        """The keeper's youngest child that lives; None if it has none just now."""
+        keeper = self.daemon_pid(node)
+        try:
+            with open(f"/proc/{keeper}/task/{keeper}/children", encoding="ascii") as file:
+                children = file.read().split()
+        except OSError:
+            return None
+        alive = []
+        for child in children:
+            try:
+                with open(f"/proc/{child}/stat", encoding="ascii", errors="replace") as file:
+                    if file.read().rpartition(")")[2].split()[0] not in "ZX":
+                        alive.append(int(child))
+            except OSError:
+                pass
+        return alive[-1] if alive else None
+
+    def pids(self, node):
+        """Keeper and worker."""
+        return [pid for pid in (self.daemon_pid(node), self.worker_pid(node)) if pid]
+
+    def kill_worker(self, node):
+        """SIGKILL; returns when the next one answers."""
+        worker = self.worker_pid(node)
+        tap.check(worker, f"the keeper of node {node} has no worker")
+        os.kill(worker, signal.SIGKILL)
+        self.wait_worker(node, worker)
+
+    def wait_worker(self, node, former=None, seconds=20):
+        """Until a worker other than the former answers; its process id."""
+
+        def answers():
+            worker = self.worker_pid(node)
+            return worker and worker != former and self.kmtls(node, "status") and worker
+
+        return tap.until(answers, f"node {node} has a worker that answers", seconds)
+
+    def wait_upgraded(self, node, former, seconds=40):
+        """Until a keeper other than the former serves; the testbed is told of it."""
+
+        def other():
+            done = subprocess.run([self.build + "/kmtls", "--json", "--socket", f"{self.env['state']}/n{node}/control.sock",
+                                   "status"], capture_output=True, text=True, timeout=30, check=False)
+            keeper = json.loads(done.stdout)["keeper"] if done.returncode == 0 else former
+            return keeper if keeper != former else None
+
+        keeper = tap.until(other, f"node {node} has another keeper", seconds)
+        with open(f"{self.env['state']}/n{node}.pid", "w", encoding="ascii") as file:
+            file.write(f"{keeper}\n")
+
     def log_size(self, node):
         return os.path.getsize(f"{self.env['state']}/n{node}.log")
 

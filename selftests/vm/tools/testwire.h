@@ -130,6 +130,25 @@ static inline void payload_chunk(uint64_t seed, uint64_t offset, uint8_t *buffer
 		memcpy(buffer + i, MARKER, sizeof(MARKER) - 1);
 }
 
+#define PAYLOAD_SCRATCH(size) ((size) + 2 * sizeof(uint64_t))
+
+/* The payload's bytes from any offset: somewhere in scratch, of PAYLOAD_SCRATCH(size) bytes. */
+static inline uint8_t *payload_part(uint64_t seed, uint64_t offset, size_t size, uint8_t *scratch)
+{
+	uint64_t base = mix(seed), start = offset & ~7ull, end = offset + size, word;
+
+	for (uint64_t at = start; at < end; at += sizeof(word)) {
+		word = (base + at) * 0x9e3779b97f4a7c15u;
+		word ^= word >> 29;
+		memcpy(scratch + (at - start), &word, sizeof(word));
+	}
+	for (uint64_t at = start / MARKER_EVERY * MARKER_EVERY; at < end; at += MARKER_EVERY)
+		for (size_t i = 0; i < sizeof(MARKER) - 1; i++)
+			if (at + i >= start && at + i < end)
+				scratch[at + i - start] = (uint8_t)MARKER[i];
+	return scratch + (offset - start);
+}
+
 static inline void request_fill(struct request *request, enum operation operation, uint64_t size,
 				uint64_t seed)
 {

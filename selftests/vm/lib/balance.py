@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemons hold, in order to compare it before and after: descriptors, slots, pipes, map
+elements, memory, processor time. Keeper and worker share their descriptors, so one table is counted."""
+import json
+import os
+import subprocess
+
+from .tap import Failure, check, until
+
+PIPES_KEPT = 64  # by each loop: pipes.h
+# Those that must not grow; verdicts and names of turned connects stay on purpose (docs/connect.md).
+MAPS = ("dials", "callers", "listeners", "own_addresses")
+
+
+def elements(bed, node, name):
+    """How many elements of a map of the node have a value other than 0; listeners that have gone have 0."""
+    done = subprocess.run(["bpftool", "-j", "map", "dump", "pinned", f"{bed.env['pins']}/n{node}/internal/{name}"],
+                          capture_output=True, text=True, timeout=60, check=False)
+    check(done.returncode == 0, f"bpftool: {done.stdout}{done.stderr}")
+    return sum(any(int(byte, 16) for byte in item["value"]) for item in json.loads(done.stdout))
+
+
+def take(bed):
+    """What both daemons hold. Pipes apart: they keep some for the next flows."""
+    held = {}
+    for node in (1, 2):
+        opened = bed.descriptors(node)
+        held[node] = {"descriptors": opened["all"] - opened["pipe"], "sockets": opened["socket"],
+                      "slots": bed.flow_totals(node), "maps": {name: elements(bed, node, name) for name in MAPS}}
+    return held
+
+
+def settle(bed, before, seconds=20):
+    """Waits until both daemons hold what they held before: else a Failure that says what is left."""
+
+    def settled():
+        now = take(bed)
+        for node in (1, 2):
+            for what, value in now[node].items():
+                # A daemon that has been replaced may lack what its first start alone needed.
+                less = what == "descriptors" and value < before[node][what]
+                if value != before[node][what] and not less:
+                    raise Failure(f"node {node}: {what} {value}, before {before[node][what]}")
+            pipes = bed.descriptors(node)["pipe"]
+            if pipes > PIPES_KEPT * 2 * os.cpu_count():
+                raise Failure(f"node {node} has {pipes} ends of pipes open")
+        return True
+
+    until(settled, "both daemons hold what they held before", seconds)
+
+
+def _proportional(path, part=None):
+    """The sum of a smaps file's Pss lines in bytes; part: only mappings with that in their name."""
+    total, counted = 0, part is None
+    with open(path, encoding="ascii", errors="replace") as file:
+        for line in file:
+            if part is not None and "-" in line.split(" ", 1)[0] and not line.split(" ", 1)[0].endswith(":"):
+                counted = part in line
+            elif counted and line.startswith("Pss:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def memory(bed, node):
+    """(PSS of keeper and worker in bytes, the part of it that is the mapped flow table)."""
+    pids = bed.pids(node)
+    return (sum(_proportional(f"/proc/{pid}/smaps_rollup") for pid in pids),
+            sum(_proportional(f"/proc/{pid}/smaps", "bpf-map") for pid in pids))
+
+
+def cpu_seconds(bed, node):
+    """Processor time that keeper and worker have used so far."""
+    ticks = 0
+    for pid in bed.pids(node):
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * keeper.c - see keeper.h. Read from the end: kmtls_keeper_run() starts things, supervise() is
+ * what it then does for the rest of its life. What it shares with workers is opened in
+ * keeper_open.c; how everything goes to a successor is in handover.c.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "handover.h"
+#include "keeper.h"
+#include "keeper_open.h"
+#include "log.h"
+#include "loop.h"
+#include "notify.h"
+#include "shared.h"
+#include "worker.h"
+
+/* A worker that ends by itself sooner than that after its start: how long until the next, doubled
+ * each time. */
+#define LIFE_MS 3000
+#define BACKOFF_FIRST_MS 10
+#define BACKOFF_LAST_MS 5000
+/* So many may be killed that early before that counts as a fault of their own. */
+#define KILLS_FREE 20
+/* A worker that is asked to stop resets its flows; longer than that is too long. */
+#define STOP_SECONDS 15
+/* Without a heartbeat for so long a worker hangs. */
+#define HANG_SECONDS 30
+
+enum state {
+	STATE_STARTING, /* a gated worker prepares */
+	STATE_RUNNING,
+	STATE_WAITING, /* for the time of the next worker */
+	STATE_STOPPING,
+	STATE_ENDED,
+};
+
+struct keeper {
+	struct kmtls_daemon daemon;
+	const struct kmtls_keeper_options *options;
+	enum state state;
+	struct kmtls_notify_socket notify; /* the service manager */
+	unsigned watchdog_ms; /* between two signs of life to it; 0: it does not ask for any */
+	__u64 watchdog_told;
+	int signal_fd, shared_fd, predecessor;
+	pid_t worker; /* 0: none */
+	bool announced; /* a worker of this keeper has been ready */
+	__u64 started; /* the worker; ms */
+	unsigned failures; /* workers in a row that died too soon */
+	__u64 next_start; /* ms; WAITING */
+	__u64 deadline; /* ms; STOPPING */
+	__u64 heartbeat, heartbeat_seen; /* last one, and when: ms */
+	int status; /* what to exit with */
+};
+
+/* ---- workers ---- */
+
+/* Own memory, same descriptors: what this worker opens is there for the next one. */
+static void start_worker(struct keeper *keeper)
+{
+	struct clone_args arguments = { .flags = CLONE_FILES, .exit_signal = SIGCHLD };
+	struct kmtls_shared *shared = keeper->daemon.shared;
+	pid_t pid;
+
+	atomic_fetch_add(&shared->starts, 1);
+	pid = syscall(SYS_clone3, &arguments, sizeof(arguments));
+	if (pid == 0)
+		_exit(kmtls_worker_run(&keeper->daemon));
+	if (pid < 0) {
+		log_error("no worker", "err=%s", kmtls_log_quote(strerror(errno)));
+		keeper->state = STATE_WAITING;
+		keeper->next_start = kmtls_loop_now_ms() + BACKOFF_LAST_MS;
+		return;
+	}
+	keeper->worker = shared->worker = pid;
+	keeper->started = keeper->heartbeat_seen = kmtls_loop_now_ms();
+	keeper->state = keeper->daemon.gated ? STATE_STARTING : STATE_RUNNING;
+	/* Whoever comes after the first finds what that one left. */
+	keeper->daemon.inherited = true;
+}
+
+static void log_death(const struct keeper *keeper, int status)
+{
+	if (WIFSIGNALED(status))
+		log_warning("worker died", "worker=%d signal=%s", keeper->worker,
+			    kmtls_log_quote(strsignal(WTERMSIG(status))));
+	else
+		log_warning("worker died", "worker=%d status=%d", keeper->worker,
+			    WEXITSTATUS(status));
+}
+
+/*
+ * ms to wait before the next worker. None for one that lived, or that was killed while it served:
+ * flows wait for the next. Whatever ends a worker by itself soon after its start will end the next
+ * one, too.
+ */
+static unsigned backoff(struct keeper *keeper, int status)
+{
+	const struct kmtls_shared *shared = keeper->daemon.shared;
+	bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+	unsigned grace = killed ? KILLS_FREE : 0;
+	unsigned wait = BACKOFF_FIRST_MS;
+
+	if (kmtls_loop_now_ms() - keeper->started >= LIFE_MS ||
+	    (killed && shared->serving == shared->starts)) {
+		keeper->failures = 0;
+		return 0;
+	}
+	if (++keeper->failures <= grace)
+		return 0;
+	for (unsigned i = grace + 1; i < keeper->failures && wait < BACKOFF_LAST_MS; i++)
+		wait *= 2;
+	return wait < BACKOFF_LAST_MS ? wait : BACKOFF_LAST_MS;
+}
+
+static void end(struct keeper *keeper, int status)
+{
+	keeper->state = STATE_ENDED;
+	keeper->status = status;
+}
+
+/* What it asked for in its last moment is void: the next one closes the connection it was about. */
+static void forget_worker(struct keeper *keeper)
+{
+	keeper->worker = 0;
+	atomic_store(&keeper->daemon.shared->request, KMTLS_REQUEST_NONE);
+}
+
+static void on_worker_death(struct keeper *keeper, int status)
+{
+	const struct kmtls_shared *shared = keeper->daemon.shared;
+	unsigned wait;
+
+	if (keeper->state == STATE_STOPPING) {
+		end(keeper, 0);
+		return;
+	}
+	/* What the first one cannot do no other can; it has said why. */
+	if (!keeper->announced && shared->ready != shared->starts && WIFEXITED(status)) {
+		end(keeper, -ECHILD);
+		return;
+	}
+	log_death(keeper, status);
+	forget_worker(keeper);
+	wait = backoff(keeper, status);
+	if (!wait) {
+		start_worker(keeper);
+		return;
+	}
+	log_error("workers die at once", "failures=%u next_ms=%u", keeper->failures, wait);
+	keeper->state = STATE_WAITING;
+	keeper->next_start = kmtls_loop_now_ms() + wait;
+}
+
+/* Also children of a successor that failed: this process is their reaper. */
+static void reap(struct keeper *keeper)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		if (pid == keeper->worker)
+			on_worker_death(keeper, status);
+}
+
+static void kill_worker(struct keeper *keeper)
+{
+	if (!keeper->worker)
+		return;
+	kill(keeper->worker, SIGKILL);
+	while (waitpid(keeper->worker, NULL, 0) < 0 && errno == EINTR)
+		;
+	forget_worker(keeper);
+}
+
+/* ---- upgrade and take-over ---- */
+
+static void roll_back(struct keeper *keeper, pid_t child, int socket, const char *why)
+{
+	struct kmtls_shared *shared = keeper->daemon.shared;
+
+	/* Before a worker is there, which would take it for its own. */
+	if (socket >= 0)
+		close(socket);
+	if (child > 0)
+		kmtls_handover_end(child);
+	log_error("not upgraded", "err=%s", kmtls_log_quote(why));
+	kmtls_notify_send(&keeper->notify, "READY=1\nSTATUS=not upgraded, the old version goes on");
+	snprintf(shared->why, sizeof(shared->why), "%s", why);
+	atomic_store(&shared->outcome, KMTLS_OUTCOME_ROLLED_BACK);
+	start_worker(keeper);
+}
+
+/* The successor is ready: from here on there is no way back. child: it, if it is ours. */
+static void hand_over(struct keeper *keeper, pid_t child, int socket, const char *to)
+{
+	log_info("handed over", "to=%s", kmtls_log_quote(to));
+	if (child > 0)
+		kmtls_notify_main_pid(&keeper->notify, child);
+	atomic_store(&keeper->daemon.shared->outcome, KMTLS_OUTCOME_DONE);
+	kmtls_handover_go(socket);
+	end(keeper, 0);
+}
+
+static void upgrade(struct keeper *keeper, const char *program)
+{
+	struct kmtls_shared *shared = keeper->daemon.shared;
+	char why[KMTLS_WHY] = "";
+	int socket = -1, err = 0;
+	pid_t child;
+
+	atomic_store(&shared->outcome, KMTLS_OUTCOME_RUNNING);
+	log_info("upgrading", "program=%s", kmtls_log_quote(program));
+	kmtls_notify_reloading(&keeper->notify, "upgrading");
+	kmtls_notify_pass_on_watchdog();
+	kill_worker(keeper);
+	child = kmtls_handover_execute(&keeper->daemon, keeper->shared_fd, program,
+				       keeper->options->config_path, &socket);
+	if (child < 0) {
+		snprintf(why, sizeof(why), "%s", strerror(-child));
+		err = child;
+	} else {
+		err = kmtls_handover_await(socket, why);
+	}
+	if (err)
+		roll_back(keeper, child, socket, why);
+	else
+		hand_over(keeper, child, socket, program);
+}
+
+static void give_away(struct keeper *keeper, int socket)
+{
+	struct kmtls_shared *shared = keeper->daemon.shared;
+	char why[KMTLS_WHY] = "";
+	int err;
+
+	atomic_store(&shared->outcome, KMTLS_OUTCOME_RUNNING);
+	log_info("handing over to another instance", NULL);
+	kill_worker(keeper);
+	err = kmtls_handover_send(&keeper->daemon, keeper->shared_fd, socket);
+	if (err)
+		snprintf(why, sizeof(why), "descriptors cannot be sent: %s", strerror(-err));
+	else
+		err = kmtls_handover_await(socket, why);
+	if (err)
+		roll_back(keeper, 0, socket, why);
+	else
+		hand_over(keeper, 0, socket, "another instance");
+}
+
+/* ---- events ---- */
+
+static void stop(struct keeper *keeper)
+{
+	if (keeper->state == STATE_STOPPING)
+		return;
+	if (!keeper->worker) {
+		end(keeper, 0);
+		return;
+	}
+	kmtls_notify_send(&keeper->notify, "STOPPING=1");
+	atomic_store(&keeper->daemon.shared->stopping, true);
+	kill(keeper->worker, SIGTERM);
+	keeper->state = STATE_STOPPING;
+	keeper->deadline = kmtls_loop_now_ms() + STOP_SECONDS * 1000;
+}
+
+static void on_signals(struct keeper *keeper)
+{
+	struct signalfd_siginfo signal;
+
+	while (read(keeper->signal_fd, &signal, sizeof(signal)) == sizeof(signal)) {
+		switch (signal.ssi_signo) {
+		case SIGCHLD:
+			reap(keeper);
+			break;
+		case SIGHUP: /* a new configuration, or a new version at the same place */
+			if (keeper->state == STATE_RUNNING)
+				upgrade(keeper, keeper->options->program);
+			break;
+		default:
+			stop(keeper);
+		}
+		if (keeper->state == STATE_ENDED)
+			return;
+	}
+}
+
+/* The gated worker of a successor is prepared: may it go on? */
+static void on_prepared(struct keeper *keeper)
+{
+	struct kmtls_shared *shared = keeper->daemon.shared;
+
+	keeper->daemon.gated = false;
+	if (kmtls_handover_tell(keeper->predecessor, KMTLS_HANDOVER_READY, NULL) < 0 ||
+	    kmtls_handover_await_go(keeper->predecessor) < 0) {
+		log_error("not taken over", "err=\"the predecessor goes on by itself\"");
+		end(keeper, -ECANCELED);
+		return;
+	}
+	/* The number is anybody's from here on. */
+	kmtls_descriptor_set_remove(&keeper->daemon.core, keeper->predecessor);
+	close(keeper->predecessor);
+	keeper->predecessor = -1;
+	kmtls_keeper_commit(&keeper->daemon);
+	log_info("taken over", "keeper=%d worker=%d", getpid(), keeper->worker);
+	shared->worker = keeper->worker;
+	keeper->state = STATE_RUNNING;
+	eventfd_write(keeper->daemon.go_fd, 1);
+}
+
+/* A worker is ready: the first one makes the service ready. */
+static void announce(struct keeper *keeper)
+{
+	if (!keeper->announced)
+		kmtls_notify_send(&keeper->notify, "READY=1\nSTATUS=serving");
+	keeper->announced = true;
+}
+
+static void on_wake(struct keeper *keeper)
+{
+	struct kmtls_shared *shared = keeper->daemon.shared;
+	enum kmtls_request request;
+	eventfd_t ignored;
+
+	eventfd_read(keeper->daemon.wake_fd, &ignored);
+	if (keeper->state == STATE_STARTING && shared->prepared == shared->starts)
+		on_prepared(keeper);
+	if (keeper->state == STATE_RUNNING && shared->ready == shared->starts)
+		announce(keeper);
+	if (keeper->state != STATE_RUNNING)
+		return;
+	request = atomic_exchange(&shared->request, KMTLS_REQUEST_NONE);
+	if (request == KMTLS_REQUEST_UPGRADE)
+		upgrade(keeper, shared->path);
+	else if (request == KMTLS_REQUEST_TAKE_OVER)
+		give_away(keeper, shared->connection);
+}
+
+/* Does the worker still turn? One that hangs is replaced like one that died. */
+static void check_heartbeat(struct keeper *keeper)
+{
+	__u64 beat = keeper->daemon.shared->heartbeat, now = kmtls_loop_now_ms();
+
+	if (beat != keeper->heartbeat || keeper->state != STATE_RUNNING) {
+		keeper->heartbeat = beat;
+		keeper->heartbeat_seen = now;
+	} else if (now - keeper->heartbeat_seen > HANG_SECONDS * 1000) {
+		log_error("worker hangs", "worker=%d seconds=%d", keeper->worker, HANG_SECONDS);
+		kill(keeper->worker, SIGKILL);
+		keeper->heartbeat_seen = now;
+	}
+}
+
+/* The service manager hears of us as long as there is a worker that turns, or will be. */
+static void tell_alive(struct keeper *keeper)
+{
+	__u64 now = kmtls_loop_now_ms();
+
+	if (!keeper->watchdog_ms || now - keeper->watchdog_told < keeper->watchdog_ms)
+		return;
+	keeper->watchdog_told = now;
+	kmtls_notify_send(&keeper->notify, "WATCHDOG=1");
+}
+
+/* What time brings. ms until it is worth looking again. */
+static int on_time(struct keeper *keeper)
+{
+	__u64 now = kmtls_loop_now_ms();
+
+	switch (keeper->state) {
+	case STATE_WAITING:
+		if (now < keeper->next_start)
+			return keeper->next_start - now;
+		start_worker(keeper);
+		return 1000;
+	case STATE_STOPPING:
+		if (now < keeper->deadline)
+			return keeper->deadline - now;
+		log_error("worker does not stop", "worker=%d", keeper->worker);
+		kill_worker(keeper);
+		end(keeper, 0);
+		return 0;
+	default:
+		check_heartbeat(keeper);
+		return 1000;
+	}
+}
+
+static void supervise(struct keeper *keeper)
+{
+	struct pollfd sources[] = {
+		{ .fd = keeper->signal_fd, .events = POLLIN },
+		{ .fd = keeper->daemon.wake_fd, .events = POLLIN },
+	};
+
+	while (keeper->state != STATE_ENDED) {
+		int timeout = on_time(keeper);
+
+		if (keeper->state == STATE_ENDED)
+			return;
+		tell_alive(keeper);
+		if (keeper->watchdog_ms && timeout > (int)keeper->watchdog_ms)
+			timeout = keeper->watchdog_ms;
+		poll(sources, 2, timeout);
+		if (sources[0].revents)
+			on_signals(keeper);
+		if (sources[1].revents && keeper->state != STATE_ENDED)
+			on_wake(keeper);
+	}
+}
+
+static int open_signals(struct keeper *keeper)
+{
+	static const int taken[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+		sigaddset(&signals, taken[i]);
+	sigprocmask(SIG_SETMASK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN); /* splice has no MSG_NOSIGNAL */
+	keeper->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	return keeper->signal_fd < 0 ? -errno : 0;
+}
+
+static int open_notify(struct keeper *keeper, char *ret_why)
+{
+	int err = kmtls_notify_open(&keeper->notify);
+
+	if (err)
+		snprintf(ret_why, KMTLS_WHY, "NOTIFY_SOCKET: %s", strerror(-err));
+	keeper->watchdog_ms = kmtls_notify_watchdog_usec() / 2000;
+	return err;
+}
+
+int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_options *options,
+		     char *ret_why)
+{
+	struct keeper keeper = {
+		.daemon = { .config = config,
+			    .program = options->program,
+			    .started = time(NULL),
+			    .keeper = getpid() },
+		.options = options,
+		.notify = { .fd = -1 },
+		.predecessor = options->predecessor,
+	};
+	int err;
+
+	err = kmtls_keeper_open(&keeper.daemon, config, options, &keeper.shared_fd,
+				&keeper.predecessor, ret_why);
+	if (!err)
+		err = open_signals(&keeper);
+	if (!err)
+		err = open_notify(&keeper, ret_why);
+	if (!err)
+		err = kmtls_keeper_mark_core(&keeper.daemon);
+	if (err) {
+		if (keeper.predecessor >= 0)
+			kmtls_handover_tell(keeper.predecessor, KMTLS_HANDOVER_FAILED, ret_why);
+		return err;
+	}
+	/* Orphans of a successor that fails come here. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	start_worker(&keeper);
+	supervise(&keeper);
+	return keeper.status;
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* keeper_open.c - see keeper_open.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bpf_loader.h"
+#include "cgroup.h"
+#include "cleanup.h"
+#include "daemon.h"
+#include "flow_table.h"
+#include "handover.h"
+#include "keeper.h"
+#include "keeper_open.h"
+#include "ktls.h"
+#include "log.h"
+#include "netns.h"
+#include "pods.h"
+#include "rekey.h"
+#include "secret_region.h"
+#include "shared.h"
+
+/* What was open when this keeper began: a predecessor's, for workers to find. */
+static struct kmtls_descriptor_set found;
+
+/* Two sockets of a flow and the pipes of both directions. */
+#define FLOW_DESCRIPTORS 6
+/* Ours: eight of a pod, the rest is little. */
+#define OWN_DESCRIPTORS (8 * KMTLS_PODS_MAX + 4096)
+
+static rlim_t wanted_descriptors(unsigned max_flows)
+{
+	return (rlim_t)FLOW_DESCRIPTORS * max_flows + OWN_DESCRIPTORS;
+}
+
+static void raise_descriptor_limit(unsigned max_flows)
+{
+	rlim_t wanted = wanted_descriptors(max_flows);
+	struct rlimit limit, raised = { .rlim_cur = wanted, .rlim_max = wanted };
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+		return;
+	if (limit.rlim_max < wanted && setrlimit(RLIMIT_NOFILE, &raised) == 0)
+		return;
+	limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* How many flows there are descriptors for. No more than that are taken: flows that have sockets
+ * and find no pipe would wait for each other. */
+static unsigned count_usable(unsigned max_flows)
+{
+	rlim_t wanted = wanted_descriptors(max_flows), own;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+		return max_flows;
+	own = limit.rlim_cur / 4 < OWN_DESCRIPTORS ? limit.rlim_cur / 4 : OWN_DESCRIPTORS;
+	if ((limit.rlim_cur - own) / FLOW_DESCRIPTORS < max_flows)
+		max_flows = (limit.rlim_cur - own) / FLOW_DESCRIPTORS;
+	log_warning("few descriptors", "limit=%llu wanted=%llu flows=%u",
+		    (unsigned long long)limit.rlim_cur, (unsigned long long)wanted, max_flows);
+	return max_flows;
+}
+
+static int probe_ktls(char *ret_why)
+{
+	int err = kmtls_ktls_probe();
+
+	if (err == -ENOENT)
+		snprintf(ret_why, KMTLS_WHY,
+			 "this kernel has no TLS: load the module with `modprobe tls` (and list it "
+			 "in /etc/modules-load.d/kmtls.conf)");
+	else if (err)
+		snprintf(ret_why, KMTLS_WHY, "kernel TLS does not work here: %s", strerror(-err));
+	return err;
+}
+
+/* Two daemons on one set of maps would free each other's flows. The lock goes along with the
+ * descriptor, from keeper to keeper. */
+static int take_lock(const struct kmtls_config *config, char *ret_why)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	if (mkdir(config->run_dir, 0700) < 0 && errno != EEXIST) {
+		int err = -errno;
+
+		snprintf(ret_why, KMTLS_WHY, "%.150s: cannot be made: %s", config->run_dir,
+			 strerror(-err));
+		return err;
+	}
+	snprintf(path, sizeof(path), "%s/lock", config->run_dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return fd;
+	if (errno == EWOULDBLOCK)
+		snprintf(ret_why, KMTLS_WHY,
+			 "%.150s: another kmtlsd runs with this run_dir (--take-over takes its "
+			 "place)",
+			 path);
+	else
+		snprintf(ret_why, KMTLS_WHY, "%.150s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return -EBUSY;
+}
+
+static __u64 new_instance(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec * 1000000000ull + now.tv_nsec) ^ (__u64)getpid() << 44;
+}
+
+static int open_fresh(struct kmtls_daemon *daemon, int *ret_shared_fd, char *ret_why)
+{
+	int err;
+
+	snprintf(ret_why, KMTLS_WHY, "no shared memory");
+	err = kmtls_shared_create(&daemon->shared, ret_shared_fd);
+	if (err)
+		return err;
+	daemon->shared->lock_fd = take_lock(daemon->config, ret_why);
+	if (daemon->shared->lock_fd < 0)
+		return daemon->shared->lock_fd;
+	err = kmtls_secret_region_create(daemon->config->max_flows, &daemon->secrets,
+					 &daemon->shared->secret_fd, ret_why);
+	kmtls_keeper_commit(daemon);
+	return err;
+}
+
+/* What a predecessor has left; nothing of it is changed yet. */
+static int open_inherited(struct kmtls_daemon *daemon, struct kmtls_config *config, int shared_fd,
+			  char *ret_why)
+{
+	unsigned pinned = kmtls_bpf_pinned_flows(config->bpf_dir);
+	int err;
+
+	close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+	err = kmtls_shared_map(shared_fd, &daemon->shared, ret_why);
+	if (!err)
+		err = kmtls_secret_region_map(daemon->shared->secret_fd, &daemon->secrets, ret_why);
+	if (err)
+		return err;
+	daemon->inherited = daemon->gated = true;
+	if (!pinned) {
+		snprintf(ret_why, KMTLS_WHY, "%.150s: the flow table is not here", config->bpf_dir);
+		return -ENOENT;
+	}
+	if (pinned != config->max_flows)
+		log_warning("max_flows stays until the next full start", "now=%u configured=%u",
+			    pinned, config->max_flows);
+	config->max_flows = pinned;
+	return 0;
+}
+
+/* Asks the kernel what it can; the secrets themselves are workers' business. */
+static int open_rekey(struct kmtls_daemon *daemon, char *ret_why)
+{
+	const struct kmtls_config *config = daemon->config;
+	const struct kmtls_rekey_options options = {
+		.wanted = config->rekey,
+		.close_at_limit = config->close_at_key_limit,
+		.limit = config->key_limit,
+	};
+
+	snprintf(ret_why, KMTLS_WHY, "out of memory");
+	return kmtls_rekey_open(&options, kmtls_secret_of_flow(daemon->secrets, 0),
+				config->max_flows, &daemon->rekey);
+}
+
+/* The kernel's part, the same for all. */
+static int open_kernel(struct kmtls_daemon *daemon, char *ret_why)
+{
+	const struct kmtls_config *config = daemon->config;
+	int err;
+
+	err = probe_ktls(ret_why);
+	if (!err)
+		err = kmtls_netns_init();
+	if (err)
+		return err;
+	daemon->cgroup_fd = kmtls_cgroup_enter(config->cgroup, ret_why);
+	if (daemon->cgroup_fd < 0)
+		return daemon->cgroup_fd;
+	err = kmtls_bpf_open(config, &daemon->bpf, ret_why);
+	if (!err)
+		err = kmtls_flow_table_open(daemon->bpf, config->max_flows,
+					    config->limits.flows_per_pod, daemon->inherited,
+					    &daemon->flows, ret_why);
+	if (err)
+		return err;
+	err = open_rekey(daemon, ret_why);
+	if (err)
+		return err;
+	daemon->flows->usable = count_usable(config->max_flows);
+	daemon->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	daemon->go_fd = eventfd(0, EFD_CLOEXEC);
+	return daemon->wake_fd < 0 || daemon->go_fd < 0 ? -errno : 0;
+}
+
+int kmtls_keeper_open(struct kmtls_daemon *daemon, struct kmtls_config *config,
+		      const struct kmtls_keeper_options *options, int *ret_shared_fd,
+		      int *ret_predecessor, char *ret_why)
+{
+	int shared_fd = options->inherit_fd, err;
+
+	raise_descriptor_limit(config->max_flows);
+	if (options->take_over) {
+		*ret_predecessor = kmtls_handover_receive(options->take_over, &shared_fd, ret_why);
+		if (*ret_predecessor < 0)
+			return *ret_predecessor;
+	}
+	if (shared_fd >= 0) {
+		err = kmtls_descriptor_set_fill(&found);
+		if (!err)
+			err = open_inherited(daemon, config, shared_fd, ret_why);
+	} else {
+		err = open_fresh(daemon, &shared_fd, ret_why);
+	}
+	if (err)
+		return err;
+	*ret_shared_fd = shared_fd;
+	if (*ret_predecessor >= 0)
+		kmtls_descriptor_set_remove(&found, *ret_predecessor);
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		kmtls_descriptor_set_remove(&found, fd);
+	kmtls_descriptor_set_remove(&found, shared_fd);
+	kmtls_descriptor_set_remove(&found, daemon->shared->secret_fd);
+	kmtls_descriptor_set_remove(&found, daemon->shared->lock_fd);
+	return open_kernel(daemon, ret_why);
+}
+
+static int remove_found(void *context, int fd)
+{
+	if (kmtls_descriptor_set_has(&found, fd))
+		kmtls_descriptor_set_remove(context, fd);
+	return 0;
+}
+
+int kmtls_keeper_mark_core(struct kmtls_daemon *daemon)
+{
+	int err = kmtls_descriptor_set_fill(&daemon->core);
+
+	if (!err)
+		err = kmtls_descriptors_visit(remove_found, &daemon->core);
+	kmtls_descriptor_set_free(&found);
+	return err;
+}
+
+void kmtls_keeper_commit(struct kmtls_daemon *daemon)
+{
+	daemon->shared->instance = new_instance();
+	daemon->shared->keeper = getpid();
+}

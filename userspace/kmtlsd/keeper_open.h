@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* keeper_open.h - what a keeper opens, or finds open, before its first worker. */
+#ifndef KMTLS_KEEPER_OPEN_H
+#define KMTLS_KEEPER_OPEN_H
+
+struct kmtls_config;
+struct kmtls_daemon;
+struct kmtls_keeper_options;
+
+/* A ladder; nothing another daemon uses is touched before it is sure that there is none. -errno
+ * and why (256 bytes). *ret_predecessor is set by a take-over. */
+int kmtls_keeper_open(struct kmtls_daemon *daemon, struct kmtls_config *config,
+		      const struct kmtls_keeper_options *options, int *ret_shared_fd,
+		      int *ret_predecessor, char *ret_why);
+/* All that is open now and was not found open is the keeper's (daemon->core). */
+int kmtls_keeper_mark_core(struct kmtls_daemon *daemon);
+/* The predecessor is gone: all is ours. */
+void kmtls_keeper_commit(struct kmtls_daemon *daemon);
+
+#endif

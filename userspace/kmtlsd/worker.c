@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.c - see worker.h. Start-up is a ladder. Flows come first: those a worker before this
+ * one left move again within milliseconds; identity, pods and new connections follow.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bpf_loader.h"
+#include "control.h"
+#include "counters.h"
+#include "daemon.h"
+#include "flow_table.h"
+#include "hold.h"
+#include "identity.h"
+#include "log.h"
+#include "loop.h"
+#include "pods.h"
+#include "policy.h"
+#include "pressure.h"
+#include "refusals.h"
+#include "rekey.h"
+#include "secret_region.h"
+#include "shared.h"
+#include "sources.h"
+#include "takeover.h"
+#include "tls.h"
+#include "worker.h"
+
+static unsigned count_cpus(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+/* More loops than flows would have nothing to do. */
+static unsigned count_loops(const struct kmtls_config *config)
+{
+	unsigned loops = config->workers ? config->workers : count_cpus();
+
+	return loops < config->max_flows ? loops : config->max_flows;
+}
+
+static int open_identity(struct kmtls_daemon *daemon, char *ret_why)
+{
+	const struct kmtls_config *config = daemon->config;
+	const struct kmtls_shared *shared = daemon->shared;
+	struct kmtls_identity_builtin_options options = {
+		.trust_domain = config->identity.trust_domain,
+		.root_file = config->identity.builtin.root_file,
+		.root_ttl = config->identity.builtin.root_ttl,
+		.svid_ttl = config->identity.builtin.svid_ttl,
+		.secrets = daemon->secrets,
+		/* A keeper's first worker looks at the file, the others need not. */
+		.prefer_kept = shared->configured_by == shared->instance,
+	};
+
+	kmtls_tls_configure(&(struct kmtls_tls_options){
+		.rekey = daemon->rekey->offered,
+		.prefer_chacha20 = config->prefer_chacha20,
+	});
+	return kmtls_identity_builtin_open(&options, &daemon->identity, ret_why);
+}
+
+/* ---- after an upgrade: nothing is touched before the old version is gone ---- */
+
+static int prepare(struct kmtls_daemon *daemon, char *why)
+{
+	eventfd_t go;
+	int err;
+
+	err = open_identity(daemon, why);
+	if (err)
+		return err;
+	atomic_store(&daemon->shared->prepared, daemon->shared->starts);
+	eventfd_write(daemon->wake_fd, 1);
+	return eventfd_read(daemon->go_fd, &go) < 0 ? -errno : 0;
+}
+
+/* ---- start ---- */
+
+/* What the configuration says goes into the maps once, at the start of a keeper: from then on
+ * the maps are the truth. */
+static int configure(struct kmtls_daemon *daemon, char *why)
+{
+	struct kmtls_shared *shared = daemon->shared;
+	int err;
+
+	if (shared->configured_by == shared->instance)
+		return 0;
+	err = kmtls_bpf_attach_daemon(daemon->bpf, daemon->cgroup_fd, why);
+	if (!err)
+		err = kmtls_policy_apply_config(daemon->bpf, daemon->config, why);
+	if (!err)
+		atomic_store(&shared->configured_by, shared->instance);
+	return err;
+}
+
+static int open_limits(struct kmtls_daemon *daemon)
+{
+	const struct kmtls_config *config = daemon->config;
+	int err;
+
+	kmtls_refusals_set_lines(config->limits.refusal_lines);
+	err = kmtls_sources_open(config->limits.handshakes_per_source, config->limits.handshakes,
+				 config->max_flows + daemon->loops->count, &daemon->sources);
+	if (!err)
+		err = kmtls_pressure_open(daemon->cgroup_fd, config->limits.memory_percent,
+					  &daemon->pressure);
+	return err;
+}
+
+/* New connections, from here on. */
+static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeover, char *why)
+{
+	int err = configure(daemon, why);
+
+	if (!err)
+		err = open_limits(daemon);
+	if (!err && !daemon->identity)
+		err = open_identity(daemon, why);
+	if (!err)
+		err = kmtls_pods_open(daemon, daemon->cgroup_fd, &daemon->pods, why);
+	if (!err)
+		err = open_limits(daemon);
+	if (!err)
+		err = kmtls_hold_open(daemon, &daemon->hold, why);
+	if (err)
+		return err;
+	kmtls_pods_restore(daemon->pods);
+	kmtls_takeover_finish(takeover);
+	err = kmtls_loops_admit(daemon->loops, daemon, why);
+	return err ? err : kmtls_control_open(daemon, &daemon->control, why);
+}
+
+static void tell_ready(struct kmtls_daemon *daemon)
+{
+	const struct kmtls_config *config = daemon->config;
+
+	log_info("ready", "version=%s node=%s workers=%u max_flows=%u control=%s", KMTLS_VERSION,
+		 kmtls_log_quote(config->node), daemon->loops->count, config->max_flows,
+		 kmtls_log_quote(config->control_socket));
+	atomic_store(&daemon->shared->ready, daemon->shared->starts);
+	eventfd_write(daemon->wake_fd, 1);
+}
+
+/* Until a signal says stop; the daemon's once-a-second work meanwhile. */
+static void serve(struct kmtls_daemon *daemon)
+{
+	const struct timespec second = { .tv_sec = 1 };
+	int signal_number;
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	do {
+		signal_number = sigtimedwait(&signals, NULL, &second);
+		atomic_fetch_add(&daemon->shared->heartbeat, 1);
+		kmtls_pods_tick(daemon->pods);
+		kmtls_counters_flush(daemon->bpf);
+		kmtls_refusals_tick();
+	} while (signal_number < 0);
+}
+
+/* Asked by the keeper to stop: flows end, listeners close. Killed by anyone else it just goes, and
+ * the next worker carries on. */
+static void stop(struct kmtls_daemon *daemon)
+{
+	if (!daemon->shared->stopping)
+		return;
+	log_info("stopping", NULL);
+	kmtls_control_close(daemon->control);
+	kmtls_loops_close(daemon->loops);
+	kmtls_counters_flush(daemon->bpf);
+	kmtls_hold_close(daemon->hold);
+	kmtls_pressure_close(daemon->pressure);
+	kmtls_sources_close(daemon->sources);
+	kmtls_pods_close(daemon->pods);
+	kmtls_identity_close(daemon->identity);
+}
+
+static int run(struct kmtls_daemon *daemon, char *why)
+{
+	struct kmtls_takeover *takeover = NULL;
+	int err;
+
+	err = kmtls_takeover_open(daemon, &takeover, why);
+	if (err)
+		return err;
+	if (daemon->gated)
+		err = prepare(daemon, why);
+	if (err)
+		return err;
+	kmtls_takeover_begin(takeover);
+	err = kmtls_loops_open(daemon, count_loops(daemon->config), &daemon->loops, why);
+	if (err)
+		return err;
+	atomic_store(&daemon->shared->serving, daemon->shared->starts);
+	err = open_rest(daemon, takeover, why);
+	kmtls_takeover_close(takeover);
+	if (err)
+		return err;
+	tell_ready(daemon);
+	serve(daemon);
+	stop(daemon);
+	return 0;
+}
+
+static void *run_thread(void *argument)
+{
+	struct kmtls_daemon *daemon = argument;
+	char why[KMTLS_WHY] = "";
+	int err = run(daemon, why);
+
+	if (err)
+		log_error("cannot start", "err=%s", kmtls_log_quote(why[0] ? why : strerror(-err)));
+	return (void *)(long)(err ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
+/* The keeper's signals mean nothing here; the worker takes SIGTERM only, by sigtimedwait(). */
+static void set_signals(void)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	sigprocmask(SIG_SETMASK, &signals, NULL);
+}
+
+int kmtls_worker_run(struct kmtls_daemon *daemon)
+{
+	pthread_t thread;
+	void *status = (void *)(long)EXIT_FAILURE;
+
+	/* Without a keeper there is nobody to go on after us: both die, and applications get a
+	 * reset rather than a connection that nobody serves. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != daemon->keeper)
+		return EXIT_FAILURE;
+	prctl(PR_SET_NAME, "kmtlsd-worker");
+	set_signals();
+	kmtls_secret_region_lock(daemon->secrets);
+	kmtls_counters_open(daemon->shared->counters);
+	if (daemon->shared->log_level)
+		kmtls_log_set_level(daemon->shared->log_level);
+	/* A raw clone() leaves this thread with the keeper's id in the C library's memory; threads
+	 * made from here have their own. */
+	if (pthread_create(&thread, NULL, run_thread, daemon) == 0)
+		pthread_join(thread, &status);
+	return (int)(long)status;
+}

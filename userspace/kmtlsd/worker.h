@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.h - the process that does the work: event loops, handshakes, pods, control socket. It
+ * may be killed at any instruction; the next one goes on from the flow table, the shared memory
+ * and the table of descriptors.
+ */
+#ifndef KMTLS_WORKER_H
+#define KMTLS_WORKER_H
+
+struct kmtls_daemon;
+
+/* In the process the keeper has made, until it is told to end. The exit status. */
+int kmtls_worker_run(struct kmtls_daemon *daemon);
+
+#endif
