@@ -15,6 +15,8 @@ from lib import agent as agents
 from lib.bed import MARKER
 from lib.tap import case, check, contains, equal, until
 
+from lib.traffic import Killer
+
 from .streams import pair
 
 MIB = 1 << 20
@@ -203,6 +205,34 @@ def chacha20(bed):
         equal(bed.counter(1, "key-limit-near"), before, "warnings")
         client.close()
         server.close()
+
+
+@case("workers are killed while keys are replaced: bytes equal, no key lost", mesh=True, timeout=400)
+def killed_workers(bed):
+    size, count = 8 * MIB * bed.scale, 30 * bed.scale
+    settings(bed, 1, 2, key_limit="1MiB")
+    failed = [bed.counter(node, "rekey-failed") for node in (1, 2)]
+    streams = [pair(bed, version, port=port) for version, port in ((4, 5946), (6, 5947))]
+    with Killer(bed, count=count, seed=int(time.time())) as killer:
+        for client, server in streams:
+            both_ways(client, server, size)
+        killed = killer.wait(count * 0.4 + 30)
+    for node in (1, 2):
+        bed.wait_worker(node)
+        equal(bed.counter(node, "rekey-failed"), failed[node - 1], f"keys lost by node {node}")
+    rekeys = [flow(bed, node, bed.address("b", version), port)["rekeys"]
+              for version, port in ((4, 5946), (6, 5947)) for node in (1, 2)]
+    if kernel_can():
+        # A count may be lost with the worker that was about to write it.
+        check(min(rekeys) >= 2 * (size // MIB) * 4 // 2, f"keys replaced: {rekeys}")
+    else:
+        equal(rekeys, [0] * 4, "keys replaced")
+    for client, server in streams:
+        both_ways(client, server, MIB)
+        client.close()
+        equal(server.recv_to_end(), (b"", 0), "the end")
+        server.close()
+    return f"keys replaced: {rekeys}; killed {killed}"
 
 
 # --- with other implementations ---------------------------------------------------------------------------
