@@ -42,8 +42,9 @@ def idle(bed):
         time.sleep(2)
         for node, (now, then) in enumerate(zip(pss(bed), before), 1):
             whole, table = ((now[part] - then[part]) / count for part in (0, 1))
-            grown.append(f"node {node}: {whole:.0f} bytes each, {table:.0f} of them the flow table's; PSS "
-                         f"{then[0] // 1024} to {now[0] // 1024} KiB")
+            grown.append(f"node {node}: {whole:.0f} bytes each, {table:.0f} of them the flow table's; "
+                         f"{then[0] // 1024} to {now[0] // 1024} KiB, of which maps {now[1] // 1024}, PSS with libraries "
+                         f"{then[2] // 1024} to {now[2] // 1024}")
             check(whole <= BYTES_PER_FLOW, grown[-1])
         for node in (1, 2):
             bed.testbed("upgrade", str(node))
