@@ -27,6 +27,7 @@
 #define TIMEOUT "must be between 1s and 5m"
 #define SVID "must be between 10s and 3650d"
 #define ROOT "must be between 10s and 36500d"
+#define LIMIT "must be between 1MiB and 388736063996 bytes (RFC 8446)"
 #define DOMAIN "must be 1 to 255 lower-case letters, digits, dots, hyphens or underscores"
 #define A16 "aaaaaaaaaaaaaaaa"
 #define A64 A16 A16 A16 A16
@@ -140,6 +141,20 @@ static const struct bad bad_files[] = {
 	  ":3: keepalive.interval: must be between 1s and 9h" },
 	{ "keepalive.probes zero", TD "keepalive: {probes: 0}\n",
 	  ":3: keepalive.probes: must be a number from 1 to 127" },
+	{ "rekey", TD "rekey: on\n", ":3: rekey: must be auto or off" },
+	{ "key_limit small", TD "key_limit: 1048575\n", ":3: key_limit: " LIMIT },
+	{ "key_limit beyond the RFC's", TD "key_limit: 388736063997\n", ":3: key_limit: " LIMIT },
+	{ "key_limit large", TD "key_limit: 363GiB\n", ":3: key_limit: " LIMIT },
+	{ "key_limit wrapped", TD "key_limit: 17179869185GiB\n", ":3: key_limit: " LIMIT },
+	{ "key_limit unit", TD "key_limit: 64MB\n", ":3: key_limit: " LIMIT },
+	{ "key_limit blank", TD "key_limit: 64 MiB\n", ":3: key_limit: " LIMIT },
+	{ "key_limit octal", TD "key_limit: 064MiB\n", ":3: key_limit: " LIMIT },
+	{ "key_limit negative", TD "key_limit: -64MiB\n", ":3: key_limit: " LIMIT },
+	{ "key_limit empty", TD "key_limit:\n", ":3: key_limit: " LIMIT },
+	{ "key_limit_action", TD "key_limit_action: reset\n",
+	  ":3: key_limit_action: must be warn or close" },
+	{ "prefer_chacha20", TD "prefer_chacha20: 1\n",
+	  ":3: prefer_chacha20: must be true or false" },
 	{ "max_flows few", TD "max_flows: 63\n", ":3: max_flows: " FLOWS },
 	{ "max_flows zero", TD "max_flows: 0\n", ":3: max_flows: " FLOWS },
 	{ "max_flows many", TD "max_flows: 1048577\n", ":3: max_flows: " FLOWS },
@@ -275,6 +290,8 @@ static void test_defaults(void **state)
 	assert_int_equal(config->limits.handshakes_per_source, 256);
 	assert_int_equal(config->limits.refusal_lines, 20);
 	assert_int_equal(config->handshake_timeout, 10);
+	assert_true(config->rekey && !config->close_at_key_limit && !config->prefer_chacha20);
+	assert_int_equal(config->key_limit, 388736063996ull);
 	assert_int_equal(config->mode, KMTLS_MODE_STRICT);
 	assert_int_equal(config->exclude.outbound_ports_count, 0);
 	assert_int_equal(config->exclude.inbound_ports_count, 0);
@@ -295,6 +312,10 @@ static void test_everything(void **state)
 						"cgroup: /sys/fs/cgroup/kmtls\n"
 						"log_level: debug\n"
 						"workers: 256\n"
+						"rekey: off\n"
+						"key_limit: 362GiB\n"
+						"key_limit_action: close\n"
+						"prefer_chacha20: true\n"
 						"max_flows: 1048576\n"
 						"handshake_timeout: 5m\n"
 						"limits:\n"
@@ -337,6 +358,8 @@ static void test_everything(void **state)
 	assert_int_equal(config->limits.handshakes_per_source, 1048574);
 	assert_int_equal(config->limits.refusal_lines, 1000000);
 	assert_int_equal(config->handshake_timeout, 300);
+	assert_true(!config->rekey && config->close_at_key_limit && config->prefer_chacha20);
+	assert_int_equal(config->key_limit, 362ull << 30);
 	assert_int_equal(config->mode, KMTLS_MODE_OFF);
 	assert_int_equal(config->exclude.outbound_ports_count, 2);
 	assert_int_equal(config->exclude.outbound_ports[0], 22);
@@ -348,6 +371,28 @@ static void test_everything(void **state)
 	assert_int_equal(config->identity.builtin.root_ttl, 36500u * 86400u);
 	assert_int_equal(config->identity.builtin.svid_ttl, 3650 * 86400);
 	kmtls_config_free(config);
+}
+
+static void test_sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} sizes[] = { { "1MiB", 1048576 },
+		      { "1048576", 1048576 },
+		      { "1024KiB", 1048576 },
+		      { "'3GiB'", 3ull << 30 },
+		      { "388736063996", 388736063996 } };
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct kmtls_config *config;
+		char text[128];
+
+		snprintf(text, sizeof(text), "key_limit: %s\n" TD, sizes[i].text);
+		config = load_good(text);
+		assert_int_equal(config->key_limit, sizes[i].bytes);
+		kmtls_config_free(config);
+	}
 }
 
 static void test_durations(void **state)
@@ -458,10 +503,11 @@ static void test_free_null(void **state)
 int main(void)
 {
 	static struct CMUnitTest tests[BAD_FILES + 8] = {
-		cmocka_unit_test(test_defaults),  cmocka_unit_test(test_everything),
-		cmocka_unit_test(test_durations), cmocka_unit_test(test_limits_taken),
-		cmocka_unit_test(test_file),	  cmocka_unit_test(test_fifo),
-		cmocka_unit_test(test_many),	  cmocka_unit_test(test_free_null),
+		cmocka_unit_test(test_defaults),     cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_sizes),	     cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_limits_taken), cmocka_unit_test(test_file),
+		cmocka_unit_test(test_fifo),	     cmocka_unit_test(test_many),
+		cmocka_unit_test(test_free_null),
 	};
 	int fd, failed;
 

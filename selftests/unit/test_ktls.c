@@ -153,6 +153,35 @@ static void keys_are_installed_once(void **state)
 	assert_int_equal(kmtls_ktls_attach(left), -EEXIST);
 }
 
+/* Replacing asks first: a key that is live is not set again, nor one over a key unknown to us. */
+static void keys_are_replaced_once(void **state)
+{
+	struct kmtls_record_key old = key_of(0x1301, 0x11), next = key_of(0x1301, 0x22);
+	struct kmtls_record_key other = key_of(0x1301, 0x33);
+	__u64 sequence;
+
+	test_require_ktls();
+	install_one_way(0x1301, 3);
+	assert_int_equal(kmtls_ktls_which(left, KMTLS_KTLS_TX, &old, &next, &sequence), 0);
+	assert_int_equal(sequence, 3);
+	assert_int_equal(kmtls_ktls_which(right, KMTLS_KTLS_RX, &next, &old, NULL), 1);
+	assert_int_equal(kmtls_ktls_which(left, KMTLS_KTLS_TX, &other, &next, NULL), -ESTALE);
+	assert_int_equal(kmtls_ktls_replace(left, KMTLS_KTLS_TX, &other, &next), -ESTALE);
+	assert_int_equal(kmtls_ktls_replace(left, KMTLS_KTLS_TX, &next, &old), -EALREADY);
+	assert_int_equal(kmtls_ktls_replace(right, KMTLS_KTLS_RX, &next, &old), -EALREADY);
+	assert_true(kmtls_ktls_which(right, KMTLS_KTLS_TX, &old, &next, NULL) < 0);
+	assert_int_equal(kmtls_ktls_tx_sequence(left, 0x1301, &sequence), 0);
+	assert_int_equal(sequence, 3);
+	if (kmtls_ktls_probe_rekey() == -EBUSY) {
+		assert_int_equal(kmtls_ktls_replace(left, KMTLS_KTLS_TX, &old, &next), -EBUSY);
+		return;
+	}
+	assert_int_equal(kmtls_ktls_replace(left, KMTLS_KTLS_TX, &old, &next), 0);
+	assert_int_equal(kmtls_ktls_which(left, KMTLS_KTLS_TX, &old, &next, &sequence), 1);
+	assert_int_equal(sequence, 0);
+	assert_int_equal(kmtls_ktls_replace(left, KMTLS_KTLS_TX, &old, &next), -EALREADY);
+}
+
 static void wrong_sequence(void **state)
 {
 	struct kmtls_record_key key = key_of(0x1302, 0x11);
@@ -203,6 +232,7 @@ int main(void)
 		TEST_WITH("records, ChaCha20-Poly1305", records, 0x1303),
 		TEST(wire_format),
 		TEST(keys_are_installed_once),
+		TEST(keys_are_replaced_once),
 		TEST(wrong_sequence),
 		TEST(wrong_key),
 	};

@@ -23,13 +23,33 @@
 
 #define MIB (1024 * 1024ull)
 #define STEPS 400 /* instructions after a system call within which a worker is killed, too */
-#define ROUNDS 60
+#define ROUNDS 20
+
+/* The secrets are those of the keys that the kernel has. */
+static void assert_in_step(int slot)
+{
+	static const enum kmtls_ktls_way ways[] = { KMTLS_KTLS_TX, KMTLS_KTLS_RX };
+
+	for (int way = KMTLS_TO_WIRE; way <= KMTLS_TO_LOCAL; way++) {
+		struct kmtls_rekey_key *key = &test_rekey->secrets[slot].keys[way];
+		__u16 cipher = test_flows[slot].cipher;
+		struct kmtls_secret secret = { .length = kmtls_secret_length(cipher) };
+		struct kmtls_record_key live;
+
+		memcpy(secret.bytes, key->bytes[key->state], sizeof(secret.bytes));
+		assert_int_equal(kmtls_record_key_derive(cipher, &secret, &live), 0);
+		assert_int_equal(
+			kmtls_ktls_which(test_flows[slot].wire_fd, ways[way], &live, &live, NULL),
+			0);
+	}
+}
 
 /* The next worker: knows nothing but the slot, the secrets and the kernel. */
 static void take_over(int slot)
 {
 	memset(&test_private[slot], 0, sizeof(test_private[slot]));
 	assert_int_equal(kmtls_rekey_adopt(&test_loop, slot), KMTLS_REASON_NONE);
+	assert_in_step(slot);
 	assert_false(test_rekey->secrets[slot].keys[KMTLS_TO_WIRE].state & KMTLS_REKEY_INTENT);
 }
 
@@ -172,6 +192,30 @@ static void counts_anew(void **state)
 	}
 }
 
+/* What waits to be read when a key is replaced is under the next one already. */
+static void counts_what_waits(void **state)
+{
+	char buffer[4096] = "";
+	unsigned got = 0;
+	ssize_t length;
+	__u8 type;
+
+	REQUIRE_REKEY();
+	test_open_pair(0x1301);
+	assert_int_equal(test_update_left(), KMTLS_REASON_NONE);
+	for (int i = 0; i < 50; i++)
+		assert_int_equal(send(test_flows[TEST_LEFT].wire_fd, buffer, sizeof(buffer), 0),
+				 sizeof(buffer));
+	test_wait_readable(test_flows[TEST_RIGHT].wire_fd);
+	assert_int_equal(test_take_updates(TEST_RIGHT), KMTLS_REASON_NONE);
+	while ((length = kmtls_ktls_receive(test_flows[TEST_RIGHT].wire_fd, false, buffer,
+					    sizeof(buffer), &type)) > 0)
+		got += length;
+	assert_int_equal(got, 50 * sizeof(buffer));
+	take_over(TEST_RIGHT);
+	assert_in_range(test_private[TEST_RIGHT].key_bytes[KMTLS_TO_LOCAL], got, MIB);
+}
+
 static void lost_state(void **state)
 {
 	REQUIRE_REKEY();
@@ -195,6 +239,7 @@ int main(void)
 		TEST_WITH("a worker dies sending", dies, die_sending),
 		TEST_WITH("a worker dies receiving", dies, die_receiving),
 		TEST(counts_anew),
+		TEST(counts_what_waits),
 		TEST(lost_state),
 	};
 

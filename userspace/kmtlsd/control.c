@@ -20,6 +20,7 @@
 
 #include "kmtls/control.h"
 
+#include "cleanup.h"
 #include "control_request.h"
 #include "control_socket.h"
 #include "daemon.h"
@@ -348,13 +349,20 @@ static int open_socket(struct kmtls_daemon *daemon, struct kmtls_control_socket 
 	if (shared && shared->control_fd >= 0) {
 		if (kmtls_control_socket_adopt(path, shared->control_fd, ret_socket) == 0)
 			return 0;
-		close(shared->control_fd);
-		shared->control_fd = -1;
+		/* Forgotten first: the number may be another's as soon as it is closed. */
+		close(kmtls_take_fd(shared->control_fd));
 	}
 	err = kmtls_control_socket_open(path, ret_socket, ret_why);
 	if (!err && shared)
 		shared->control_fd = ret_socket->fd;
 	return err;
+}
+
+static void close_socket(struct kmtls_control *control)
+{
+	if (control->daemon->shared)
+		control->daemon->shared->control_fd = -1;
+	kmtls_control_socket_close(&control->socket);
 }
 
 int kmtls_control_open_verbs(struct kmtls_daemon *daemon, const struct kmtls_control_verb *verbs,
@@ -392,7 +400,7 @@ no_thread:
 no_event:
 	close(control->epoll_fd);
 no_epoll:
-	kmtls_control_socket_close(&control->socket);
+	close_socket(control);
 no_socket:
 	free(control);
 no_control:
@@ -422,8 +430,6 @@ void kmtls_control_close(struct kmtls_control *control)
 	}
 	close(control->stop_fd);
 	close(control->epoll_fd);
-	if (control->daemon->shared)
-		control->daemon->shared->control_fd = -1;
-	kmtls_control_socket_close(&control->socket);
+	close_socket(control);
 	free(control);
 }

@@ -152,7 +152,12 @@ static void set_timeouts(int socket)
 int kmtls_handover_send(const struct kmtls_daemon *daemon, int shared_fd, int socket)
 {
 	static struct sender sender;
-	int err;
+	socklen_t length = sizeof(int);
+	int domain = 0, err;
+
+	/* A number out of the shared memory: a worker's word. */
+	if (getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0 || domain != AF_UNIX)
+		return -ENOTSOCK;
 
 	sender = (struct sender){ .daemon = daemon, .shared_fd = shared_fd, .socket = socket };
 	sender.batch.magic = MAGIC;

@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -29,7 +30,9 @@
 #include "shared.h"
 #include "worker.h"
 
-/* A worker that dies before it serves flows: how long until the next, doubled each time. */
+/* A worker that ends by itself sooner than that after its start: how long until the next, doubled
+ * each time. */
+#define LIFE_MS 3000
 #define BACKOFF_FIRST_MS 10
 #define BACKOFF_LAST_MS 5000
 /* So many may be killed that early before that counts as a fault of their own. */
@@ -57,7 +60,8 @@ struct keeper {
 	int signal_fd, shared_fd, predecessor;
 	pid_t worker; /* 0: none */
 	bool announced; /* a worker of this keeper has been ready */
-	unsigned failures; /* workers in a row that died before they served */
+	__u64 started; /* the worker; ms */
+	unsigned failures; /* workers in a row that died too soon */
 	__u64 next_start; /* ms; WAITING */
 	__u64 deadline; /* ms; STOPPING */
 	__u64 heartbeat, heartbeat_seen; /* last one, and when: ms */
@@ -84,7 +88,7 @@ static void start_worker(struct keeper *keeper)
 		return;
 	}
 	keeper->worker = shared->worker = pid;
-	keeper->heartbeat_seen = kmtls_loop_now_ms();
+	keeper->started = keeper->heartbeat_seen = kmtls_loop_now_ms();
 	keeper->state = keeper->daemon.gated ? STATE_STARTING : STATE_RUNNING;
 	/* Whoever comes after the first finds what that one left. */
 	keeper->daemon.inherited = true;
@@ -100,14 +104,20 @@ static void log_death(const struct keeper *keeper, int status)
 			    WEXITSTATUS(status));
 }
 
-/* ms to wait before the next worker. */
+/*
+ * ms to wait before the next worker. None for one that lived, or that was killed while it served:
+ * flows wait for the next. Whatever ends a worker by itself soon after its start will end the next
+ * one, too.
+ */
 static unsigned backoff(struct keeper *keeper, int status)
 {
 	const struct kmtls_shared *shared = keeper->daemon.shared;
-	unsigned grace = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? KILLS_FREE : 0;
+	bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+	unsigned grace = killed ? KILLS_FREE : 0;
 	unsigned wait = BACKOFF_FIRST_MS;
 
-	if (shared->serving == shared->starts) {
+	if (kmtls_loop_now_ms() - keeper->started >= LIFE_MS ||
+	    (killed && shared->serving == shared->starts)) {
 		keeper->failures = 0;
 		return 0;
 	}
@@ -122,6 +132,13 @@ static void end(struct keeper *keeper, int status)
 {
 	keeper->state = STATE_ENDED;
 	keeper->status = status;
+}
+
+/* What it asked for in its last moment is void: the next one closes the connection it was about. */
+static void forget_worker(struct keeper *keeper)
+{
+	keeper->worker = 0;
+	atomic_store(&keeper->daemon.shared->request, KMTLS_REQUEST_NONE);
 }
 
 static void on_worker_death(struct keeper *keeper, int status)
@@ -139,7 +156,7 @@ static void on_worker_death(struct keeper *keeper, int status)
 		return;
 	}
 	log_death(keeper, status);
-	keeper->worker = 0;
+	forget_worker(keeper);
 	wait = backoff(keeper, status);
 	if (!wait) {
 		start_worker(keeper);
@@ -168,10 +185,53 @@ static void kill_worker(struct keeper *keeper)
 	kill(keeper->worker, SIGKILL);
 	while (waitpid(keeper->worker, NULL, 0) < 0 && errno == EINTR)
 		;
-	keeper->worker = 0;
+	forget_worker(keeper);
 }
 
 /* ---- upgrade and take-over ---- */
+
+/* SIGKILL to every child there is. false: there was none. */
+static bool kill_children(void)
+{
+	char path[64], text[4096];
+	ssize_t length;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	if (length <= 0)
+		return false;
+	text[length] = '\0';
+	for (char *at = text, *end; *at; at = end) {
+		long child = strtol(at, &end, 10);
+
+		if (end == at)
+			break;
+		if (child > 1)
+			kill((pid_t)child, SIGKILL);
+	}
+	return true;
+}
+
+/*
+ * The successor, its worker, whatever else the program left behind: all have copies of the
+ * descriptors, and are children of this process once their own parents are dead.
+ */
+static void end_successor(pid_t child)
+{
+	kill(child, SIGKILL);
+	for (int i = 0; i < 1000; i++) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		if (!kill_children())
+			return;
+		poll(NULL, 0, 5);
+	}
+	log_error("processes of the successor do not end", NULL);
+}
 
 static void roll_back(struct keeper *keeper, pid_t child, int socket, const char *why)
 {
@@ -180,11 +240,8 @@ static void roll_back(struct keeper *keeper, pid_t child, int socket, const char
 	/* Before a worker is there, which would take it for its own. */
 	if (socket >= 0)
 		close(socket);
-	/* Its worker dies with it (PDEATHSIG) and becomes a child of this process. */
 	if (child > 0)
-		kill(child, SIGKILL);
-	while (child > 0 && waitpid(-1, NULL, 0) > 0)
-		;
+		end_successor(child);
 	log_error("not upgraded", "err=%s", kmtls_log_quote(why));
 	kmtls_notify_send(&keeper->notify, "READY=1\nSTATUS=not upgraded, the old version goes on");
 	snprintf(shared->why, sizeof(shared->why), "%s", why);
@@ -299,6 +356,8 @@ static void on_prepared(struct keeper *keeper)
 		end(keeper, -ECANCELED);
 		return;
 	}
+	/* The number is anybody's from here on. */
+	kmtls_descriptor_set_remove(&keeper->daemon.core, keeper->predecessor);
 	close(keeper->predecessor);
 	keeper->predecessor = -1;
 	kmtls_keeper_commit(&keeper->daemon);

@@ -38,29 +38,36 @@ static struct kmtls_descriptor_set found;
 /* Ours: eight of a pod, the rest is little. */
 #define OWN_DESCRIPTORS (8 * KMTLS_PODS_MAX + 4096)
 
-/*
- * How many flows there are descriptors for. No more than that are taken: flows that have sockets
- * and find no pipe would wait for each other.
- */
-static unsigned raise_descriptor_limit(unsigned max_flows)
+static rlim_t wanted_descriptors(unsigned max_flows)
 {
-	rlim_t wanted = (rlim_t)FLOW_DESCRIPTORS * max_flows + OWN_DESCRIPTORS, own;
+	return (rlim_t)FLOW_DESCRIPTORS * max_flows + OWN_DESCRIPTORS;
+}
+
+static void raise_descriptor_limit(unsigned max_flows)
+{
+	rlim_t wanted = wanted_descriptors(max_flows);
+	struct rlimit limit, raised = { .rlim_cur = wanted, .rlim_max = wanted };
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+		return;
+	if (limit.rlim_max < wanted && setrlimit(RLIMIT_NOFILE, &raised) == 0)
+		return;
+	limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* How many flows there are descriptors for. No more than that are taken: flows that have sockets
+ * and find no pipe would wait for each other. */
+static unsigned count_usable(unsigned max_flows)
+{
+	rlim_t wanted = wanted_descriptors(max_flows), own;
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
 		return max_flows;
-	if (limit.rlim_max < wanted) {
-		struct rlimit raised = { .rlim_cur = wanted, .rlim_max = wanted };
-
-		if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-			return max_flows;
-	}
-	limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
-	setrlimit(RLIMIT_NOFILE, &limit);
-	if (limit.rlim_cur == wanted)
-		return max_flows;
 	own = limit.rlim_cur / 4 < OWN_DESCRIPTORS ? limit.rlim_cur / 4 : OWN_DESCRIPTORS;
-	max_flows = (limit.rlim_cur - own) / FLOW_DESCRIPTORS;
+	if ((limit.rlim_cur - own) / FLOW_DESCRIPTORS < max_flows)
+		max_flows = (limit.rlim_cur - own) / FLOW_DESCRIPTORS;
 	log_warning("few descriptors", "limit=%llu wanted=%llu flows=%u",
 		    (unsigned long long)limit.rlim_cur, (unsigned long long)wanted, max_flows);
 	return max_flows;
@@ -198,6 +205,7 @@ static int open_kernel(struct kmtls_daemon *daemon, char *ret_why)
 	err = open_rekey(daemon, ret_why);
 	if (err)
 		return err;
+	daemon->flows->usable = count_usable(config->max_flows);
 	daemon->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	daemon->go_fd = eventfd(0, EFD_CLOEXEC);
 	return daemon->wake_fd < 0 || daemon->go_fd < 0 ? -errno : 0;
@@ -208,9 +216,8 @@ int kmtls_keeper_open(struct kmtls_daemon *daemon, struct kmtls_config *config,
 		      int *ret_predecessor, char *ret_why)
 {
 	int shared_fd = options->inherit_fd, err;
-	unsigned usable;
 
-	usable = raise_descriptor_limit(config->max_flows);
+	raise_descriptor_limit(config->max_flows);
 	if (options->take_over) {
 		*ret_predecessor = kmtls_handover_receive(options->take_over, &shared_fd, ret_why);
 		if (*ret_predecessor < 0)
@@ -233,10 +240,7 @@ int kmtls_keeper_open(struct kmtls_daemon *daemon, struct kmtls_config *config,
 	kmtls_descriptor_set_remove(&found, shared_fd);
 	kmtls_descriptor_set_remove(&found, daemon->shared->secret_fd);
 	kmtls_descriptor_set_remove(&found, daemon->shared->lock_fd);
-	err = open_kernel(daemon, ret_why);
-	if (!err && usable < daemon->flows->usable)
-		daemon->flows->usable = usable;
-	return err;
+	return open_kernel(daemon, ret_why);
 }
 
 static int remove_found(void *context, int fd)

@@ -125,6 +125,8 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 {
 	int err = configure(daemon, why);
 
+	if (!err)
+		err = open_limits(daemon);
 	if (!err && !daemon->identity)
 		err = open_identity(daemon, why);
 	if (!err)

@@ -9,7 +9,7 @@ from lib.tap import case, check
 TESTS = ("test_ktls", "test_handover", "test_rekey", "test_rekey_crash")
 
 
-@case("unit tests of kernel TLS and of the hand-over, none left out", timeout=120)
+@case("unit tests of kernel TLS and of the hand-over, none left out", timeout=300)
 def kernel_tls(bed):
     passed = 0
     for name in TESTS:

@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -47,6 +48,26 @@ def _recv_to_end(sock, limit=1 << 30):
     return b"".join(parts), None
 
 
+def _drain(sock):
+    """Everything until the end, thrown away: how much, 0 or the errno, and when (monotonic)."""
+    size = 0
+    try:
+        while part := sock.recv(65536):
+            size += len(part)
+        return size, 0, time.monotonic()
+    except OSError as error:
+        return size, error.errno or -1, time.monotonic()
+
+
+def _pour(sock, data):
+    """Sends it again and again until the connection ends: the errno, and when (monotonic)."""
+    try:
+        while True:
+            sock.sendall(data)
+    except OSError as error:
+        return error.errno or -1, time.monotonic()
+
+
 def _recv_exactly(sock, size):
     parts = []
     while size:
@@ -64,7 +85,7 @@ def _reset(sock):
     sock.close()
 
 
-EXTRA = {"recv_to_end": _recv_to_end, "recv_exactly": _recv_exactly, "reset": _reset}
+EXTRA = {"drain": _drain, "pour": _pour, "recv_to_end": _recv_to_end, "recv_exactly": _recv_exactly, "reset": _reset}
 
 
 def _socket_call(handle, method, args):

@@ -241,6 +241,19 @@ class Bed:
 
         return tap.until(answers, f"node {node} has a worker that answers", seconds)
 
+    def wait_upgraded(self, node, former, seconds=40):
+        """Until a keeper other than the former serves; the testbed is told of it."""
+
+        def other():
+            done = subprocess.run([self.build + "/kmtls", "--json", "--socket", f"{self.env['state']}/n{node}/control.sock",
+                                   "status"], capture_output=True, text=True, timeout=30, check=False)
+            keeper = json.loads(done.stdout)["keeper"] if done.returncode == 0 else former
+            return keeper if keeper != former else None
+
+        keeper = tap.until(other, f"node {node} has another keeper", seconds)
+        with open(f"{self.env['state']}/n{node}.pid", "w", encoding="ascii") as file:
+            file.write(f"{keeper}\n")
+
     def log_size(self, node):
         return os.path.getsize(f"{self.env['state']}/n{node}.log")
 
