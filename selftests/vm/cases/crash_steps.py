@@ -26,6 +26,8 @@ UP, DOWN = 40000, 30000  # a few records, of which the last is not full
 SECONDS = 25  # without a byte: it hangs
 TCP_SYNCNT = 7
 STEP = 11  # of the normal suite
+# A worker's death is none of these, whatever it interrupted.
+NEVER = ("truncated", "bad-record", "unexpected-record", "peer-alert", "relay-failed", "ktls-failed")
 HARMLESS = ("established", "ended", "passed", "intercepted", "steered", "held", "retried")  # counters
 RESET = (errno.ECONNRESET, errno.EPIPE)
 
@@ -169,6 +171,11 @@ def refusals(bed):
     return sum(value for node in (1, 2) for name, value in bed.counters(node).items() if name not in HARMLESS)
 
 
+def misread(bed):
+    """Counters of what a daemon can only have counted because it went on from the wrong place."""
+    return {(node, name): bed.counter(node, name) for node in (1, 2) for name in NEVER}
+
+
 def one_kill(bed, node, number, address):
     """(What became of the connection, what stepkill did)."""
     counted = refusals(bed)
@@ -201,7 +208,7 @@ def one_kill(bed, node, number, address):
 def sweep(bed, node, address, seconds):
     """Every N in --long, else every eleventh from a start that is another each time."""
     bed.agent("b").call(start_server, [bed.address("b"), bed.address("b", 6)])
-    before = balance.take(bed)
+    before, strange = balance.take(bed), misread(bed)
     calls_in_all = 0
     for _ in range(2):  # the second finds everything warm
         outcome, said = one_kill(bed, node, 0, address)
@@ -227,6 +234,7 @@ def sweep(bed, node, address, seconds):
         number += step
         check(time.monotonic() - began < seconds, f"not through after {seconds} s at N = {number}: {dict(outcomes)}")
     balance.settle(bed, before)
+    equal(misread(bed), strange, "counters of what a death must not look like")
     rest = "; ".join(f"{outcome} at {dict(names)}" for outcome, names in calls.items() if not outcome.startswith("continues"))
     return f"{calls_in_all} calls; N = {start}, {start + step} ... {number - step}: {dict(outcomes)}" + (f"; {rest}" if rest else "")
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the daemons hold, in order to compare it before and after: descriptors, slots, pipes, map
 elements, memory, processor time. Keeper and worker share their descriptors, so one table is counted."""
+import collections
 import json
 import os
+import re
 import subprocess
 
 from .tap import Failure, check, until
@@ -49,23 +51,28 @@ def settle(bed, before, seconds=20):
     until(settled, "both daemons hold what they held before", seconds)
 
 
-def _proportional(path, part=None):
-    """The sum of a smaps file's Pss lines in bytes; part: only mappings with that in their name."""
-    total, counted = 0, part is None
-    with open(path, encoding="ascii", errors="replace") as file:
+def _mapped(pid):
+    """Sums of PSS in bytes by what is mapped: "" is anonymous memory, "[heap]" included."""
+    sums, name = collections.Counter(), ""
+    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as file:
         for line in file:
-            if part is not None and "-" in line.split(" ", 1)[0] and not line.split(" ", 1)[0].endswith(":"):
-                counted = part in line
-            elif counted and line.startswith("Pss:"):
-                total += int(line.split()[1]) * 1024
-    return total
+            words = line.split()
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                name = words[5] if len(words) > 5 and not words[5].startswith("[") else ""
+            elif line.startswith("Pss:"):
+                sums[name] += int(words[1]) * 1024
+    return sums
 
 
 def memory(bed, node):
-    """(PSS of keeper and worker in bytes, the part of it that is the mapped flow table)."""
-    pids = bed.pids(node)
-    return (sum(_proportional(f"/proc/{pid}/smaps_rollup") for pid in pids),
-            sum(_proportional(f"/proc/{pid}/smaps", "bpf-map") for pid in pids))
+    """(Memory of keeper and worker in bytes, the part of it that is mapped BPF maps, PSS in all).
+
+    Memory is PSS without libraries and programs: what of those counts as ours depends on who else
+    on the machine has them mapped just now."""
+    sums = sum((_mapped(pid) for pid in bed.pids(node)), collections.Counter())
+    tables = sum(value for name, value in sums.items() if "bpf-map" in name)
+    files = sum(value for name, value in sums.items() if name.startswith("/") and not re.match(r"/(secretmem|memfd:)", name))
+    return sum(sums.values()) - files, tables, sum(sums.values())
 
 
 def cpu_seconds(bed, node):
