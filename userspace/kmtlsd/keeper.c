@@ -26,6 +26,7 @@
 #include "log.h"
 #include "loop.h"
 #include "notify.h"
+#include "sandbox.h"
 #include "shared.h"
 #include "worker.h"
 
@@ -503,6 +504,9 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 			kmtls_handover_tell(keeper.predecessor, KMTLS_HANDOVER_FAILED, ret_why);
 		return err;
 	}
+	if (kmtls_sandbox_oom(-1000) < 0)
+		log_warning("the kernel may kill the keeper for memory", "err=%s",
+			    kmtls_log_quote(strerror(errno)));
 	/* Orphans of a successor that fails come here. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	start_worker(&keeper);

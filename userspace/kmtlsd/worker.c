@@ -29,6 +29,7 @@
 #include "pressure.h"
 #include "refusals.h"
 #include "rekey.h"
+#include "sandbox.h"
 #include "secret_region.h"
 #include "shared.h"
 #include "sources.h"
@@ -241,6 +242,18 @@ static void set_signals(void)
 	sigprocmask(SIG_SETMASK, &signals, NULL);
 }
 
+static int enter_sandbox(struct kmtls_daemon *daemon)
+{
+	char why[KMTLS_WHY] = "";
+	int err = kmtls_sandbox_enter(daemon->config, why);
+
+	if (err)
+		log_error("cannot start", "err=%s", kmtls_log_quote(why));
+	if (err && daemon->gated)
+		snprintf(daemon->shared->why, sizeof(daemon->shared->why), "%s", why);
+	return err;
+}
+
 int kmtls_worker_run(struct kmtls_daemon *daemon)
 {
 	pthread_t thread;
@@ -255,6 +268,8 @@ int kmtls_worker_run(struct kmtls_daemon *daemon)
 	prctl(PR_SET_DUMPABLE, 0); /* there are keys in its memory */
 	set_signals();
 	kmtls_secret_region_lock(daemon->secrets);
+	if (enter_sandbox(daemon) < 0)
+		return EXIT_FAILURE;
 	kmtls_counters_open(daemon->shared->counters);
 	if (daemon->shared->log_level)
 		kmtls_log_set_level(daemon->shared->log_level);
