@@ -3,6 +3,7 @@
 #include <cap-ng.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/ssl.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -35,12 +36,13 @@ int kmtls_sandbox_oom(int value)
  * shall have it. */
 static int leave_oom_protection(char *ret_why)
 {
-	__cleanup_file FILE *file = fopen("/proc/self/oom_score_adj", "re");
-	int value, err = 0;
+	__cleanup_fd int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
+	char text[16] = "";
+	int err = 0;
 
-	if (!file || fscanf(file, "%d", &value) != 1)
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
 		err = -EIO;
-	else if (value < 0)
+	else if (text[0] == '-')
 		err = kmtls_sandbox_oom(0);
 	if (err)
 		snprintf(ret_why, KMTLS_WHY, "sandbox: oom_score_adj: %s", strerror(-err));

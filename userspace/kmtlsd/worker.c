@@ -4,6 +4,7 @@
  * one left move again within milliseconds; identity, pods and new connections follow.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #include "counters.h"
 #include "daemon.h"
 #include "flow_table.h"
+#include "handshake.h"
 #include "hold.h"
 #include "identity.h"
 #include "log.h"
@@ -154,6 +156,22 @@ static void tell_ready(struct kmtls_daemon *daemon)
 	eventfd_write(daemon->wake_fd, 1);
 }
 
+/*
+ * A burst of handshakes leaves as much in the heap as all of them needed at once. When a second has
+ * passed without a new one, the kernel gets it back.
+ */
+static void trim_memory(void)
+{
+	static unsigned seen, trimmed;
+	unsigned begun = kmtls_handshake_begun();
+
+	if (begun == seen && begun != trimmed) {
+		malloc_trim(0);
+		trimmed = begun;
+	}
+	seen = begun;
+}
+
 /* Until a signal says stop; the daemon's once-a-second work meanwhile. */
 static void serve(struct kmtls_daemon *daemon)
 {
@@ -169,6 +187,7 @@ static void serve(struct kmtls_daemon *daemon)
 		kmtls_pods_tick(daemon->pods);
 		kmtls_counters_flush(daemon->bpf);
 		kmtls_refusals_tick();
+		trim_memory();
 	} while (signal_number < 0);
 }
 
