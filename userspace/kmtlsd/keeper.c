@@ -507,6 +507,8 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 	if (kmtls_sandbox_oom(-1000) < 0)
 		log_warning("the kernel may kill the keeper for memory", "err=%s",
 			    kmtls_log_quote(strerror(errno)));
+	/* The tables of a worker are touched where flows are: two megabytes at a time are too many. */
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	/* Orphans of a successor that fails come here. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	start_worker(&keeper);
