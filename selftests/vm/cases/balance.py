@@ -61,7 +61,7 @@ def idle(bed):
       timeout=6000)
 def short(bed):
     bed.serve("b", "c", "d")
-    connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), 5630, MARKER.encode())
+    connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), 5690, MARKER.encode())
     no_flows(bed)
     held = balance.take(bed)
     rounds = 5000 if bed.scale > 1 else 10
