@@ -23,7 +23,7 @@ enum kmtls_way { KMTLS_TO_WIRE = 0, KMTLS_TO_LOCAL = 1 };
 
 /* Per slot, at most 64 bytes. Ways are indices of queued[], source_ended[], sink_ended[]. */
 struct kmtls_flow_private {
-	struct kmtls_handshake *handshake; /* while the state is HANDSHAKE */
+	struct kmtls_handshake *handshake; /* while HANDSHAKE or CONFIRMED */
 	__u32 queued[2]; /* bytes in the pipe of each way (FIONREAD) */
 	bool source_ended[2]; /* nothing more will come out of the source */
 	bool sink_ended[2]; /* close_notify sent and shut down, or shut down */

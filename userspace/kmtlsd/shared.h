@@ -88,7 +88,7 @@ int kmtls_shared_create(struct kmtls_shared **ret_shared, int *ret_fd);
 /* One that a predecessor made. -EPROTO: of another version. ret_why: 256 bytes. */
 int kmtls_shared_map(int fd, struct kmtls_shared **ret_shared, char *ret_why);
 
-/* Worker: remembers what a pod has open, or forgets it. index: of its place in the table. */
+/* Worker: remembers what a pod has open, or forgets it. */
 struct kmtls_pod;
 void kmtls_shared_pod_put(struct kmtls_shared *shared, const struct kmtls_pod *pod);
 void kmtls_shared_pod_forget(struct kmtls_shared *shared, __u64 name);
