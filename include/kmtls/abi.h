@@ -192,7 +192,10 @@ struct kmtls_flow {
 	__u8 ticket; /* server: enum kmtls_ticket */
 	__u32 rekeys; /* keys replaced, both directions together */
 	__u32 syn_sequence; /* CONFIRMED: of the held SYN */
-	__u8 reserved[20];
+	/* ESTABLISHED: enum kmtls_reason for which it is being reset, 0: it is not. The error it was
+	 * seen by cannot be asked of the kernel again. */
+	__u32 reset_reason;
+	__u8 reserved[16];
 };
 
 /* ---- reason codes and counters ------------------------------------------------------ */

@@ -102,6 +102,9 @@ static void print_status(const json_t *status)
 	put_text(&table, status, "kernel", "kernel");
 	put_text(&table, status, "mode", "mode");
 	put_text(&table, status, "trust domain", "trust_domain");
+	kmtls_table_cell(&table, KMTLS_BOLD, "rekey");
+	kmtls_table_cell(&table, KMTLS_PLAIN, "%s",
+			 json_is_true(json_object_get(status, "rekey")) ? "yes" : "no");
 	put_text(&table, status, "log level", "log_level");
 	put_numbers(&table, status);
 	kmtls_table_print(&table);

@@ -185,6 +185,8 @@ static int stamp_version(struct kmtls_bpf *bpf)
 
 	if (bpf_map_lookup_elem(fd, &zero, &settings) < 0)
 		return -errno;
+	if (settings.abi_version)
+		return 0; /* checked already; not ours to write while another daemon may run */
 	settings.abi_version = KMTLS_ABI_VERSION;
 	return bpf_map_update_elem(fd, &zero, &settings, BPF_ANY) < 0 ? -errno : 0;
 }

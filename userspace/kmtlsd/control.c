@@ -168,6 +168,7 @@ static void give_away(struct kmtls_control *control, struct client *client)
 	control->daemon->give_away = false;
 	epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
 	shared->connection = client->fd;
+	atomic_store(&shared->outcome, KMTLS_OUTCOME_RUNNING);
 	atomic_fetch_add(&shared->upgrades, 1);
 	atomic_store(&shared->request, KMTLS_REQUEST_TAKE_OVER);
 	eventfd_write(control->daemon->wake_fd, 1);

@@ -290,6 +290,7 @@ static int upgrade(struct kmtls_daemon *daemon, const json_t *arguments, struct 
 		return err;
 	}
 	strcpy(shared->path, program);
+	atomic_store(&shared->outcome, KMTLS_OUTCOME_RUNNING);
 	atomic_fetch_add(&shared->upgrades, 1);
 	atomic_store(&shared->request, KMTLS_REQUEST_UPGRADE);
 	err = kmtls_text_append_json(result,

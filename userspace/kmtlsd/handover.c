@@ -5,16 +5,19 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "daemon.h"
 #include "handover.h"
+#include "log.h"
 #include "pods.h"
 #include "shared.h"
 
@@ -25,6 +28,7 @@
 struct batch {
 	__u64 magic;
 	__s32 shared_fd;
+	__s32 highest; /* number of all */
 	__u32 count;
 	__s32 numbers[BATCH];
 };
@@ -40,7 +44,7 @@ static bool goes_along(const struct kmtls_daemon *daemon, int shared_fd, int fd)
 	const struct kmtls_shared *shared = daemon->shared;
 
 	return !kmtls_descriptor_set_has(&daemon->core, fd) || fd == shared_fd ||
-	       fd == shared->secret_fd || fd == shared->lock_fd;
+	       fd == shared->secret_fd || fd == shared->lock_fd || fd == shared->maps_lock_fd;
 }
 
 /* ---- by execution ---- */
@@ -96,6 +100,58 @@ pid_t kmtls_handover_execute(const struct kmtls_daemon *daemon, int shared_fd, c
 	return child;
 }
 
+/* SIGKILL to every child there is. false: there was none. */
+static bool kill_children(void)
+{
+	char path[64], text[4096];
+	ssize_t length;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	if (length <= 0)
+		return false;
+	/* Only whole numbers: what is cut off comes in the next round. */
+	while (length && text[length - 1] != ' ')
+		length--;
+	text[length] = '\0';
+	for (char *at = text, *end; *at; at = end) {
+		long child = strtol(at, &end, 10);
+
+		if (end == at)
+			break;
+		if (child > 1)
+			kill((pid_t)child, SIGKILL);
+	}
+	return true;
+}
+
+void kmtls_handover_end(pid_t child)
+{
+	kill(child, SIGKILL);
+	for (int i = 0; i < 1000; i++) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		if (!kill_children())
+			return;
+		poll(NULL, 0, 5);
+	}
+	log_error("processes of the successor do not end", NULL);
+}
+
+void kmtls_handover_end_peer(int socket)
+{
+	struct ucred peer = {};
+	socklen_t length = sizeof(peer);
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.pid > 1 &&
+	    peer.pid != getpid())
+		kill(peer.pid, SIGKILL);
+}
+
 /* ---- by message ---- */
 
 struct sender {
@@ -140,6 +196,15 @@ static int send_one(void *context, int fd)
 	return sender->batch.count == BATCH ? send_batch(sender) : 0;
 }
 
+static int find_highest(void *context, int fd)
+{
+	__s32 *highest = context;
+
+	if (fd > *highest)
+		*highest = fd;
+	return 0;
+}
+
 static void set_timeouts(int socket)
 {
 	struct timeval limit = { .tv_sec = KMTLS_HANDOVER_TIMEOUT };
@@ -163,7 +228,9 @@ int kmtls_handover_send(const struct kmtls_daemon *daemon, int shared_fd, int so
 	sender.batch.magic = MAGIC;
 	sender.batch.shared_fd = shared_fd;
 	set_timeouts(socket);
-	err = kmtls_descriptors_visit(send_one, &sender);
+	err = kmtls_descriptors_visit(find_highest, &sender.batch.highest);
+	if (!err)
+		err = kmtls_descriptors_visit(send_one, &sender);
 	if (!err && sender.batch.count)
 		err = send_batch(&sender);
 	return err ? err : send_batch(&sender);
@@ -181,17 +248,18 @@ int kmtls_handover_tell(int socket, char word, const char *why)
 	return send(socket, text, length, MSG_NOSIGNAL) == length ? 0 : -EPIPE;
 }
 
-int kmtls_handover_await(int socket, char *ret_why)
+int kmtls_handover_await(int socket, void (*tick)(void *context), void *context, char *ret_why)
 {
 	struct pollfd ready = { .fd = socket, .events = POLLIN };
 	char text[1 + KMTLS_WHY];
 	ssize_t length;
-	int result;
+	int result = 0;
 
-	do
-		result = poll(&ready, 1, KMTLS_HANDOVER_TIMEOUT * 1000);
-	while (result < 0 && errno == EINTR);
-	if (result == 0) {
+	for (int i = 0; i < KMTLS_HANDOVER_TIMEOUT && result <= 0; i++) {
+		result = poll(&ready, 1, 1000);
+		tick(context);
+	}
+	if (result <= 0) {
 		snprintf(ret_why, KMTLS_WHY, "the successor was not ready after %d seconds",
 			 KMTLS_HANDOVER_TIMEOUT);
 		return -ETIMEDOUT;
@@ -270,9 +338,11 @@ static int place(const int *received, const struct batch *batch, int above)
 	return 0;
 }
 
-/* One batch. 1: there are more. */
-static int receive_batch(int socket, int above, struct batch *batch)
+/* One batch. 1: there are more. *socket goes up, too, before anything is put where it is. */
+static int receive_batch(int *socket, struct batch *batch)
 {
+	int above;
+
 	union control control;
 	struct iovec vector = { batch, sizeof(*batch) };
 	struct msghdr message = {
@@ -281,7 +351,7 @@ static int receive_batch(int socket, int above, struct batch *batch)
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes),
 	};
-	ssize_t length = recvmsg(socket, &message, MSG_WAITALL | MSG_CMSG_CLOEXEC);
+	ssize_t length = recvmsg(*socket, &message, MSG_WAITALL | MSG_CMSG_CLOEXEC);
 	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 	int received[BATCH];
 
@@ -291,6 +361,15 @@ static int receive_batch(int socket, int above, struct batch *batch)
 		return -EPROTO;
 	if (!batch->count)
 		return 0;
+	above = batch->highest + 1;
+	if (*socket < above) {
+		int moved = fcntl(*socket, F_DUPFD_CLOEXEC, above);
+
+		if (moved < 0)
+			return -errno;
+		close(*socket);
+		*socket = moved;
+	}
 	if (!header || header->cmsg_type != SCM_RIGHTS || message.msg_flags & MSG_CTRUNC ||
 	    header->cmsg_len != CMSG_LEN(batch->count * sizeof(int)))
 		return -EPROTO;
@@ -320,28 +399,25 @@ static int check_refusal(int socket, char *ret_why)
 
 int kmtls_handover_receive(const char *path, int *ret_shared_fd, char *ret_why)
 {
-	const int above = (int)sysconf(_SC_OPEN_MAX) - 2 * BATCH;
 	static struct batch batch;
-	int low = ask(path, ret_why), fd, result;
+	int fd = ask(path, ret_why), result;
 
-	if (low < 0)
-		return low;
-	/* This end, too, out of the way of what comes. */
-	fd = fcntl(low, F_DUPFD_CLOEXEC, above + BATCH);
-	close(low);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	result = check_refusal(fd, ret_why);
 	if (result < 0) {
 		close(fd);
 		return result;
 	}
 	do
-		result = receive_batch(fd, above, &batch);
+		result = receive_batch(&fd, &batch);
 	while (result > 0);
 	if (result < 0) {
-		snprintf(ret_why, KMTLS_WHY, "%.150s: does not hand over: %s", path,
-			 strerror(-result));
+		snprintf(ret_why, KMTLS_WHY, "%.150s: does not hand over: %s%s", path,
+			 strerror(-result),
+			 result == -EINVAL || result == -EMFILE || result == -EBADF
+				 ? " (is RLIMIT_NOFILE lower than there?)"
+				 : "");
 		close(fd);
 		return result;
 	}

@@ -29,9 +29,15 @@ pid_t kmtls_handover_execute(const struct kmtls_daemon *daemon, int shared_fd, c
 			     const char *config, int *ret_socket);
 /* Sends everything through socket. -errno. */
 int kmtls_handover_send(const struct kmtls_daemon *daemon, int shared_fd, int socket);
-/* Waits for the successor's word. 0: ready. -errno, and why (256 bytes). */
-int kmtls_handover_await(int socket, char *ret_why);
+/* Waits for the successor's word; calls tick every second meanwhile. 0: ready. -errno, and why (256
+ * bytes). */
+int kmtls_handover_await(int socket, void (*tick)(void *context), void *context, char *ret_why);
 int kmtls_handover_go(int socket);
+/* Kills a successor that failed, its worker and whatever else its program left behind: all have
+ * copies of the descriptors, and become children of this process, their subreaper. */
+void kmtls_handover_end(pid_t child);
+/* Kills the process at the other end of a take-over that failed, if it can be seen from here. */
+void kmtls_handover_end_peer(int socket);
 
 /* ---- new keeper ---- */
 

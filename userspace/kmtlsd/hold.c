@@ -265,10 +265,13 @@ void kmtls_hold_answer(struct kmtls_hold *hold, struct kmtls_handshake *handshak
 	enum kmtls_inject kind = KMTLS_INJECT_RESET;
 
 	switch (reason) {
+	case KMTLS_REASON_LOCAL_TIMEOUT:
+		/* It had been let go: its next repetition is an attempt of its own. */
+		bpf_map_delete_elem(hold->verdicts, &handshake->attempt.cookie);
+		return;
 	case KMTLS_REASON_DIAL_TIMEOUT: /* silence: the application's own patience decides */
 	case KMTLS_REASON_HANDSHAKE_TIMEOUT:
 	case KMTLS_REASON_LOCAL_GONE: /* nobody is there to answer */
-	case KMTLS_REASON_LOCAL_TIMEOUT:
 	case KMTLS_REASON_STALE:
 		return;
 	case KMTLS_REASON_DIAL_UNREACHABLE:

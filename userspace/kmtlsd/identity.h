@@ -19,6 +19,8 @@ struct kmtls_identity_operations {
 	/* A fresh SVID for id. Thread-safe. -errno and a sentence in ret_why (256 bytes). */
 	int (*issue)(struct kmtls_identity *identity, const char *id, struct kmtls_svid **ret_svid,
 		     char *ret_why);
+	/* Keeps what the next worker needs if the source is away then; NULL: there is nothing. */
+	void (*keep)(struct kmtls_identity *identity);
 	void (*close)(struct kmtls_identity *identity);
 };
 
@@ -42,6 +44,12 @@ struct kmtls_identity_builtin_options {
 /* -errno, and a sentence that names the file and the rule in ret_why (256 bytes). */
 int kmtls_identity_builtin_open(const struct kmtls_identity_builtin_options *options,
 				struct kmtls_identity **ret_identity, char *ret_why);
+
+static inline void kmtls_identity_keep(struct kmtls_identity *identity)
+{
+	if (identity->operations->keep)
+		identity->operations->keep(identity);
+}
 
 static inline void kmtls_identity_close(struct kmtls_identity *identity)
 {

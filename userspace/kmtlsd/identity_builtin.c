@@ -28,6 +28,7 @@ struct builtin {
 	struct kmtls_identity identity; /* first: what the interface passes around */
 	char trust_domain[TRUST_DOMAIN_MAX + 1];
 	unsigned svid_ttl;
+	struct kmtls_secret_region *secrets; /* or NULL */
 	/* Read only once made, which is what makes issue() thread-safe. */
 	X509 *root;
 	EVP_PKEY *root_key;
@@ -93,6 +94,15 @@ static int issue(struct kmtls_identity *identity, const char *id, struct kmtls_s
 	return err;
 }
 
+static void keep(struct kmtls_identity *identity)
+{
+	struct builtin *builtin = (struct builtin *)identity;
+
+	if (builtin->secrets &&
+	    kmtls_svid_store_put_root(builtin->secrets, builtin->root, builtin->root_key) < 0)
+		log_warning("root not kept for the next worker", NULL);
+}
+
 static void close_builtin(struct kmtls_identity *identity)
 {
 	struct builtin *builtin = (struct builtin *)identity;
@@ -106,6 +116,7 @@ static void close_builtin(struct kmtls_identity *identity)
 static const struct kmtls_identity_operations operations = {
 	.name = "builtin",
 	.issue = issue,
+	.keep = keep,
 	.close = close_builtin,
 };
 
@@ -283,12 +294,10 @@ int kmtls_identity_builtin_open(const struct kmtls_identity_builtin_options *opt
 	builtin->identity.operations = &operations;
 	snprintf(builtin->trust_domain, sizeof(builtin->trust_domain), "%s", options->trust_domain);
 	builtin->svid_ttl = options->svid_ttl;
+	builtin->secrets = options->secrets;
 	err = find_root(builtin, options, ret_why);
 	if (err)
 		goto fail;
-	if (options->secrets &&
-	    kmtls_svid_store_put_root(options->secrets, builtin->root, builtin->root_key) < 0)
-		log_warning("root not kept for the next worker", NULL);
 	builtin->bundle = sk_X509_new_null();
 	if (!builtin->bundle || !sk_X509_push(builtin->bundle, builtin->root))
 		goto no_memory;

@@ -11,7 +11,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -137,8 +136,13 @@ static void end(struct keeper *keeper, int status)
 /* What it asked for in its last moment is void: the next one closes the connection it was about. */
 static void forget_worker(struct keeper *keeper)
 {
+	struct kmtls_shared *shared = keeper->daemon.shared;
+
 	keeper->worker = 0;
-	atomic_store(&keeper->daemon.shared->request, KMTLS_REQUEST_NONE);
+	if (atomic_exchange(&shared->request, KMTLS_REQUEST_NONE) == KMTLS_REQUEST_NONE)
+		return;
+	snprintf(shared->why, sizeof(shared->why), "the worker died when it was asked");
+	atomic_store(&shared->outcome, KMTLS_OUTCOME_ROLLED_BACK);
 }
 
 static void on_worker_death(struct keeper *keeper, int status)
@@ -152,6 +156,9 @@ static void on_worker_death(struct keeper *keeper, int status)
 	}
 	/* What the first one cannot do no other can; it has said why. */
 	if (!keeper->announced && shared->ready != shared->starts && WIFEXITED(status)) {
+		if (keeper->predecessor >= 0)
+			kmtls_handover_tell(keeper->predecessor, KMTLS_HANDOVER_FAILED,
+					    shared->why);
 		end(keeper, -ECHILD);
 		return;
 	}
@@ -188,75 +195,52 @@ static void kill_worker(struct keeper *keeper)
 	forget_worker(keeper);
 }
 
+/* The service manager hears of us as long as there is a worker that turns, or will be. */
+static void tell_alive(void *context)
+{
+	struct keeper *keeper = context;
+	__u64 now = kmtls_loop_now_ms();
+
+	if (!keeper->watchdog_ms || now - keeper->watchdog_told < keeper->watchdog_ms)
+		return;
+	keeper->watchdog_told = now;
+	kmtls_notify_send(&keeper->notify, "WATCHDOG=1");
+}
+
 /* ---- upgrade and take-over ---- */
-
-/* SIGKILL to every child there is. false: there was none. */
-static bool kill_children(void)
-{
-	char path[64], text[4096];
-	ssize_t length;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
-	if (length <= 0)
-		return false;
-	text[length] = '\0';
-	for (char *at = text, *end; *at; at = end) {
-		long child = strtol(at, &end, 10);
-
-		if (end == at)
-			break;
-		if (child > 1)
-			kill((pid_t)child, SIGKILL);
-	}
-	return true;
-}
-
-/*
- * The successor, its worker, whatever else the program left behind: all have copies of the
- * descriptors, and are children of this process once their own parents are dead.
- */
-static void end_successor(pid_t child)
-{
-	kill(child, SIGKILL);
-	for (int i = 0; i < 1000; i++) {
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
-		if (!kill_children())
-			return;
-		poll(NULL, 0, 5);
-	}
-	log_error("processes of the successor do not end", NULL);
-}
 
 static void roll_back(struct keeper *keeper, pid_t child, int socket, const char *why)
 {
 	struct kmtls_shared *shared = keeper->daemon.shared;
 
+	/* Nobody else may have copies of the descriptors, or closing one would not tell the peer. */
+	if (child > 0)
+		kmtls_handover_end(child);
+	else if (socket >= 0)
+		kmtls_handover_end_peer(socket);
 	/* Before a worker is there, which would take it for its own. */
 	if (socket >= 0)
 		close(socket);
-	if (child > 0)
-		end_successor(child);
+	atomic_store(&shared->stopping, false);
 	log_error("not upgraded", "err=%s", kmtls_log_quote(why));
 	kmtls_notify_send(&keeper->notify, "READY=1\nSTATUS=not upgraded, the old version goes on");
 	snprintf(shared->why, sizeof(shared->why), "%s", why);
 	atomic_store(&shared->outcome, KMTLS_OUTCOME_ROLLED_BACK);
-	start_worker(keeper);
+	if (!keeper->worker)
+		start_worker(keeper);
 }
 
 /* The successor is ready: from here on there is no way back. child: it, if it is ours. */
 static void hand_over(struct keeper *keeper, pid_t child, int socket, const char *to)
 {
+	if (kmtls_handover_go(socket) < 0) {
+		roll_back(keeper, child, socket, "the successor died when it was ready");
+		return;
+	}
 	log_info("handed over", "to=%s", kmtls_log_quote(to));
 	if (child > 0)
 		kmtls_notify_main_pid(&keeper->notify, child);
 	atomic_store(&keeper->daemon.shared->outcome, KMTLS_OUTCOME_DONE);
-	kmtls_handover_go(socket);
 	end(keeper, 0);
 }
 
@@ -268,6 +252,11 @@ static void upgrade(struct keeper *keeper, const char *program)
 	pid_t child;
 
 	atomic_store(&shared->outcome, KMTLS_OUTCOME_RUNNING);
+	if (getpid() == 1) {
+		/* With the first process of a container all others end. */
+		roll_back(keeper, 0, -1, "process 1 cannot be replaced: use kmtlsd --take-over");
+		return;
+	}
 	log_info("upgrading", "program=%s", kmtls_log_quote(program));
 	kmtls_notify_reloading(&keeper->notify, "upgrading");
 	kmtls_notify_pass_on_watchdog();
@@ -278,7 +267,7 @@ static void upgrade(struct keeper *keeper, const char *program)
 		snprintf(why, sizeof(why), "%s", strerror(-child));
 		err = child;
 	} else {
-		err = kmtls_handover_await(socket, why);
+		err = kmtls_handover_await(socket, tell_alive, keeper, why);
 	}
 	if (err)
 		roll_back(keeper, child, socket, why);
@@ -299,7 +288,7 @@ static void give_away(struct keeper *keeper, int socket)
 	if (err)
 		snprintf(why, sizeof(why), "descriptors cannot be sent: %s", strerror(-err));
 	else
-		err = kmtls_handover_await(socket, why);
+		err = kmtls_handover_await(socket, tell_alive, keeper, why);
 	if (err)
 		roll_back(keeper, 0, socket, why);
 	else
@@ -389,6 +378,7 @@ static void on_wake(struct keeper *keeper)
 	if (keeper->state != STATE_RUNNING)
 		return;
 	request = atomic_exchange(&shared->request, KMTLS_REQUEST_NONE);
+	shared->path[sizeof(shared->path) - 1] = '\0';
 	if (request == KMTLS_REQUEST_UPGRADE)
 		upgrade(keeper, shared->path);
 	else if (request == KMTLS_REQUEST_TAKE_OVER)
@@ -408,17 +398,6 @@ static void check_heartbeat(struct keeper *keeper)
 		kill(keeper->worker, SIGKILL);
 		keeper->heartbeat_seen = now;
 	}
-}
-
-/* The service manager hears of us as long as there is a worker that turns, or will be. */
-static void tell_alive(struct keeper *keeper)
-{
-	__u64 now = kmtls_loop_now_ms();
-
-	if (!keeper->watchdog_ms || now - keeper->watchdog_told < keeper->watchdog_ms)
-		return;
-	keeper->watchdog_told = now;
-	kmtls_notify_send(&keeper->notify, "WATCHDOG=1");
 }
 
 /* What time brings. ms until it is worth looking again. */
@@ -461,6 +440,11 @@ static void supervise(struct keeper *keeper)
 		if (keeper->watchdog_ms && timeout > (int)keeper->watchdog_ms)
 			timeout = keeper->watchdog_ms;
 		poll(sources, 2, timeout);
+		if ((sources[0].revents | sources[1].revents) & POLLNVAL) {
+			log_error("descriptors of the keeper were closed", NULL);
+			end(keeper, -EBADF);
+			return;
+		}
 		if (sources[0].revents)
 			on_signals(keeper);
 		if (sources[1].revents && keeper->state != STATE_ENDED)

@@ -86,31 +86,34 @@ static int probe_ktls(char *ret_why)
 	return err;
 }
 
-/* Two daemons on one set of maps would free each other's flows. The lock goes along with the
- * descriptor, from keeper to keeper. */
-static int take_lock(const struct kmtls_config *config, char *ret_why)
+/* Two daemons on one set of maps would free each other's flows, and two in one run_dir enrol each
+ * other's pods. The lock goes along with the descriptor, from keeper to keeper. file: in the
+ * directory, or "." for itself: bpffs has no files. */
+static int take_lock(const char *key, const char *directory, const char *file, char *ret_why)
 {
 	char path[PATH_MAX];
 	int fd;
 
-	if (mkdir(config->run_dir, 0700) < 0 && errno != EEXIST) {
+	if (mkdir(directory, 0700) < 0 && errno != EEXIST) {
 		int err = -errno;
 
-		snprintf(ret_why, KMTLS_WHY, "%.150s: cannot be made: %s", config->run_dir,
+		snprintf(ret_why, KMTLS_WHY, "%.150s: cannot be made: %s", directory,
 			 strerror(-err));
 		return err;
 	}
-	snprintf(path, sizeof(path), "%s/lock", config->run_dir);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	snprintf(path, sizeof(path), "%s/%s", directory, file);
+	fd = open(path,
+		  file[0] == '.' ? O_RDONLY | O_DIRECTORY | O_CLOEXEC
+				 : O_RDWR | O_CREAT | O_CLOEXEC,
+		  0600);
 	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
 		return fd;
 	if (errno == EWOULDBLOCK)
 		snprintf(ret_why, KMTLS_WHY,
-			 "%.150s: another kmtlsd runs with this run_dir (--take-over takes its "
-			 "place)",
-			 path);
+			 "%.100s: another kmtlsd runs with this %s (--take-over takes its place)",
+			 directory, key);
 	else
-		snprintf(ret_why, KMTLS_WHY, "%.150s: %s", path, strerror(errno));
+		snprintf(ret_why, KMTLS_WHY, "%.150s: %s", directory, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	return -EBUSY;
@@ -132,9 +135,12 @@ static int open_fresh(struct kmtls_daemon *daemon, int *ret_shared_fd, char *ret
 	err = kmtls_shared_create(&daemon->shared, ret_shared_fd);
 	if (err)
 		return err;
-	daemon->shared->lock_fd = take_lock(daemon->config, ret_why);
+	daemon->shared->lock_fd = take_lock("run_dir", daemon->config->run_dir, "lock", ret_why);
 	if (daemon->shared->lock_fd < 0)
 		return daemon->shared->lock_fd;
+	daemon->shared->maps_lock_fd = take_lock("bpf_dir", daemon->config->bpf_dir, ".", ret_why);
+	if (daemon->shared->maps_lock_fd < 0)
+		return daemon->shared->maps_lock_fd;
 	err = kmtls_secret_region_create(daemon->config->max_flows, &daemon->secrets,
 					 &daemon->shared->secret_fd, ret_why);
 	kmtls_keeper_commit(daemon);
@@ -181,6 +187,25 @@ static int open_rekey(struct kmtls_daemon *daemon, char *ret_why)
 				config->max_flows, &daemon->rekey);
 }
 
+/*
+ * An accepted socket is in the cgroup of its listener, and the program that remembers destinations
+ * is attached there: a successor elsewhere would not know where adopted pods' connects want to go.
+ */
+static int check_cgroup(struct kmtls_daemon *daemon, char *ret_why)
+{
+	struct stat status;
+
+	if (fstat(daemon->cgroup_fd, &status) < 0)
+		return -errno;
+	if (!daemon->inherited)
+		daemon->shared->cgroup = status.st_ino;
+	if (daemon->shared->cgroup == status.st_ino)
+		return 0;
+	snprintf(ret_why, KMTLS_WHY,
+		 "the predecessor runs in another cgroup: set `cgroup` in both configurations");
+	return -EXDEV;
+}
+
 /* The kernel's part, the same for all. */
 static int open_kernel(struct kmtls_daemon *daemon, char *ret_why)
 {
@@ -195,6 +220,9 @@ static int open_kernel(struct kmtls_daemon *daemon, char *ret_why)
 	daemon->cgroup_fd = kmtls_cgroup_enter(config->cgroup, ret_why);
 	if (daemon->cgroup_fd < 0)
 		return daemon->cgroup_fd;
+	err = check_cgroup(daemon, ret_why);
+	if (err)
+		return err;
 	err = kmtls_bpf_open(config, &daemon->bpf, ret_why);
 	if (!err)
 		err = kmtls_flow_table_open(daemon->bpf, config->max_flows,
@@ -240,6 +268,7 @@ int kmtls_keeper_open(struct kmtls_daemon *daemon, struct kmtls_config *config,
 	kmtls_descriptor_set_remove(&found, shared_fd);
 	kmtls_descriptor_set_remove(&found, daemon->shared->secret_fd);
 	kmtls_descriptor_set_remove(&found, daemon->shared->lock_fd);
+	kmtls_descriptor_set_remove(&found, daemon->shared->maps_lock_fd);
 	return open_kernel(daemon, ret_why);
 }
 
@@ -264,4 +293,5 @@ void kmtls_keeper_commit(struct kmtls_daemon *daemon)
 {
 	daemon->shared->instance = new_instance();
 	daemon->shared->keeper = getpid();
+	daemon->shared->stopping = false;
 }

@@ -62,17 +62,19 @@ static void adopt_flow(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
-	enum kmtls_reason reason;
+	enum kmtls_reason reason = flow->reset_reason;
 
 	for (int way = KMTLS_TO_WIRE; way <= KMTLS_TO_LOCAL; way++) {
 		int pipe_fd = kmtls_flow_way(flow, way)->pipe_read, queued = 0;
 
-		if (pipe_fd >= 0 && ioctl(pipe_fd, FIONREAD, &queued) == 0)
-		private->queued[way] = queued;
+		if (pipe_fd >= 0 && ioctl(pipe_fd, FIONREAD, &queued) < 0)
+			reason = KMTLS_REASON_RELAY_FAILED;
+		loop->daemon->flows->private[slot].queued[way] = queued;
 	}
 	private->source_ended[KMTLS_TO_LOCAL] = flow->to_local.source_closed;
 	private->error = true;
-	reason = kmtls_rekey_adopt(loop, slot);
+	if (!reason)
+		reason = kmtls_rekey_adopt(loop, slot);
 	if (!reason && (kmtls_loop_watch(loop, KMTLS_TAG_LOCAL, slot, flow->local_fd) < 0 ||
 			kmtls_loop_watch(loop, KMTLS_TAG_WIRE, slot, flow->wire_fd) < 0))
 		reason = KMTLS_REASON_NO_RESOURCES;

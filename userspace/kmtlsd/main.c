@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bpf_loader.h"
@@ -143,6 +144,7 @@ int main(int argc, char **argv)
 	struct kmtls_config *config;
 	int err;
 
+	tzset(); /* the first line of the log would otherwise open a file, and allocate */
 	parse_options(argc, argv, &options);
 	err = kmtls_config_load(options.keeper.config_path, &config, error);
 	if (err)

@@ -140,8 +140,6 @@ static bool adopt(struct kmtls_pods *pods, struct kmtls_pod *pod)
 	pod->injector.raw4 = entry->raw4;
 	pod->injector.raw6 = entry->raw6;
 	pod->attached = entry->attached_by == shared->instance;
-	/* The pod's from here on; remembered again when it is enrolled. */
-	kmtls_shared_pod_forget(shared, pod->name_hash);
 	return true;
 }
 
@@ -370,6 +368,9 @@ int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, 
 			 kmtls_address_format(&pod->addresses.primary4, text4, sizeof(text4)),
 			 kmtls_address_format(&pod->addresses.primary6, text6, sizeof(text6)));
 	}
+	/* Its descriptors are about to be closed. */
+	if (err)
+		kmtls_shared_pod_forget(pods->daemon->shared, pod->name_hash);
 	kmtls_pod_put(pod); /* the table has its own reference */
 	return err;
 }

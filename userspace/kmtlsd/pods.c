@@ -148,11 +148,14 @@ int kmtls_pod_renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_wh
 
 int kmtls_pod_first_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 {
+	struct kmtls_daemon *daemon = pods->daemon;
 	struct kmtls_svid *svid;
 
-	if (!pods->daemon->inherited ||
-	    kmtls_svid_store_get(pods->daemon->secrets, pod->id, &svid) < 0)
-		return kmtls_pod_renew(pods, pod, ret_why);
+	/* A new keeper may have a new configuration: its source is asked first. */
+	if ((!daemon->inherited || daemon->gated) && kmtls_pod_renew(pods, pod, ret_why) == 0)
+		return 0;
+	if (kmtls_svid_store_get(daemon->secrets, pod->id, &svid) < 0)
+		return daemon->gated ? -ENOENT : kmtls_pod_renew(pods, pod, ret_why);
 	/* Should it be time for a new one, or over: the next tick asks for it. */
 	use_svid(pod, svid, svid->not_before);
 	return 0;
@@ -300,6 +303,8 @@ static void restore_one(void *context, const struct kmtls_pod_spec *spec)
 	char why[KMTLS_WHY] = "";
 	int err;
 
+	/* A thousand of them take a while. */
+	atomic_fetch_add(&pods->daemon->shared->heartbeat, 1);
 	pthread_mutex_lock(&pods->change);
 	err = kmtls_pod_enrol(pods, spec, why);
 	pthread_mutex_unlock(&pods->change);

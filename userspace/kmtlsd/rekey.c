@@ -245,7 +245,10 @@ void kmtls_rekey_begin(struct kmtls_loop *loop, unsigned slot, const struct kmtl
 
 void kmtls_rekey_end(struct kmtls_rekey_table *table, unsigned slot)
 {
-	if (table->secrets && table->secrets[slot].generation)
+	static const struct kmtls_rekey_secrets none;
+
+	/* A kill may have left keys without a generation: looked at as a whole. */
+	if (table->secrets && memcmp(&table->secrets[slot], &none, sizeof(none)) != 0)
 		explicit_bzero(&table->secrets[slot], sizeof(table->secrets[slot]));
 }
 

@@ -14,7 +14,8 @@
  *  2. close_notify from the peer: peek, store source_closed, then take it from the socket.
  *  3. ours: store the TX sequence, store INTENT, send, store SENT, shut down. After a crash
  *     with INTENT: sequence unchanged, send again; changed, it went out.
- *  4. end: store CLOSING, close each descriptor, store FREE.
+ *  4. reset: store why, as soon as the error is known: reading it has cleared it.
+ *  5. end: store CLOSING, close each descriptor, store FREE.
  * Byte counts and ends are never stored: FIONREAD, splice and shutdown tell them again.
  */
 #include <errno.h>
@@ -116,6 +117,8 @@ void kmtls_relay_reset(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 
+	/* First of all: the next worker could not know. */
+	__atomic_store_n(&flow->reset_reason, reason, __ATOMIC_RELEASE);
 	log_end(loop, slot, kmtls_rekey_end_reason(loop, slot, reason));
 	/* The local leg has it from birth. */
 	setsockopt(flow->wire_fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));

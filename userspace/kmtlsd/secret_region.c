@@ -196,6 +196,9 @@ int kmtls_secret_put(struct kmtls_secret_region *region, enum kmtls_secret_kind 
 		next = old == 1 ? 2 : 1;
 		cell->kind = kind;
 		cell->key = key;
+		/* What a killed worker could not wipe any more. */
+		if (cell->lengths[next - 1])
+			explicit_bzero(cell->values[next - 1], KMTLS_SECRET_MAX);
 		memcpy(cell->values[next - 1], bytes, length);
 		cell->lengths[next - 1] = length;
 		__atomic_store_n(&cell->current, next, __ATOMIC_RELEASE);

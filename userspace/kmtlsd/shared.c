@@ -38,7 +38,8 @@ int kmtls_shared_create(struct kmtls_shared **ret_shared, int *ret_fd)
 	}
 	shared->magic = KMTLS_SHARED_MAGIC;
 	shared->size = sizeof(*shared);
-	shared->secret_fd = shared->lock_fd = shared->control_fd = shared->connection = -1;
+	shared->secret_fd = shared->lock_fd = shared->maps_lock_fd = shared->control_fd =
+		shared->connection = -1;
 	*ret_shared = shared;
 	*ret_fd = fd;
 	return 0;
@@ -88,6 +89,11 @@ void kmtls_shared_pod_put(struct kmtls_shared *shared, const struct kmtls_pod *p
 		entry = kmtls_shared_pod_find(shared, 0);
 	if (!entry)
 		return; /* cannot be: as many as the table of pods has */
+	/* The same as before, after a take-over, stays where it is: a kill may come at any time. */
+	if (entry->name && entry->netns_fd == pod->netns_fd) {
+		entry->attached_by = shared->instance;
+		return;
+	}
 	__atomic_store_n(&entry->name, 0, __ATOMIC_RELEASE);
 	entry->netns_cookie = pod->netns_cookie;
 	entry->attached_by = shared->instance;

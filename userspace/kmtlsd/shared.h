@@ -19,6 +19,9 @@
 
 #define KMTLS_SHARED_MAGIC 0x6b6d746c73736831ull
 #define KMTLS_SHARED_PATH 4096
+/* More than there are reasons, so that a later version can have some more and still take over. */
+#define KMTLS_SHARED_COUNTERS 512
+_Static_assert(KMTLS_REASON_COUNT <= KMTLS_SHARED_COUNTERS, "room for every reason");
 
 /* What an enrolled pod has open. Everything else about it is in the pod store. */
 struct kmtls_shared_pod {
@@ -47,7 +50,7 @@ struct kmtls_shared {
 	__u64 magic;
 	__u32 size; /* of this struct: another version's is refused */
 	__s32 secret_fd; /* the secret region */
-	__s32 lock_fd; /* holds run_dir/lock */
+	__s32 lock_fd, maps_lock_fd; /* hold run_dir/lock and bpf_dir */
 	__s32 control_fd; /* the listening control socket, or -1 */
 	__u64 instance; /* of the keeper: differs after an upgrade */
 	__s32 keeper, worker; /* process ids */
@@ -61,7 +64,7 @@ struct kmtls_shared {
 	_Atomic __u64 heartbeat; /* the worker's seconds of life */
 	_Atomic __u32 log_level; /* set at run time; 0: as configured */
 	_Atomic __u32 slots_used; /* slots from here on have never been used */
-	atomic_ullong counters[KMTLS_REASON_COUNT]; /* not in the map yet */
+	atomic_ullong counters[KMTLS_SHARED_COUNTERS]; /* by reason, not in the map yet */
 
 	/* To the keeper; the request is stored last. */
 	_Atomic __u32 request;
@@ -72,6 +75,10 @@ struct kmtls_shared {
 	_Atomic __u32 upgrades; /* how many were begun */
 	_Atomic __u32 outcome; /* of the last */
 	char why[KMTLS_WHY];
+
+	/* Of the daemon's cgroup: accepted sockets have that of their listener, and programs on it. */
+	__u64 cgroup;
+	__u64 spare[63]; /* zero, for later versions */
 
 	struct kmtls_shared_pod pods[KMTLS_PODS_MAX];
 };

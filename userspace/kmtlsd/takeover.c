@@ -2,6 +2,7 @@
 /* takeover.c - see takeover.h. The order of stores it relies on is in relay.c and handshake_tls.c. */
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,8 +135,16 @@ static bool keep_confirmed(struct kmtls_takeover *takeover, struct kmtls_flow *f
 	return true;
 }
 
+static bool is_pipe(const struct kmtls_flow_direction *direction)
+{
+	return direction->pipe_read < 0 || (fcntl(direction->pipe_read, F_GETPIPE_SZ) > 0 &&
+					    fcntl(direction->pipe_write, F_GETPIPE_SZ) > 0);
+}
+
 static bool keep_flow(struct kmtls_takeover *takeover, struct kmtls_flow *flow)
 {
+	if (!is_pipe(&flow->to_wire) || !is_pipe(&flow->to_local))
+		return false;
 	if (!is_socket(flow->local_fd, flow->local_cookie) ||
 	    !is_socket(flow->wire_fd, flow->wire_cookie))
 		return false;

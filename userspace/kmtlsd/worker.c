@@ -62,7 +62,7 @@ static int open_identity(struct kmtls_daemon *daemon, char *ret_why)
 		.svid_ttl = config->identity.builtin.svid_ttl,
 		.secrets = daemon->secrets,
 		/* A keeper's first worker looks at the file, the others need not. */
-		.prefer_kept = shared->configured_by == shared->instance,
+		.prefer_kept = !daemon->gated && shared->configured_by == shared->instance,
 	};
 
 	kmtls_tls_configure(&(struct kmtls_tls_options){
@@ -132,11 +132,10 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 	if (!err)
 		err = kmtls_pods_open(daemon, daemon->cgroup_fd, &daemon->pods, why);
 	if (!err)
-		err = open_limits(daemon);
-	if (!err)
 		err = kmtls_hold_open(daemon, &daemon->hold, why);
 	if (err)
 		return err;
+	kmtls_identity_keep(daemon->identity);
 	kmtls_pods_restore(daemon->pods);
 	kmtls_takeover_finish(takeover);
 	err = kmtls_loops_admit(daemon->loops, daemon, why);
@@ -224,6 +223,9 @@ static void *run_thread(void *argument)
 
 	if (err)
 		log_error("cannot start", "err=%s", kmtls_log_quote(why[0] ? why : strerror(-err)));
+	if (err && daemon->gated)
+		snprintf(daemon->shared->why, sizeof(daemon->shared->why), "%s",
+			 why[0] ? why : strerror(-err));
 	return (void *)(long)(err ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
@@ -250,6 +252,7 @@ int kmtls_worker_run(struct kmtls_daemon *daemon)
 	if (getppid() != daemon->keeper)
 		return EXIT_FAILURE;
 	prctl(PR_SET_NAME, "kmtlsd-worker");
+	prctl(PR_SET_DUMPABLE, 0); /* there are keys in its memory */
 	set_signals();
 	kmtls_secret_region_lock(daemon->secrets);
 	kmtls_counters_open(daemon->shared->counters);

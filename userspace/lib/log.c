@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 
 #include "log.h"
 
+#define PATIENCE_MS 10 /* for a log that is full */
 #define QUOTE_BUFFERS 8
 #define QUOTE_SIZE 512
 #define LINE_SIZE PIPE_BUF
@@ -100,6 +102,11 @@ static size_t put_prefix(char *line, size_t size, enum kmtls_log_level level)
 /* Writes all of it; stderr that is full or gone must not stop the daemon. */
 static void write_line(const char *line, size_t length)
 {
+	struct pollfd room = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	/* Whoever reads it may be stuck: a line is lost then, flows are not. */
+	if (poll(&room, 1, PATIENCE_MS) == 0)
+		return;
 	while (length) {
 		ssize_t written = write(STDERR_FILENO, line, length);
 

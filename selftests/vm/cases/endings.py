@@ -275,21 +275,6 @@ def map_entries(bed, node, cookie):
     return found
 
 
-def namespace_alive(inode):
-    """Whether the kernel still has the namespace, held by a process or a descriptor of ours."""
-    done = subprocess.run(["lsns", "-t", "net", "-n", "-o", "NS"], capture_output=True, text=True, timeout=30,
-                          check=False)
-    if str(inode) in done.stdout.split():
-        return True
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(OSError):
-                    if os.readlink(f"/proc/{pid}/fd/{name}") == f"net:[{inode}]":
-                        return True
-    return False
-
-
 class Guest:
     """A pod of its own on node 2, made and unmade here: e, 10.89.2.20 and fd89:2::20."""
 
@@ -321,7 +306,6 @@ class Guest:
         for node in (1, 2):
             for prefix in (self.address4 + "/32", self.address6 + "/128"):
                 bed.kmtls(node, "peer", "add", prefix, "--id", identity)
-        self.inode = os.stat("/run/netns/" + self.netns).st_ino
         self.cookie = next(pod["netns_cookie"] for pod in bed.kmtls(2, "pod", "list") if pod["name"] == "e")
 
     @staticmethod
@@ -358,6 +342,11 @@ class Guest:
         with contextlib.suppress(OSError):
             os.rmdir(self.cgroup)
         return not os.path.exists(self.cgroup)
+
+    def has_namespace(self):
+        """Whether the kernel still has it, whatever holds it (a socket shows nowhere): the link's other end
+        goes with it."""
+        return self.bed.run("n2", "ip", "link", "show", "pod-e", status=None).returncode == 0
 
     def is_enrolled(self):
         return any(pod["name"] == "e" for pod in self.bed.kmtls(2, "pod", "list"))
@@ -420,7 +409,7 @@ def nothing_left(bed, guest, before, names=True):
 
     until(settled, "slots, descriptors and map entries of the pod are gone", 10)
     if names:
-        until(lambda: not namespace_alive(guest.inode), "the namespace is gone", 10)
+        until(lambda: not guest.has_namespace(), "the namespace is gone", 10)
 
 
 @case("a pod is deleted (pod del) with flows open: resets at the other side; nothing remains", mesh=True)
@@ -480,7 +469,7 @@ def path_deleted(bed):
         guest.delete_netns()
         time.sleep(4)
         check(guest.is_enrolled(), "a pod whose processes run is enrolled")
-        check(namespace_alive(guest.inode), "its namespace is there (so the test finds it)")
+        check(guest.has_namespace(), "its namespace is there (so the test finds it)")
         for here, there in pairs:
             here.sendall(MARKER.encode())
             equal(there.recv_exactly(len(MARKER)), MARKER.encode(), "its flows go on")
@@ -498,7 +487,7 @@ def path_deleted(bed):
     return f"let go {gone:.1f} s after its last process"
 
 
-@case("a pod goes under load, both ways: the other side learns it in bounded time", mesh=True, timeout=90)
+@case("a pod goes under load, both ways: the other side learns it in bounded time", mesh=True, timeout=150)
 def gone_under_load(bed):
     before = bed.descriptors(2)
     with Guest(bed) as guest:
@@ -524,16 +513,18 @@ def gone_under_load(bed):
             here.close()
         # A writer's peer left data unread. A reader's had read all it was sent, which was nothing: its end
         # is in order if all it had sent came through before the pod was let go, else it is a reset.
-        check({code for code, _ in written} <= {RESET, errno.EPIPE}, f"how writing ends: {written}")
-        check({code for _, code, _ in read} <= {OK, RESET}, f"how reading ends: {read}")
-        ends = [code for _, code, _ in read] + [code for code, _ in written]
-        seconds = max([when for *_, when in read] + [when for _, when in written]) - start
-        check(seconds < removed + 5, f"it took {seconds:.1f} s, {removed:.1f} s of it to remove the pod")
+        check({code for code, *_ in written} <= {RESET, errno.EPIPE}, f"how writing ends: {written}")
+        check({code for code, *_ in read} <= {OK, RESET}, f"how reading ends: {read}")
+        ends = [code for code, *_ in read + written]
+        seconds = max(when for _, when, _ in read + written) - start
+        quiet = max(when - max(last, start + removed) for _, when, last in read + written)
+        check(quiet < 5, f"nothing moved for {quiet:.1f} s, and one end did not know")
         until(lambda: not guest.is_enrolled(), "the pod is not enrolled any more", 4)
         nothing_left(bed, guest, before)
         until(lambda: watch.ended(1) and watch.ended(2), "they are counted", 4)
-        TABLE.append(Row(f"pod gone under load, {len(pairs)} flows (removed in {removed:.1f} s)", "4/6",
+        TABLE.append(Row(f"pod gone under load, {len(pairs)} flows", "4/6",
                          "/".join(sorted(set(map(name_of, ends)))), "-", seconds, watch.ended(1), watch.ended(2)))
+    return f"the last end after {seconds:.1f} s, {quiet:.1f} s after the last byte"
 
 
 @case("the table of endings")

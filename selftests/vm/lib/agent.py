@@ -48,24 +48,24 @@ def _recv_to_end(sock, limit=1 << 30):
     return b"".join(parts), None
 
 
-def _drain(sock):
-    """Everything until the end, thrown away: how much, 0 or the errno, and when (monotonic)."""
-    size = 0
+def _busy(step, sock):
+    """Moves bytes until the end. How it ended (0 or the errno), when (monotonic), and when the last byte
+    had been moved: a reader learns of a reset when it has read what came before."""
+    last = time.monotonic()
     try:
-        while part := sock.recv(65536):
-            size += len(part)
-        return size, 0, time.monotonic()
+        while step(sock):
+            last = time.monotonic()
+        return 0, time.monotonic(), last
     except OSError as error:
-        return size, error.errno or -1, time.monotonic()
+        return error.errno or -1, time.monotonic(), last
+
+
+def _drain(sock):
+    return _busy(lambda sock: sock.recv(65536), sock)
 
 
 def _pour(sock, data):
-    """Sends it again and again until the connection ends: the errno, and when (monotonic)."""
-    try:
-        while True:
-            sock.sendall(data)
-    except OSError as error:
-        return error.errno or -1, time.monotonic()
+    return _busy(lambda sock: sock.send(data), sock)
 
 
 def _recv_exactly(sock, size):
