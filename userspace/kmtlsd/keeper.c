@@ -490,6 +490,9 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 	};
 	int err;
 
+	/* The tables have room for every flow there may ever be: a huge page for the first one
+	 * would be 2 MiB each. Workers inherit it. */
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	err = kmtls_keeper_open(&keeper.daemon, config, options, &keeper.shared_fd,
 				&keeper.predecessor, ret_why);
 	if (!err)
