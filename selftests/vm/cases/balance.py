@@ -10,8 +10,8 @@ from lib.traffic import Traffic
 from .policy import connect_and_talk
 
 BYTES_PER_FLOW = 256
-# What the first thousand or so handshakes leave in malloc's caches, once: of no weight with --long.
-ONCE = 400 << 10
+# What the first thousand or so handshakes leave in a fresh worker's heap, once: of no weight with --long.
+ONCE = 1 << 20
 ROUTES = (("a", "b", 4), ("a", "b", 6))
 
 
