@@ -16,6 +16,7 @@ SAN ?= 0
 PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
 MANDIR ?= $(PREFIX)/share/man
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 DESTDIR ?=
 
@@ -30,7 +31,7 @@ BPFTOOL ?= $(or $(shell command -v bpftool 2>/dev/null),/usr/sbin/bpftool)
 PKG_CONFIG ?= pkg-config
 VERSION := $(shell sed -n 's/^kmtls \([0-9.]*\).*/\1/p;T;q' NEWS 2>/dev/null)
 
-DAEMON_LIBS := libbpf libnl-3.0 libssl libcrypto libcyaml jansson
+DAEMON_LIBS := libbpf libnl-3.0 libssl libcrypto libcyaml jansson libcap-ng libseccomp
 CLI_LIBS := jansson libcrypto
 PACKAGES := $(sort $(DAEMON_LIBS) $(CLI_LIBS))
 UNIT_LIBS := cmocka
@@ -178,11 +179,13 @@ format:
 
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
-		$(DESTDIR)$(COMPLETIONDIR)
+		$(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(UNITDIR)
 	install -m 0755 $(O)/kmtlsd $(O)/kmtls $(DESTDIR)$(SBINDIR)/
 	install -m 0644 $(wildcard man/*.5) $(DESTDIR)$(MANDIR)/man5/
 	install -m 0644 $(wildcard man/*.8) $(DESTDIR)$(MANDIR)/man8/
 	install -m 0644 completions/kmtls.bash $(DESTDIR)$(COMPLETIONDIR)/kmtls
+	sed 's,/usr/sbin/,$(SBINDIR)/,' examples/kmtlsd.service > $(DESTDIR)$(UNITDIR)/kmtlsd.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/kmtlsd.service
 
 clean:
 	rm -rf $(O)/bpf $(O)/userspace $(O)/selftests $(O)/unit $(O)/tools $(O)/kmtlsd $(O)/kmtls $(O)/flags

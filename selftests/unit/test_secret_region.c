@@ -153,6 +153,7 @@ static struct kmtls_identity *open_identity(const char *file, bool prefer_kept)
 	why[0] = '\0';
 	if (kmtls_identity_builtin_open(&options, &identity, why) < 0)
 		return NULL;
+	kmtls_identity_keep(identity);
 	return identity;
 }
 

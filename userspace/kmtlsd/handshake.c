@@ -2,6 +2,7 @@
 /* handshake.c - see handshake.h. */
 #include <errno.h>
 #include <openssl/err.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -160,6 +161,13 @@ void kmtls_handshake_free(struct kmtls_handshake *handshake)
 	free(handshake);
 }
 
+static atomic_uint begun;
+
+unsigned kmtls_handshake_begun(void)
+{
+	return begun;
+}
+
 struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtls_pod *pod,
 					    enum kmtls_role role, int fd,
 					    const struct kmtls_endpoint *self,
@@ -170,6 +178,7 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	struct kmtls_flow *flow;
 	int err;
 
+	atomic_fetch_add_explicit(&begun, 1, memory_order_relaxed);
 	if (!handshake)
 		goto refuse;
 	reason = KMTLS_REASON_MEMORY_PRESSURE;

@@ -96,6 +96,8 @@ int kmtls_handshake_expire(struct kmtls_loop *loop);
 /* Closes a connection that is refused: a reset, not an end. */
 void kmtls_handshake_reset_socket(int fd);
 
+/* How many there have been in this process, modulo 2^32. */
+unsigned kmtls_handshake_begun(void);
 /* SO_COOKIE; 0 if there is none. */
 __u64 kmtls_handshake_cookie(int fd);
 /* The reason for a failed connect(): dial-refused, ... */

@@ -26,6 +26,7 @@
 #include "log.h"
 #include "loop.h"
 #include "notify.h"
+#include "sandbox.h"
 #include "shared.h"
 #include "worker.h"
 
@@ -490,9 +491,6 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 	};
 	int err;
 
-	/* The tables have room for every flow there may ever be: a huge page for the first one
-	 * would be 2 MiB each. Workers inherit it. */
-	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	err = kmtls_keeper_open(&keeper.daemon, config, options, &keeper.shared_fd,
 				&keeper.predecessor, ret_why);
 	if (!err)
@@ -506,6 +504,11 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 			kmtls_handover_tell(keeper.predecessor, KMTLS_HANDOVER_FAILED, ret_why);
 		return err;
 	}
+	if (kmtls_sandbox_oom(-1000) < 0)
+		log_warning("the kernel may kill the keeper for memory", "err=%s",
+			    kmtls_log_quote(strerror(errno)));
+	/* The tables of a worker are touched where flows are: two megabytes at a time are too many. */
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	/* Orphans of a successor that fails come here. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	start_worker(&keeper);

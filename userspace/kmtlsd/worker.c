@@ -4,6 +4,7 @@
  * one left move again within milliseconds; identity, pods and new connections follow.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #include "counters.h"
 #include "daemon.h"
 #include "flow_table.h"
+#include "handshake.h"
 #include "hold.h"
 #include "identity.h"
 #include "log.h"
@@ -29,6 +31,7 @@
 #include "pressure.h"
 #include "refusals.h"
 #include "rekey.h"
+#include "sandbox.h"
 #include "secret_region.h"
 #include "shared.h"
 #include "sources.h"
@@ -153,6 +156,22 @@ static void tell_ready(struct kmtls_daemon *daemon)
 	eventfd_write(daemon->wake_fd, 1);
 }
 
+/*
+ * A burst of handshakes leaves as much in the heap as all of them needed at once. When a second has
+ * passed without a new one, the kernel gets it back.
+ */
+static void trim_memory(void)
+{
+	static unsigned seen, trimmed;
+	unsigned begun = kmtls_handshake_begun();
+
+	if (begun == seen && begun != trimmed) {
+		malloc_trim(0);
+		trimmed = begun;
+	}
+	seen = begun;
+}
+
 /* Until a signal says stop; the daemon's once-a-second work meanwhile. */
 static void serve(struct kmtls_daemon *daemon)
 {
@@ -168,6 +187,7 @@ static void serve(struct kmtls_daemon *daemon)
 		kmtls_pods_tick(daemon->pods);
 		kmtls_counters_flush(daemon->bpf);
 		kmtls_refusals_tick();
+		trim_memory();
 	} while (signal_number < 0);
 }
 
@@ -241,6 +261,18 @@ static void set_signals(void)
 	sigprocmask(SIG_SETMASK, &signals, NULL);
 }
 
+static int enter_sandbox(struct kmtls_daemon *daemon)
+{
+	char why[KMTLS_WHY] = "";
+	int err = kmtls_sandbox_enter(daemon->config, why);
+
+	if (err)
+		log_error("cannot start", "err=%s", kmtls_log_quote(why));
+	if (err && daemon->gated)
+		snprintf(daemon->shared->why, sizeof(daemon->shared->why), "%s", why);
+	return err;
+}
+
 int kmtls_worker_run(struct kmtls_daemon *daemon)
 {
 	pthread_t thread;
@@ -255,6 +287,8 @@ int kmtls_worker_run(struct kmtls_daemon *daemon)
 	prctl(PR_SET_DUMPABLE, 0); /* there are keys in its memory */
 	set_signals();
 	kmtls_secret_region_lock(daemon->secrets);
+	if (enter_sandbox(daemon) < 0)
+		return EXIT_FAILURE;
 	kmtls_counters_open(daemon->shared->counters);
 	if (daemon->shared->log_level)
 		kmtls_log_set_level(daemon->shared->log_level);

@@ -9,6 +9,7 @@ from lib.bed import TESTBED
 from lib.tap import Failure, Skip, case, check, contains, equal
 
 from .policy import connect_and_talk
+from .sandbox import check_refused
 
 NO_TLS = "/etc/modprobe.d/kmtls-vm.conf"
 CONFIG = """node: no-tls
@@ -41,6 +42,11 @@ def traces():
             if b"kmtls-testbed" in command or b"scripts/testbed" in command:
                 found.add(command.decode(errors="replace"))
     return found
+
+
+@case("the daemons' filters refused nothing, from their first start to their last", mesh=True)
+def refused(bed):
+    check_refused()
 
 
 @case("testbed down leaves nothing behind")

@@ -56,7 +56,7 @@ def settle(bed, before, seconds=20):
         for node in (1, 2):
             for what, value in now[node].items():
                 # A daemon that has been replaced may lack what its first start alone needed.
-                less = what == "descriptors" and value < before[node][what]
+                less = what in ("descriptors", "sockets") and value < before[node][what]
                 if value != before[node][what] and not less:
                     raise Failure(f"node {node}: {what} {value}, before {before[node][what]}")
             pipes = bed.descriptors(node)["pipe"]
