@@ -103,6 +103,19 @@ fail:
 	return -1;
 }
 
+/* Which connection it was: what the logs and a capture are searched for. */
+static void no_answer(int fd, const union address *destination, int err, char *error)
+{
+	char self[ADDRESS_TEXT], peer[ADDRESS_TEXT];
+	union address address;
+	socklen_t length = sizeof(address);
+
+	getsockname(fd, &address.any, &length);
+	address_format(&address, self);
+	address_format(destination, peer);
+	sprintf(error, "no answer: %s, from %s to %s", strerror(-err), self, peer);
+}
+
 /* The addresses as both ends see them. */
 static bool check_addresses(int fd, const union address *destination, char *line, char *error)
 {
@@ -168,7 +181,7 @@ static void storm_once(unsigned destination)
 		if (!err)
 			err = read_line(fd, line, sizeof(line));
 		if (err)
-			sprintf(error, "no answer: %s", strerror(-err));
+			no_answer(fd, address, err, error);
 		else
 			check_addresses(fd, address, line, error);
 	}
