@@ -131,6 +131,13 @@ static int drop_capabilities(char *ret_why)
 
 static int add_rules(scmp_filter_ctx filter)
 {
+	/* 32 bits of the argument, as the kernel takes a process id. */
+	const struct scmp_arg_cmp itself = {
+		.arg = 0,
+		.op = SCMP_CMP_MASKED_EQ,
+		.datum_a = UINT32_MAX,
+		.datum_b = (uint32_t)getpid(),
+	};
 	int err = 0;
 
 	for (unsigned i = 0; !err && i < kmtls_sandbox_calls_count; i++)
@@ -144,8 +151,7 @@ static int add_rules(scmp_filter_ctx filter)
 	}
 	/* abort() */
 	if (!err)
-		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-				       SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid()));
+		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, itself);
 	return err;
 }
 

@@ -53,7 +53,7 @@ def upgrades(bed):
     together(bed)
     before = balance.take(bed)
     keepers = set()
-    count = 50 if bed.scale > 1 else 5
+    count = 50 if bed.scale > 1 else 3
     with Traffic(bed, ROUTES, 13 if bed.scale > 1 else 4, RATE) as traffic:
         slowest = 0
         for _ in range(count):
@@ -73,7 +73,7 @@ def upgrades(bed):
 def take_overs(bed):
     together(bed)
     before = balance.take(bed)
-    count = 20 if bed.scale > 1 else 2
+    count = 20 if bed.scale > 1 else 1
     with Traffic(bed, ROUTES, 4, RATE) as traffic:
         for _ in range(count):
             for node in (1, 2):
@@ -95,7 +95,7 @@ def new_connections(bed):
     before = balance.take(bed)
     since = {node: bed.log_size(node) for node in (1, 2)}
     taken = bed.listen_on_wire("wire", "br0", capture)
-    seconds = 120 if bed.scale > 1 else 16
+    seconds = 120 if bed.scale > 1 else 12
     jobs = [f"id={near}{family},to={bed.at(far, 5001, family)},mode={mode},count=4,repeat,reset,syncnt=6" for near, far, family,
             mode in (("a", "b", 4, "blocking"), ("a", "b", 6, "epoll"), ("a", "d", 4, "poll"), ("a", "c", 4, "blocking"))]
     with Killer(bed, interval=(3900, 4100)) as killer:
@@ -103,7 +103,7 @@ def new_connections(bed):
         killed = killer.end()
     bed.stop_listening(taken)
     tried = sum(totals["totals"].values())
-    wanted = 1000 if bed.scale > 1 else 60
+    wanted = 1000 if bed.scale > 1 else 40
     check(tried >= wanted, f"only {tried} connects in {seconds} s")
     check(sum(found["killed"] for found in killed) >= seconds // 4, f"workers killed: {killed}")
     check(1000 * len(failed) < tried, f"{len(failed)} of {tried} failed: {[(each['id'], result(each)) for each in failed[:9]]}")
@@ -160,7 +160,7 @@ def source_away(bed):
         file.write(re.sub(r"(?m)^ *builtin:\n *root_file: .*\n", "", text))
     try:
         bed.testbed("restart", "1")  # the root is in memory now
-        for _ in range(3):
+        for _ in range(2):
             connect_and_talk(bed.agent("a"), bed.agent("c"), bed.address("c"), 5611, MARKER.encode())
             connect_and_talk(bed.agent("c"), bed.agent("a"), bed.address("a", 6), 5611, MARKER.encode())
             bed.kill_worker(1)

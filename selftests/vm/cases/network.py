@@ -28,7 +28,7 @@ def netem(bed):
             bed.run(place, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", "50ms", "reorder", "25%",
                     "loss", "5%", "limit", "100000")
         try:
-            go_on(traffic, 6 * bed.scale)
+            go_on(traffic, 4 * bed.scale)
             statistics = bed.run("n1", "tc", "-s", "qdisc", "show", "dev", "eth0")
         finally:
             for place in ("n1", "n2"):

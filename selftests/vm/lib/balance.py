@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import time
 
 from .tap import Failure, check, until
 
@@ -23,7 +24,22 @@ def elements(bed, node, name):
 
 
 def take(bed):
-    """What both daemons hold. Pipes apart: they keep some for the next flows."""
+    """What both daemons hold while no flow is there."""
+
+    def at_rest():
+        held = look(bed)
+        busy = [node for node in (1, 2) for state in ("handshake", "established", "closing") if
+                held[node]["slots"][state]]
+        check(not busy, f"there are flows: {held}")
+        time.sleep(0.2)
+        # What answers a request of ours is not always gone yet when the next one comes.
+        return held if held == look(bed) else None
+
+    return until(at_rest, "both daemons are at rest")
+
+
+def look(bed):
+    """What both daemons hold just now. Pipes apart: they keep some for the next flows."""
     held = {}
     for node in (1, 2):
         opened = bed.descriptors(node)
@@ -36,7 +52,7 @@ def settle(bed, before, seconds=20):
     """Waits until both daemons hold what they held before: else a Failure that says what is left."""
 
     def settled():
-        now = take(bed)
+        now = look(bed)
         for node in (1, 2):
             for what, value in now[node].items():
                 # A daemon that has been replaced may lack what its first start alone needed.

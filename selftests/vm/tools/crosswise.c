@@ -30,6 +30,7 @@
 
 #define OP_CROSSWISE 'X'
 #define DESTINATIONS_MAX 16
+#define CONNECTIONS_MAX 65536
 #define FIRST 256
 #define PART 16384
 #define ROUNDS 8 /* parts in a row, so that no connection starves the others */
@@ -62,8 +63,8 @@ static struct {
 	char error[200];
 } results;
 
-static struct connection **connections;
-static unsigned active, dialled, connecting, capacity, unanswered;
+static struct connection *connections[CONNECTIONS_MAX];
+static unsigned active, dialled, connecting, unanswered;
 static int poller;
 static bool stopped;
 static uint64_t stopped_ms;
@@ -327,16 +328,7 @@ static struct connection *add(int fd, bool is_connecting)
 	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
 				     .data.ptr = connection };
 
-	if (active == capacity) {
-		void *grown;
-
-		capacity = capacity ? 2 * capacity : 64;
-		grown = realloc(connections, capacity * sizeof(*connections));
-		if (!grown)
-			abort();
-		connections = grown;
-	}
-	if (!connection)
+	if (!connection || active == CONNECTIONS_MAX)
 		abort();
 	connection->fd = fd;
 	connection->connecting = is_connecting;
