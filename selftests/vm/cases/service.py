@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from lib.tap import Skip, case, check, contains, equal, until
+from lib.tap import Skip, case, check, equal, until
 
 SYSTEMD = "/lib/systemd/systemd"
 CONFIG = """node: service
@@ -38,7 +38,6 @@ class Manager:
     def __init__(self, bed):
         self.cgroup = os.path.dirname(bed.env["cgroup"]) + "/kmtls-manager"
         self.unit = self.cgroup + "/system.slice/kmtlsd.service"
-        self.log = bed.dir + "/systemd.log"
         units = bed.dir + "/units"
         for name, text in UNITS.items():
             os.makedirs(os.path.dirname(f"{units}/{name}"), exist_ok=True)
@@ -46,14 +45,16 @@ class Manager:
                 file.write(text)
         shutil.copy("/usr/lib/systemd/system/kmtlsd.service", units)
         os.makedirs(self.cgroup, exist_ok=True)
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec unshare --pid --fork --kill-child --mount --mount-proc '
-                 "env -i container=other SYSTEMD_UNIT_PATH=\"$1\" SYSTEMD_LOG_TARGET=console PATH=\"$PATH\" "
-                 '"$2" --system --unit=test.target', self.cgroup, units, SYSTEMD],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.process = subprocess.Popen(
+            ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec unshare --pid --fork --kill-child --mount --mount-proc '
+             "env -i container=other SYSTEMD_UNIT_PATH=\"$1\" SYSTEMD_LOG_TARGET=null PATH=\"$PATH\" "
+             '"$2" --system --unit=test.target', self.cgroup, units, SYSTEMD],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(lambda: self.children(self.process.pid), "systemd is there", 10)
         self.pid = self.children(self.process.pid)[0]
+        # Its parent is not of its namespace: systemd cannot move it out of the way of its controllers.
+        with open(os.path.dirname(self.cgroup) + "/cgroup.procs", "w", encoding="ascii") as file:
+            file.write(str(self.process.pid))
         until(lambda: os.path.exists("/run/systemd/private"), "systemd listens", 30)
         until(lambda: self.show("ActiveState", "test.target") == "active", "systemd is up", 30)
 
@@ -62,15 +63,11 @@ class Manager:
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
             return [int(word) for word in file.read().split()]
 
-    def said(self):
-        with open(self.log, encoding="utf-8", errors="replace") as file:
-            return "\n".join(file.read().splitlines()[-25:])
-
     def systemctl(self, *args, status=0):
         done = subprocess.run(["nsenter", "-t", str(self.pid), "-p", "-m", "systemctl", *args], capture_output=True,
                               text=True, timeout=60, check=False)
         check(done.returncode == status,
-              f"systemctl {' '.join(args)}: status {done.returncode} {done.stdout}{done.stderr}\n{self.said()}")
+              f"systemctl {' '.join(args)}: status {done.returncode} {done.stdout}{done.stderr}")
         return done.stdout
 
     def show(self, name, unit="kmtlsd.service"):
@@ -93,7 +90,8 @@ class Manager:
         return pids
 
     def worker(self):
-        found = self.children(self.keeper())
+        keeper = self.keeper()
+        found = self.children(keeper) if keeper else []
         return found[0] if found else None
 
     def serves(self, bed):
@@ -103,11 +101,11 @@ class Manager:
             done = subprocess.run([bed.build + "/kmtls", "status"], capture_output=True, timeout=30, check=False)
             return done.returncode == 0 and self.worker()
 
-        return until(answers, f"the worker answers\n{self.said()}", 30)
+        return until(answers, f"the worker answers", 30)
 
     def equal_state(self, restarts, what):
         equal([self.show(name) for name in ("ActiveState", "SubState", "Result", "NRestarts")],
-              ["active", "running", "success", str(restarts)], f"state {what}\n{self.said()}")
+              ["active", "running", "success", str(restarts)], f"state {what}")
 
     def end(self):
         self.process.kill()
@@ -189,13 +187,12 @@ def run_service(bed, manager):
     os.kill(manager.keeper(), signal.SIGSTOP)
     until(lambda: manager.show("NRestarts") == "2" and manager.show("ActiveState") == "active",
           "a keeper that stands still is replaced", 40)
-    contains(manager.said(), "Watchdog timeout", "what systemd says of it")
     manager.serves(bed)
 
     start = time.monotonic()
     manager.systemctl("stop", "kmtlsd")
     check(time.monotonic() - start < 15, "stopping takes as long as killing")
-    equal([manager.show("ActiveState"), manager.show("Result")], ["inactive", "success"], f"end\n{manager.said()}")
+    equal([manager.show("ActiveState"), manager.show("Result")], ["inactive", "success"], f"end")
     equal(manager.processes(), [], "processes left")
     check(os.path.isdir("/run/kmtls"), "its run directory stays")
     check(os.listdir("/sys/fs/bpf/kmtls-service"), "its pins stay")
@@ -213,6 +210,9 @@ def starve(bed, manager, worker):
         with open(manager.unit + "/memory.max", "w", encoding="ascii") as file:
             file.write(text)
 
+    for directory in (os.path.dirname(manager.cgroup), manager.cgroup, os.path.dirname(manager.unit)):
+        with open(directory + "/cgroup.subtree_control", "w", encoding="ascii") as file:
+            file.write("+memory")
     with open(manager.unit + "/memory.current", encoding="ascii") as file:
         current = int(file.read())
     while not killed_for_memory(manager):
