@@ -192,7 +192,7 @@ def run_service(bed, manager):
     start = time.monotonic()
     manager.systemctl("stop", "kmtlsd")
     check(time.monotonic() - start < 15, "stopping takes as long as killing")
-    equal([manager.show("ActiveState"), manager.show("Result")], ["inactive", "success"], f"end")
+    equal([manager.show("ActiveState"), manager.show("Result")], ["inactive", "success"], "the end")
     equal(manager.processes(), [], "processes left")
     check(os.path.isdir("/run/kmtls"), "its run directory stays")
     check(os.listdir("/sys/fs/bpf/kmtls-service"), "its pins stay")
