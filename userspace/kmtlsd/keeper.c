@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,7 +25,6 @@
 #include "log.h"
 #include "loop.h"
 #include "notify.h"
-#include "sandbox.h"
 #include "shared.h"
 #include "worker.h"
 
@@ -453,20 +451,6 @@ static void supervise(struct keeper *keeper)
 	}
 }
 
-static int open_signals(struct keeper *keeper)
-{
-	static const int taken[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
-	sigset_t signals;
-
-	sigemptyset(&signals);
-	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
-		sigaddset(&signals, taken[i]);
-	sigprocmask(SIG_SETMASK, &signals, NULL);
-	signal(SIGPIPE, SIG_IGN); /* splice has no MSG_NOSIGNAL */
-	keeper->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-	return keeper->signal_fd < 0 ? -errno : 0;
-}
-
 static int open_notify(struct keeper *keeper, char *ret_why)
 {
 	int err = kmtls_notify_open(&keeper->notify);
@@ -494,7 +478,7 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 	err = kmtls_keeper_open(&keeper.daemon, config, options, &keeper.shared_fd,
 				&keeper.predecessor, ret_why);
 	if (!err)
-		err = open_signals(&keeper);
+		err = kmtls_keeper_open_signals(&keeper.signal_fd);
 	if (!err)
 		err = open_notify(&keeper, ret_why);
 	if (!err)
@@ -504,13 +488,7 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 			kmtls_handover_tell(keeper.predecessor, KMTLS_HANDOVER_FAILED, ret_why);
 		return err;
 	}
-	if (kmtls_sandbox_oom(-1000) < 0)
-		log_warning("the kernel may kill the keeper for memory", "err=%s",
-			    kmtls_log_quote(strerror(errno)));
-	/* The tables of a worker are touched where flows are: two megabytes at a time are too many. */
-	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-	/* Orphans of a successor that fails come here. */
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	kmtls_keeper_settle();
 	start_worker(&keeper);
 	supervise(&keeper);
 	return keeper.status;

@@ -4,12 +4,15 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +30,7 @@
 #include "netns.h"
 #include "pods.h"
 #include "rekey.h"
+#include "sandbox.h"
 #include "secret_region.h"
 #include "shared.h"
 
@@ -294,4 +298,29 @@ void kmtls_keeper_commit(struct kmtls_daemon *daemon)
 	daemon->shared->instance = new_instance();
 	daemon->shared->keeper = getpid();
 	daemon->shared->stopping = false;
+}
+
+int kmtls_keeper_open_signals(int *ret_fd)
+{
+	static const int taken[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+		sigaddset(&signals, taken[i]);
+	sigprocmask(SIG_SETMASK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN); /* splice has no MSG_NOSIGNAL */
+	*ret_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	return *ret_fd < 0 ? -errno : 0;
+}
+
+void kmtls_keeper_settle(void)
+{
+	if (kmtls_sandbox_oom(-1000) < 0)
+		log_warning("the kernel may kill the keeper for memory", "err=%s",
+			    kmtls_log_quote(strerror(errno)));
+	/* The tables of a worker are touched where flows are: two megabytes at a time are too many. */
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	/* Orphans of a successor that fails come here. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
 }

@@ -14,6 +14,10 @@ int kmtls_keeper_open(struct kmtls_daemon *daemon, struct kmtls_config *config,
 		      int *ret_predecessor, char *ret_why);
 /* All that is open now and was not found open is the keeper's (daemon->core). */
 int kmtls_keeper_mark_core(struct kmtls_daemon *daemon);
+/* A descriptor that tells the signals a keeper answers to. -errno. */
+int kmtls_keeper_open_signals(int *ret_fd);
+/* What the process is from now on: last to be killed for memory, parent of orphans. */
+void kmtls_keeper_settle(void);
 /* The predecessor is gone: all is ours. */
 void kmtls_keeper_commit(struct kmtls_daemon *daemon);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ktls.h - kernel TLS on a socket: the ULP, keys, control records. Usage is what was found
- * safe on 6.1, 6.12 and 7.2 (docs/kernel.md); in particular no key is ever installed a second
- * time: the sequence would start anew and nonces would be used again.
+ * safe on 6.1, 6.12 and 7.2 (docs/kernel.md); in particular the same key is never installed a
+ * second time: the sequence would start anew and nonces would be used again. Another key takes its
+ * place by KeyUpdate only (rekey.c).
  */
 #ifndef KMTLS_KTLS_H
 #define KMTLS_KTLS_H

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop.h - event loops: one thread each, one epoll instance each. A flow lives and dies in the
- * loop that accepted it, and its slot of the flow table is that loop's for as long, so nothing
- * here is locked but the few requests from other threads.
+ * loop.h - event loops: one thread each, one epoll instance each. A flow belongs to one
+ * loop as long as a worker lives, and its slot of the flow table with it, so nothing here is
+ * locked but the few requests from other threads. The next worker deals them out anew
+ * (takeover.c).
  */
 #ifndef KMTLS_LOOP_H
 #define KMTLS_LOOP_H
