@@ -293,6 +293,8 @@ struct kmtls_flow {
 	  "the kernel did not take a new key, or holds one that is not ours")                    \
 	X(117, ACCEPT_PAUSED, "accept-paused",                                                   \
 	  "pauses in accepting: out of descriptors or memory")                                   \
+	X(118, STRAY_RESET, "stray-reset",                                                       \
+	  "resets on loopback that the connection's other end had not sent: dropped")            \
 	X(119, PIPE_WAIT, "pipe-wait", "flows that waited for descriptors of a pipe")            \
 	X(120, ESTABLISHED, "established", "flows that completed the handshake")                 \
 	X(121, PASSED, "passed", "connects left alone: not meshed by policy")                    \

@@ -22,6 +22,7 @@
 #include "bind.skel.h"
 #include "connect.skel.h"
 #include "hold.skel.h"
+#include "reset.skel.h"
 #include "sk_lookup.skel.h"
 #include "sockops.skel.h"
 
@@ -54,6 +55,7 @@ struct kmtls_bpf {
 	struct sockops_bpf *sockops;
 	struct hold_bpf *hold;
 	struct bind_bpf *bind;
+	struct reset_bpf *reset;
 	int maps[KMTLS_MAP_NUMBER]; /* descriptors of connect's maps */
 };
 
@@ -194,7 +196,12 @@ static int stamp_version(struct kmtls_bpf *bpf)
 int kmtls_bpf_attach_daemon(struct kmtls_bpf *bpf, int cgroup_fd, char *ret_why)
 {
 	char path[PATH_MAX];
+	int err;
 
+	snprintf(path, sizeof(path), "%s/links/daemon_reset", bpf->directory);
+	err = kmtls_bpf_link_cgroup(bpf->reset->progs.stray_reset, cgroup_fd, path, ret_why);
+	if (err)
+		return err;
 	snprintf(path, sizeof(path), "%s/links/daemon", bpf->directory);
 	return kmtls_bpf_link_cgroup(bpf->sockops->progs.sockops_daemon, cgroup_fd, path, ret_why);
 }
@@ -222,8 +229,10 @@ int kmtls_bpf_open(const struct kmtls_config *config, struct kmtls_bpf **ret_bpf
 	bpf->sockops = sockops_bpf__open();
 	bpf->hold = hold_bpf__open();
 	bpf->bind = bind_bpf__open();
+	bpf->reset = reset_bpf__open();
 	err = -ENOMEM;
-	if (!bpf->directory || !bpf->connect || !bpf->sockops || !bpf->hold || !bpf->bind)
+	if (!bpf->directory || !bpf->connect || !bpf->sockops || !bpf->hold || !bpf->bind ||
+	    !bpf->reset)
 		goto fail;
 	err = load(bpf->connect->obj, bpf, "connect", ret_why);
 	if (!err)
@@ -232,6 +241,8 @@ int kmtls_bpf_open(const struct kmtls_config *config, struct kmtls_bpf **ret_bpf
 		err = load(bpf->hold->obj, bpf, "hold", ret_why);
 	if (!err)
 		err = load(bpf->bind->obj, bpf, "bind", ret_why);
+	if (!err)
+		err = load(bpf->reset->obj, bpf, "reset", ret_why);
 	if (err)
 		goto fail;
 	for (int i = 0; i < KMTLS_MAP_NUMBER; i++)
@@ -251,6 +262,7 @@ void kmtls_bpf_close(struct kmtls_bpf *bpf)
 {
 	if (!bpf)
 		return;
+	reset_bpf__destroy(bpf->reset);
 	bind_bpf__destroy(bpf->bind);
 	hold_bpf__destroy(bpf->hold);
 	sockops_bpf__destroy(bpf->sockops);
@@ -303,6 +315,7 @@ int kmtls_bpf_attach_pod(struct kmtls_bpf *bpf, __u64 name_hash, int cgroup_fd, 
 		{ "bind4", bpf->bind->progs.bind4 },
 		{ "bind6", bpf->bind->progs.bind6 },
 		{ "sockops", bpf->sockops->progs.sockops_pod },
+		{ "reset", bpf->reset->progs.stray_reset },
 		{ "hold", bpf->hold->progs.hold_syn },
 		{ "getpeername4", bpf->connect->progs.getpeername4 },
 		{ "getpeername6", bpf->connect->progs.getpeername6 },

@@ -16,6 +16,7 @@ import time
 
 from lib.bed import MARKER
 from lib.tap import Failure, case, check, equal, until
+from lib.wire import forge_end, start_watch
 
 from .limits import limited
 from .policy import connect_and_talk
@@ -23,6 +24,7 @@ from .streams import BIG, pair
 
 OK, RESET = 0, errno.ECONNRESET
 QUICK = "keepalive: {idle: 2s, interval: 1s, probes: 3}\npeer_timeout: 8s"
+RST = 4
 NODES = {"client": 1, "server": 2}
 ENDS = ("ended", "local-reset", "peer-reset", "truncated", "bad-record", "unexpected-record", "peer-alert",
         "relay-failed", "stopped", "pod-deleted", "linger-timeout", "peer-timeout")
@@ -535,3 +537,44 @@ def table(bed):
         cells = [f"{value:.1f} s" if isinstance(value, float) else str(value) for value in row]
         lines.append("  ".join(cell.ljust(width) for cell, width in zip(cells, widths)))
     return "\n" + "\n".join(lines)
+
+
+def loopback_leg(bed, place, filter_):
+    """The two ends of the daemon's leg in a pod's namespace, as the kernel has them: ((address, port), ...)."""
+
+    def end(text):
+        address, port = text.rsplit(":", 1)
+        return address.strip("[]"), int(port)
+
+    lines = bed.run(place, "ss", "-Htn", "state", "established", filter_).stdout.splitlines()
+    equal(len(lines), 1, f"connections in {place} with {filter_}")
+    return [end(word) for word in lines[0].split()[2:4]]
+
+
+@case("a RST that the other end of a leg never sent, as the kernel makes them in a race, ends nothing", mesh=True)
+def stray_reset(bed):
+    for version, turned in ((4, "dst 127.0.0.0/8"), (6, "dst [::1]/128")):
+        client, server = pair(bed, version)
+        before = [bed.counter(node, "stray-reset") for node in (1, 2)]
+        # The application's leg on the client's node, and the daemon's on the server's: whoever connected is reset.
+        mine, theirs = loopback_leg(bed, "a", turned)
+        legs = [("a", theirs, mine)]
+        mine, theirs = loopback_leg(bed, "b", "sport = :5700")
+        legs.append(("b", mine, theirs))
+        watches = [(place, bed.agent(place).call(start_watch, "lo", source, to)) for place, source, to in legs]
+        server.sendall(MARKER.encode())
+        equal(client.recv_exactly(len(MARKER)), MARKER.encode(), "what the server sent")
+        client.sendall(b"x")
+        equal(server.recv_exactly(1), b"x", "what the client sent")
+        for place, watch in watches:
+            check(bed.agent(place).call(forge_end, watch, RST), f"a RST was forged in {place}")
+        time.sleep(0.3)
+        equal([bed.counter(node, "stray-reset") for node in (1, 2)], [number + 1 for number in before], "counted")
+        for _ in range(2):
+            server.sendall(BIG)
+            equal(client.recv_exactly(len(BIG)), BIG, "afterwards, to the client")
+            client.sendall(b"y")
+            equal(server.recv_exactly(1), b"y", "afterwards, to the server")
+        client.close()
+        equal(server.recv_to_end(), (b"", 0), "the end")
+        server.close()

@@ -25,17 +25,21 @@ def _checksum(data):
 
 
 class Packet:
-    """An IPv4 TCP packet in an Ethernet frame, without VLAN."""
+    """A TCP packet in an Ethernet frame, without VLAN and without extension headers."""
 
     def __init__(self, frame):
         self.frame = frame
-        header = (frame[14] & 15) * 4
-        length = struct.unpack("!H", frame[16:18])[0]
-        self.tos = frame[15]
+        self.v4 = frame[12:14] == b"\x08\x00"
+        header = (frame[14] & 15) * 4 if self.v4 else 40
+        length = struct.unpack("!H", frame[16:18])[0] if self.v4 else 40 + struct.unpack("!H", frame[18:20])[0]
+        self.tos = frame[15] if self.v4 else struct.unpack("!H", frame[14:16])[0] >> 4 & 255
         self.ip = frame[14:14 + header]
         self.tcp = frame[14 + header:14 + length]
-        self.source = (socket.inet_ntoa(self.ip[12:16]), struct.unpack("!H", self.tcp[0:2])[0])
-        self.destination = (socket.inet_ntoa(self.ip[16:20]), struct.unpack("!H", self.tcp[2:4])[0])
+        self.addresses = self.ip[12:20] if self.v4 else self.ip[8:40]
+        half, family = len(self.addresses) // 2, socket.AF_INET if self.v4 else socket.AF_INET6
+        ports = struct.unpack("!HH", self.tcp[0:4])
+        self.source = (socket.inet_ntop(family, self.addresses[:half]), ports[0])
+        self.destination = (socket.inet_ntop(family, self.addresses[half:]), ports[1])
         self.sequence = struct.unpack("!I", self.tcp[4:8])[0]
         self.header = (self.tcp[12] >> 4) * 4
         self.flags = self.tcp[13]
@@ -43,9 +47,24 @@ class Packet:
 
     @staticmethod
     def parse(frame):
-        if len(frame) < 54 or frame[12:14] != b"\x08\x00" or frame[23] != socket.IPPROTO_TCP:
-            return None
-        return Packet(frame)
+        if len(frame) >= 54 and frame[12:14] == b"\x08\x00" and frame[23] == socket.IPPROTO_TCP:
+            return Packet(frame)
+        if len(frame) >= 74 and frame[12:14] == b"\x86\xdd" and frame[20] == socket.IPPROTO_TCP:
+            return Packet(frame)
+        return None
+
+    def with_tcp(self, tcp):
+        """The frame with another TCP header, without data; its checksum field is zero."""
+        pseudo = self.addresses + struct.pack("!IHBB", len(tcp), 0, 0, socket.IPPROTO_TCP)
+        struct.pack_into("!H", tcp, 16, _checksum(pseudo + bytes(tcp)))
+        header = bytearray(self.ip)
+        if self.v4:
+            struct.pack_into("!H", header, 2, len(header) + len(tcp))
+            struct.pack_into("!H", header, 10, 0)
+            struct.pack_into("!H", header, 10, _checksum(bytes(header)))
+        else:
+            struct.pack_into("!H", header, 4, len(tcp))
+        return self.frame[:14] + bytes(header) + bytes(tcp)
 
 
 _watches = {}
@@ -102,12 +121,6 @@ def forge_end(number, flags):
     struct.pack_into("!I", tcp, 4, (last.sequence + last.payload) & 0xFFFFFFFF)
     tcp[13] = flags
     struct.pack_into("!H", tcp, 16, 0)
-    pseudo = last.ip[12:20] + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(tcp))
-    struct.pack_into("!H", tcp, 16, _checksum(pseudo + bytes(tcp)))
-    header = bytearray(last.ip)
-    struct.pack_into("!H", header, 2, len(header) + len(tcp))
-    struct.pack_into("!H", header, 10, 0)
-    struct.pack_into("!H", header, 10, _checksum(bytes(header)))
     with _open(interface) as sock:
-        sock.send(last.frame[:14] + bytes(header) + bytes(tcp))
+        sock.send(last.with_tcp(tcp))
     return True
