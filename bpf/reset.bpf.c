@@ -78,15 +78,16 @@ int stray_reset(struct __sk_buff *skb)
 	__u32 transport;
 
 	/* Every packet comes by here: the cheap questions first. */
-	if (skb->ifindex != LOOPBACK || !sk || sk->protocol != IPPROTO_TCP_ ||
-	    bpf_skb_load_bytes(skb, 0, &first_byte, 1) < 0)
+	if (skb->ifindex != LOOPBACK || !sk)
+		return PASS;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || sk->protocol != IPPROTO_TCP_ || bpf_skb_load_bytes(skb, 0, &first_byte, 1) < 0)
 		return PASS;
 	transport = first_byte >> 4 == 4 ? (first_byte & 15) * 4 : 40;
 	if (bpf_skb_load_bytes(skb, transport + 13, &flags, 1) < 0 ||
 	    (flags & (TCP_RST | TCP_ACK)) != TCP_RST)
 		return PASS;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk || !bpf_sk_storage_get(&sockets, sk, NULL, 0)) /* no leg of ours */
+	if (!bpf_sk_storage_get(&sockets, sk, NULL, 0)) /* no leg of ours */
 		return PASS;
 	if (!sender_lives(skb, first_byte >> 4 == 4, transport))
 		return PASS;
