@@ -546,7 +546,7 @@ def loopback_leg(bed, place, filter_):
         address, port = text.rsplit(":", 1)
         return address.strip("[]"), int(port)
 
-    lines = bed.run(place, "ss", "-Htn", "state", "established", filter_).stdout.splitlines()
+    lines = bed.run(place, "ss", "-Htn", "state", "established", filter_).splitlines()
     equal(len(lines), 1, f"connections in {place} with {filter_}")
     return [end(word) for word in lines[0].split()[2:4]]
 
