@@ -559,7 +559,7 @@ def stray_reset(bed):
         # The application's leg on the client's node, and the daemon's on the server's: whoever connected is reset.
         mine, theirs = loopback_leg(bed, "a", "dport ge :15001 and dport le :16127")
         legs = [("a", theirs, mine)]
-        mine, theirs = loopback_leg(bed, "b", f"sport = :5700 and not dst {bed.address('a', version)}")
+        mine, theirs = loopback_leg(bed, "b", f"sport = :5700 and not dst [{bed.address('a', version)}]")
         legs.append(("b", mine, theirs))
         watches = [(place, bed.agent(place).call(start_watch, "lo", source, to)) for place, source, to in legs]
         server.sendall(MARKER.encode())
