@@ -47,24 +47,16 @@ static __always_inline bool copy_headers(struct __sk_buff *skb, struct kmtls_eve
 	return true;
 }
 
-/* What is to be done with a SYN that the daemon has decided about. */
-enum decision {
-	UNDECIDED,
-	LEAVE,
-	ON_ITS_WAY, /* the daemon's copy is */
-};
-
 /* Was this very SYN let go? Another sequence number is the socket connecting anew. */
-static __always_inline enum decision look_up(struct __sk_buff *skb, __u64 cookie, __u8 first_byte)
+static __always_inline bool may_leave(struct __sk_buff *skb, __u64 cookie, __u8 first_byte)
 {
 	__u32 network = first_byte >> 4 == 4 ? (first_byte & 15) * 4 : 40;
 	struct kmtls_verdict *verdict = bpf_map_lookup_elem(&verdicts, &cookie);
 	__u32 sequence;
 
-	if (!verdict || !verdict->pass || bpf_skb_load_bytes(skb, network + 4, &sequence, 4) < 0 ||
-	    verdict->sequence != bpf_ntohl(sequence))
-		return UNDECIDED;
-	return bpf_ktime_get_ns() - verdict->sent < KMTLS_SYN_SENT_NS ? ON_ITS_WAY : LEAVE;
+	if (!verdict || !verdict->pass || bpf_skb_load_bytes(skb, network + 4, &sequence, 4) < 0)
+		return false;
+	return verdict->sequence == bpf_ntohl(sequence);
 }
 
 static __always_inline int hold(struct __sk_buff *skb, struct kmtls_socket *socket, __u8 first_byte)
@@ -93,7 +85,6 @@ int hold_syn(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct kmtls_socket *socket;
-	enum decision decision;
 	__u8 first_byte;
 
 	/* Every packet of the pod comes by here: the cheap question first. */
@@ -108,9 +99,8 @@ int hold_syn(struct __sk_buff *skb)
 		return PASS;
 	if (bpf_skb_load_bytes(skb, 0, &first_byte, 1) < 0)
 		return DROP;
-	decision = look_up(skb, socket->cookie, first_byte);
-	if (decision)
-		return decision == LEAVE ? PASS : DROP;
+	if (may_leave(skb, socket->cookie, first_byte))
+		return PASS;
 	/* Without a daemon sk_lookup refuses it, at once. */
 	if (!daemon_listens(socket->netns, first_byte >> 4 == 4))
 		return PASS;

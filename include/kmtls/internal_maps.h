@@ -86,15 +86,7 @@ struct kmtls_verdict {
 	__u8 pass; /* 1: may leave; 0: has been answered */
 	__u8 answer; /* enum kmtls_inject, for repetitions: the first may have got lost */
 	__u16 port; /* pass: of the wire, host order */
-	__u64 sent; /* pass: when the daemon sent that SYN on, CLOCK_MONOTONIC; 0: it did not. ns */
 };
-
-/*
- * For so long after the daemon sent the SYN on, the application's own copy is dropped, for two at
- * once may meet on two CPUs: the kernel makes two embryonic connections of them and resets the
- * one that succeeds. Less than the time between two repetitions (at least one second).
- */
-#define KMTLS_SYN_SENT_NS 400000000ull
 
 /*
  * turned_names: LRU hash, both ends -> peer, for MPTCP sockets only: what getpeername
@@ -150,7 +142,7 @@ KMTLS_ASSERT_SIZE(struct kmtls_socket_options, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_socket, 96);
 KMTLS_ASSERT_SIZE(struct kmtls_leg_key, 48);
 KMTLS_ASSERT_SIZE(struct kmtls_local_key, 32);
-KMTLS_ASSERT_SIZE(struct kmtls_verdict, 16);
+KMTLS_ASSERT_SIZE(struct kmtls_verdict, 8);
 KMTLS_ASSERT_SIZE(struct kmtls_event, 248);
 KMTLS_ASSERT_SIZE(struct kmtls_own_address_key, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_acceptor_key, 16);

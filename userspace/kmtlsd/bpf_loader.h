@@ -6,7 +6,7 @@
  *
  *   DIR/{settings,modes,peers,names,pods,flows,counters}   the operator's maps (abi.h)
  *   DIR/internal/NAME                                      internal_maps.h
- *   DIR/links/daemon, DIR/links/POD-HASH/PROGRAM           attachments
+ *   DIR/links/{daemon,daemon_reset}, DIR/links/POD-HASH/PROGRAM   attachments
  */
 #ifndef KMTLS_BPF_LOADER_H
 #define KMTLS_BPF_LOADER_H

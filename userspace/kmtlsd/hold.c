@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bpf_loader.h"
 #include "counters.h"
@@ -124,31 +123,17 @@ static bool is_repeated(struct kmtls_hold *hold, __u64 cookie, __u32 sequence)
 	return repeated;
 }
 
+/* port: of the wire, for one that passes. */
 static void decide(struct kmtls_hold *hold, const struct kmtls_attempt *attempt,
-		   enum kmtls_inject answer)
+		   enum kmtls_inject answer, __u16 port)
 {
 	struct kmtls_verdict verdict = {
 		.sequence = attempt->sequence,
+		.pass = answer == KMTLS_INJECT_SYN,
 		.answer = answer,
-	};
-
-	bpf_map_update_elem(hold->verdicts, &attempt->cookie, &verdict, BPF_ANY);
-}
-
-/* port: of the wire. sent: a copy goes out now; else the next repetition passes. */
-static void decide_to_pass(struct kmtls_hold *hold, const struct kmtls_attempt *attempt, __u16 port,
-			   bool sent)
-{
-	struct kmtls_verdict verdict = {
-		.sequence = attempt->sequence,
-		.pass = 1,
-		.answer = KMTLS_INJECT_SYN,
 		.port = port,
 	};
-	struct timespec now;
 
-	if (sent && clock_gettime(CLOCK_MONOTONIC, &now) == 0)
-		verdict.sent = now.tv_sec * 1000000000ull + now.tv_nsec;
 	bpf_map_update_elem(hold->verdicts, &attempt->cookie, &verdict, BPF_ANY);
 }
 
@@ -237,7 +222,7 @@ bool kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop, unsign
 
 /* ---- answers ---- */
 
-static int send_answer(struct kmtls_handshake *handshake, enum kmtls_inject kind)
+static void send_answer(struct kmtls_handshake *handshake, enum kmtls_inject kind)
 {
 	struct kmtls_attempt *attempt = &handshake->attempt;
 	int err = kmtls_injector_send(&handshake->pod->injector, kind, attempt->packet,
@@ -252,19 +237,16 @@ static int send_answer(struct kmtls_handshake *handshake, enum kmtls_inject kind
 			    attempt->slot, attempt->generation,
 			    kmtls_log_quote(handshake->pod->name), kmtls_log_quote(strerror(-err)));
 	}
-	return err;
 }
 
 void kmtls_hold_pass(struct kmtls_hold *hold, struct kmtls_handshake *handshake)
 {
-	__u16 port = kmtls_loop_flow(handshake->loop, handshake->slot)->self.port;
-	bool sent = handshake->attempt.packet_length; /* after a take-over it is not here */
-
-	/* First the verdict: should this SYN get lost, a repeated one passes by itself. */
-	decide_to_pass(hold, &handshake->attempt, port, sent);
+	/* First the verdict: should this SYN get lost, the repeated one passes by itself. */
+	decide(hold, &handshake->attempt, KMTLS_INJECT_SYN,
+	       kmtls_loop_flow(handshake->loop, handshake->slot)->self.port);
 	handshake->attempt.passed = true;
-	if (sent && send_answer(handshake, KMTLS_INJECT_SYN) < 0)
-		decide_to_pass(hold, &handshake->attempt, port, false);
+	if (handshake->attempt.packet_length) /* after a take-over it is not here */
+		send_answer(handshake, KMTLS_INJECT_SYN);
 }
 
 void kmtls_hold_resume(struct kmtls_hold *hold, struct kmtls_handshake *handshake)
@@ -273,7 +255,7 @@ void kmtls_hold_resume(struct kmtls_hold *hold, struct kmtls_handshake *handshak
 
 	list(hold, handshake, flow->local_cookie, flow->syn_sequence);
 	/* The SYN itself went with the worker; if it had not been sent on, its repetition passes. */
-	decide_to_pass(hold, &handshake->attempt, flow->self.port, false);
+	decide(hold, &handshake->attempt, KMTLS_INJECT_SYN, flow->self.port);
 	handshake->attempt.passed = true;
 }
 
@@ -302,7 +284,7 @@ void kmtls_hold_answer(struct kmtls_hold *hold, struct kmtls_handshake *handshak
 	default:
 		break;
 	}
-	decide(hold, &handshake->attempt, kind);
+	decide(hold, &handshake->attempt, kind, 0);
 	send_answer(handshake, kind);
 	if (kind != KMTLS_INJECT_RESET)
 		kmtls_loop_answer_again(handshake->loop, handshake->pod, kind,
