@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How connections end: half-closed, reset, refused, killed, cut. Each must arrive as what it is."""
+import collections
 import errno
 import socket
 import time
@@ -171,38 +172,48 @@ def back_pressure(bed):
     return f"{sent >> 10} KiB in between"
 
 
-def cut(bed, flags):
-    """Someone on the wire ends the connection towards node 1; what pod a gets to see of it."""
-    client, server = pair(bed)
+Victim = collections.namedtuple("Victim", "node version")
+VICTIMS = [Victim(node, version) for node in (1, 2) for version in (4, 6)]
+
+
+def cut(bed, flags, victim):
+    """Someone on the wire ends the connection towards a node; what its pod gets to see of it, and the other."""
+    client, server = pair(bed, victim.version)
     client.sendall(MARKER.encode())
     server.recv_exactly(len(MARKER))
-    port = client.getsockname()[1]
-    watch = bed.agent("wire").call(start_watch, "n1", (bed.address("b"), 5700), (bed.address("a"), port))
-    server.sendall(MARKER.encode())
-    equal(client.recv_exactly(len(MARKER)), MARKER.encode(), "what came before the cut")
+    ends = [(bed.address("a", victim.version), client.getsockname()[1]), (bed.address("b", victim.version), 5700)]
+    here, there = (client, server) if victim.node == 1 else (server, client)
+    if victim.node == 1:
+        ends.reverse()
+    watch = bed.agent("wire").call(start_watch, f"n{victim.node}", *ends)
+    there.sendall(MARKER.encode())
+    equal(here.recv_exactly(len(MARKER)), MARKER.encode(), "what came before the cut")
     check(bed.agent("wire").call(forge_end, watch, flags), "the forged packet went out")
-    return client.recv_to_end(), server
+    return here.recv_to_end(), there
 
 
 @case("a forged FIN on the wire cuts plain TCP short (so the next test is one)", plain=True)
 def forged_fin_plain(bed):
-    end, _ = cut(bed, 0x11)
-    equal(end, (b"", 0), "what the application takes for the end")
+    for victim in VICTIMS:
+        end, _ = cut(bed, 0x11, victim)
+        equal(end, (b"", 0), f"what the application takes for the end, {victim}")
 
 
-@case("truncation: a FIN without close_notify is a reset, never an end", mesh=True)
+@case("truncation: a FIN without close_notify is a reset, never an end; either side, either IP", mesh=True)
 def truncated(bed):
-    since = bed.log_size(1)
-    before = bed.counter(1, "truncated")
-    end, _ = cut(bed, 0x11)
-    equal(end, (b"", errno.ECONNRESET), "what the application gets")
-    bed.wait_log(1, since, "reason=truncated")
-    until(lambda: bed.counter(1, "truncated") == before + 1, "it is counted", 5)
+    for victim in VICTIMS:
+        since = bed.log_size(victim.node)
+        before = bed.counter(victim.node, "truncated")
+        end, _ = cut(bed, 0x11, victim)
+        equal(end, (b"", errno.ECONNRESET), f"what the application gets, {victim}")
+        bed.wait_log(victim.node, since, "reason=truncated")
+        until(lambda: bed.counter(victim.node, "truncated") == before + 1, f"it is counted, {victim}", 5)
 
 
-@case("a forged RST on the wire is a reset", mesh=True)
+@case("a forged RST on the wire is a reset; either side, either IP", mesh=True)
 def forged_reset(bed):
-    before = bed.counter(1, "peer-reset")
-    end, _ = cut(bed, 0x14)
-    equal(end, (b"", errno.ECONNRESET), "what the application gets")
-    until(lambda: bed.counter(1, "peer-reset") == before + 1, "it is counted", 5)
+    for victim in VICTIMS:
+        before = bed.counter(victim.node, "peer-reset")
+        end, _ = cut(bed, 0x14, victim)
+        equal(end, (b"", errno.ECONNRESET), f"what the application gets, {victim}")
+        until(lambda: bed.counter(victim.node, "peer-reset") == before + 1, f"it is counted, {victim}", 5)
