@@ -48,7 +48,7 @@ def storm(bed):
     return f"{said}; killed {killed}"
 
 
-@case("the same while the daemon is upgraded every second (kmtls upgrade)", mesh=True, timeout=300)
+@case("the same while the daemon is upgraded every second (kmtls upgrade)", mesh=True, timeout=900)
 def upgrades(bed):
     together(bed)
     before = balance.take(bed)
@@ -69,7 +69,7 @@ def upgrades(bed):
     return f"{said}; {count} upgrades of both, slowest {slowest:.1f} s, {len(keepers)} keepers"
 
 
-@case("the same with a new daemon that takes over (kmtlsd --take-over)", mesh=True, timeout=300)
+@case("the same with a new daemon that takes over (kmtlsd --take-over)", mesh=True, timeout=600)
 def take_overs(bed):
     together(bed)
     before = balance.take(bed)
