@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "authorization.h"
 #include "bpf_loader.h"
 #include "control.h"
 #include "counters.h"
@@ -31,6 +32,7 @@
 #include "pressure.h"
 #include "refusals.h"
 #include "rekey.h"
+#include "review.h"
 #include "sandbox.h"
 #include "secret_region.h"
 #include "shared.h"
@@ -105,6 +107,8 @@ static int configure(struct kmtls_daemon *daemon, char *why)
 	if (!err)
 		err = kmtls_policy_apply_config(daemon->bpf, daemon->config, why);
 	if (!err)
+		err = kmtls_authorization_apply_config(daemon->bpf, daemon->config, why);
+	if (!err)
 		atomic_store(&shared->configured_by, shared->instance);
 	return err;
 }
@@ -138,6 +142,7 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 		err = kmtls_hold_open(daemon, &daemon->hold, why);
 	if (err)
 		return err;
+	kmtls_review_tick(daemon); /* before anyone new asks: what cannot be read is known */
 	kmtls_identity_keep(daemon->identity);
 	kmtls_pods_restore(daemon->pods);
 	kmtls_takeover_finish(takeover);
@@ -184,6 +189,7 @@ static void serve(struct kmtls_daemon *daemon)
 	do {
 		signal_number = sigtimedwait(&signals, NULL, &second);
 		atomic_fetch_add(&daemon->shared->heartbeat, 1);
+		kmtls_review_tick(daemon);
 		kmtls_pods_tick(daemon->pods);
 		kmtls_counters_flush(daemon->bpf);
 		kmtls_refusals_tick();
