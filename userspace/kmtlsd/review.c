@@ -71,11 +71,12 @@ static int sum_up(struct kmtls_bpf *bpf, __u64 key, struct sum *ret_sum, __u32 *
 	return err;
 }
 
-static void warn_doubtful(__u64 now, __u64 before)
+/* At each change as long as there are any: it may be another one. */
+static void warn_doubtful(__u64 entries)
 {
-	if (now > before)
+	if (entries)
 		log_warning("authorizations not readable", "entries=%llu text=%s",
-			    (unsigned long long)now,
+			    (unsigned long long)entries,
 			    kmtls_log_quote("of another version or mistaken; those that do not "
 					    "allow deny all that they could mean"));
 }
@@ -103,7 +104,7 @@ void kmtls_review_tick(struct kmtls_daemon *daemon)
 	if (looked && !memcmp(&now, &before, sizeof(now)) && fallback == default_before)
 		return;
 	looked = true;
-	warn_doubtful(now.doubtful, before.doubtful);
+	warn_doubtful(now.doubtful);
 	kmtls_authorization_set_doubtful(now.doubtful);
 	before = now;
 	default_before = fallback;
