@@ -7,7 +7,7 @@
  * A dry-run entry is as if it were not there, but for what is counted.
  *
  * Whatever cannot be read denies. A key with a field of unknown meaning is found by no exact
- * probe, and may be meant as a denial: once a second the whole map is looked through for such
+ * probe, and may be meant as a denial: twice a second the whole map is looked through for such
  * (review.c), and as long as there is one every question looks for it too.
  */
 #include "authorization.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * control_authz.c - the verbs of `kmtls authz`. A handler translates; what an entry means is in
- * authorization.c, and established flows are looked at again by review.c, as after any change of
- * the maps.
+ * authorization.c. Established flows are looked at again at once (review.h), not only when the
+ * change would be noticed.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 #include "authorization.h"
 #include "control_request.h"
 #include "daemon.h"
+#include "loop.h"
 #include "spiffe.h"
 
 struct pair {
@@ -73,6 +74,7 @@ int kmtls_control_authz_add(struct kmtls_daemon *daemon, const json_t *arguments
 					      pair.port, action, ret_why);
 	if (err)
 		return err;
+	kmtls_loops_review(daemon->loops);
 	log_change("authorization added", text, arguments);
 	return kmtls_text_append_string(result, "{}");
 }
@@ -88,6 +90,7 @@ int kmtls_control_authz_delete(struct kmtls_daemon *daemon, const json_t *argume
 						 pair.port, ret_why);
 	if (err)
 		return err;
+	kmtls_loops_review(daemon->loops);
 	log_change("authorization deleted", "none", arguments);
 	return kmtls_text_append_string(result, "{}");
 }
@@ -174,6 +177,8 @@ int kmtls_control_authz_default(struct kmtls_daemon *daemon, const json_t *argum
 	__u32 value;
 	int err = text ? set_default(daemon->bpf, text, ret_why) : 0;
 
+	if (!err && text)
+		kmtls_loops_review(daemon->loops);
 	if (!err)
 		err = kmtls_authorization_default_get(daemon->bpf, &value);
 	return err ? err

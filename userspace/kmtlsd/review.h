@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * review.h - authorization of what is established already. Once a second the daemon looks whether
+ * review.h - authorization of what is established already. Twice a second the daemon looks whether
  * what decides has changed, by whomever; if so each event loop asks again for each of its flows
  * whose pod is the server, a few at a time, and resets those that are denied now.
  */
@@ -25,7 +25,7 @@ struct kmtls_review {
 	} answers[KMTLS_REVIEW_ANSWERS];
 };
 
-/* Once a second, in one thread. A new worker's first look is always a change. */
+/* Twice a second, in one thread. A new worker's first look is always a change. */
 void kmtls_review_tick(struct kmtls_daemon *daemon);
 /* In the loop's thread: begins anew with every flow. */
 void kmtls_review_begin(struct kmtls_loop *loop);

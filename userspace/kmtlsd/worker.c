@@ -177,24 +177,31 @@ static void trim_memory(void)
 	seen = begun;
 }
 
-/* Until a signal says stop; the daemon's once-a-second work meanwhile. */
+static void tick(struct kmtls_daemon *daemon)
+{
+	atomic_fetch_add(&daemon->shared->heartbeat, 1);
+	kmtls_pods_tick(daemon->pods);
+	kmtls_counters_flush(daemon->bpf);
+	kmtls_refusals_tick();
+	trim_memory();
+}
+
+/* Until a signal says stop; the daemon's once-a-second work meanwhile, and twice a second a look
+ * whether authorizations have changed. */
 static void serve(struct kmtls_daemon *daemon)
 {
-	const struct timespec second = { .tv_sec = 1 };
-	int signal_number;
+	const struct timespec half_a_second = { .tv_nsec = 500000000 };
+	bool whole_second = false;
 	sigset_t signals;
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
-	do {
-		signal_number = sigtimedwait(&signals, NULL, &second);
-		atomic_fetch_add(&daemon->shared->heartbeat, 1);
+	while (sigtimedwait(&signals, NULL, &half_a_second) < 0) {
 		kmtls_review_tick(daemon);
-		kmtls_pods_tick(daemon->pods);
-		kmtls_counters_flush(daemon->bpf);
-		kmtls_refusals_tick();
-		trim_memory();
-	} while (signal_number < 0);
+		if (whole_second)
+			tick(daemon);
+		whole_second = !whole_second;
+	}
 }
 
 /* Asked by the keeper to stop: flows end, listeners close. Killed by anyone else it just goes, and
