@@ -85,7 +85,7 @@ enum kmtls_peer_kind {
 enum kmtls_match {
 	KMTLS_MATCH_EXACT = 1, /* identity: hash of the SPIFFE ID */
 	/* Of the ID cut off after its namespace, spiffe://TRUST-DOMAIN/ns/NAME. An ID has one if its
-	 * path is /ns/NAME or begins with /ns/NAME/. */
+	 * path begins with /ns/NAME/. */
 	KMTLS_MATCH_NAMESPACE = 2,
 	KMTLS_MATCH_TRUST_DOMAIN = 3, /* of the ID cut off after it, spiffe://TRUST-DOMAIN */
 	KMTLS_MATCH_ANY = 4, /* authorizations only; the hash is 0 */

@@ -131,13 +131,13 @@ int kmtls_spiffe_id_parse(const char *text, size_t length, struct kmtls_spiffe_i
 
 size_t kmtls_spiffe_namespace_length(const struct kmtls_spiffe_id *id)
 {
-	const char *name, *end = id->text + id->length, *slash;
+	const char *slash;
 
 	/* No segment of a path that was parsed is empty: what follows is a name. */
 	if (id->path_length <= NAMESPACE_LENGTH ||
 	    memcmp(id->text + id->path_offset, NAMESPACE, NAMESPACE_LENGTH))
 		return 0;
-	name = id->text + id->path_offset + NAMESPACE_LENGTH;
-	slash = memchr(name, '/', end - name);
-	return (slash ? slash : end) - id->text;
+	slash = memchr(id->text + id->path_offset + NAMESPACE_LENGTH, '/',
+		       id->path_length - NAMESPACE_LENGTH);
+	return slash ? (size_t)(slash - id->text) : 0;
 }

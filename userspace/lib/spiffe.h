@@ -23,9 +23,8 @@ int kmtls_spiffe_id_parse(const char *text, size_t length, struct kmtls_spiffe_i
 			  const char **ret_rule);
 
 /*
- * The ID's namespace is NAME if the path is /ns/NAME or begins with /ns/NAME/; any other ID has
- * none. The length of the ID cut off after it, or 0. Cut off at path_offset it is the trust
- * domain.
+ * The ID's namespace is NAME if the path begins with /ns/NAME/; any other ID has none. The length
+ * of the ID cut off after NAME, or 0. Cut off at path_offset it is the trust domain.
  */
 size_t kmtls_spiffe_namespace_length(const struct kmtls_spiffe_id *id);
 

@@ -99,21 +99,20 @@ int kmtls_subject_parse(const char *written, struct kmtls_subject *ret_subject,
 static bool format_text(unsigned kind, const char *text, char *buffer, size_t size)
 {
 	struct kmtls_spiffe_id id;
-	const char *rule;
-	size_t name;
+	const char *rule, *path;
 
 	if (kmtls_spiffe_id_parse(text, strlen(text), &id, &rule) < 0)
 		return false;
-	name = kmtls_spiffe_namespace_length(&id);
+	path = text + id.path_offset;
 	switch (kind) {
 	case KMTLS_MATCH_EXACT:
 		snprintf(buffer, size, "%s", text);
 		return true;
 	case KMTLS_MATCH_NAMESPACE:
-		if (name != id.length)
+		if (strncmp(path, "/ns/", strlen("/ns/")) || strchr(path + strlen("/ns/"), '/'))
 			return false;
 		snprintf(buffer, size, NAMESPACE "%.*s/%s", (int)id.trust_domain_length,
-			 text + id.trust_domain_offset, text + id.path_offset + strlen("/ns/"));
+			 text + id.trust_domain_offset, path + strlen("/ns/"));
 		return true;
 	case KMTLS_MATCH_TRUST_DOMAIN:
 		if (id.path_length)

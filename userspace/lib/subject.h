@@ -3,7 +3,7 @@
  * subject.h - who an authorization is about, as people write it:
  *
  *   spiffe://example.org/ns/shop/sa/web   exactly this SPIFFE ID
- *   namespace:example.org/shop            every ID below spiffe://example.org/ns/shop
+ *   namespace:example.org/shop            every ID below spiffe://example.org/ns/shop/
  *   trust-domain:example.org              every ID below spiffe://example.org
  *   any                                   everyone
  *
