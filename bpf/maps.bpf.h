@@ -28,6 +28,8 @@ KMTLS_MAP(settings, ARRAY, __u32, struct kmtls_settings, 1, 0);
 KMTLS_MAP(modes, HASH, struct kmtls_mode_key, struct kmtls_mode_value, 65536, BPF_F_NO_PREALLOC);
 KMTLS_MAP(peers, LPM_TRIE, struct kmtls_peer_key, struct kmtls_peer_value, 131072,
 	  BPF_F_NO_PREALLOC);
+KMTLS_MAP(authorizations, HASH, struct kmtls_authorization_key, struct kmtls_authorization_value,
+	  65536, BPF_F_NO_PREALLOC);
 KMTLS_MAP(names, HASH, __u64, struct kmtls_name_value, 131072, BPF_F_NO_PREALLOC);
 KMTLS_MAP(pods, HASH, __u64, struct kmtls_pod_value, 1024, 0);
 KMTLS_MAP(flows, ARRAY, __u32, struct kmtls_flow, 65536, BPF_F_MMAPABLE);

@@ -50,8 +50,17 @@ _kmtls()
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
-	"") choices="pod peer flows status upgrade log hash --socket --json --version --help" ;;
+	"") choices="pod peer authz flows status upgrade log hash --socket --json --version --help" ;;
 	pod | peer) choices="add del list --help" ;;
+	authz) choices="add del list default test --help" ;;
+	"authz add")
+		case ${#words_[@]} in
+		2) choices="allow deny dry-run --json --help" ;;
+		*) choices="any namespace: trust-domain: spiffe:// --port --json --help" ;;
+		esac
+		;;
+	"authz del") choices="any namespace: trust-domain: spiffe:// --port --json --help" ;;
+	"authz default") choices="allow deny --json --help" ;;
 	"pod add") choices="--netns --cgroup --id --connect --json --help" ;;
 	"peer add") choices="--id --bypass --port --json --help" ;;
 	"pod del") choices="$(_kmtls_list name pod) --json --help" ;;

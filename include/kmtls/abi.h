@@ -44,7 +44,8 @@ enum kmtls_mode {
 
 struct kmtls_settings {
 	__u32 abi_version; /* KMTLS_ABI_VERSION; checked before anything is touched */
-	__u32 pad;
+	/* enum kmtls_authorization_default; an unknown value is treated as deny */
+	__u32 authorization_default;
 	__u64 generation; /* bumped by whoever writes a policy map */
 };
 
@@ -83,6 +84,11 @@ enum kmtls_peer_kind {
 
 enum kmtls_match {
 	KMTLS_MATCH_EXACT = 1, /* identity: hash of the SPIFFE ID */
+	/* Of the ID cut off after its namespace, spiffe://TRUST-DOMAIN/ns/NAME. An ID has one if its
+	 * path begins with /ns/NAME/. */
+	KMTLS_MATCH_NAMESPACE = 2,
+	KMTLS_MATCH_TRUST_DOMAIN = 3, /* of the ID cut off after it, spiffe://TRUST-DOMAIN */
+	KMTLS_MATCH_ANY = 4, /* authorizations only; the hash is 0 */
 };
 
 struct kmtls_peer_key {
@@ -97,6 +103,36 @@ struct kmtls_peer_value {
 	__u8 port_count; /* BYPASS: how many of ports[] are set; 0 is every port */
 	__u8 pad[5];
 	__u16 ports[KMTLS_BYPASS_PORTS]; /* host order */
+};
+
+/* ---- authorizations: hash -------------------------------------------------------- */
+
+/* Who may connect to whom; asked by the server's daemon (docs/authorization.md). A field this
+ * version cannot read is read as the widest it could mean, and the action as deny. */
+struct kmtls_authorization_key {
+	__u64 source; /* hash, of what the kind says */
+	__u64 destination;
+	__u8 source_kind; /* enum kmtls_match */
+	__u8 destination_kind; /* enum kmtls_match */
+	__u16 port; /* of the destination, host order; 0: any */
+	__u32 pad;
+};
+
+enum kmtls_authorization_action {
+	KMTLS_AUTHORIZATION_ALLOW = 1,
+	KMTLS_AUTHORIZATION_DENY = 2, /* beats every allow */
+	KMTLS_AUTHORIZATION_DRY_RUN = 3, /* counts what it would deny, and decides nothing */
+};
+
+struct kmtls_authorization_value {
+	__u32 action; /* enum kmtls_authorization_action */
+};
+
+/* What holds where no entry decides. */
+enum kmtls_authorization_default {
+	KMTLS_AUTHORIZATION_DEFAULT_UNSET = 0, /* nobody has said anything: allow */
+	KMTLS_AUTHORIZATION_DEFAULT_ALLOW = 1,
+	KMTLS_AUTHORIZATION_DEFAULT_DENY = 2,
 };
 
 /* ---- names: hash, 64-bit hash -> text ----------------------------------------- */
@@ -270,6 +306,8 @@ struct kmtls_flow {
 	X(74, POD_LIMIT, "pod-limit", "the pod has as many flows as one pod may have")           \
 	X(75, MEMORY_PRESSURE, "memory-pressure",                                                \
 	  "the daemon is close to the memory limit of its cgroup")                               \
+	X(76, WOULD_DENY, "would-deny",                                                          \
+	  "let through, although a dry-run authorization would deny it")                         \
 	X(80, INTERRUPTED, "interrupted", "the daemon's worker died during the handshake")       \
 	X(96, ENDED, "ended", "both sides ended in order")                                       \
 	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")                \
@@ -284,6 +322,7 @@ struct kmtls_flow {
 	X(105, POD_DELETED, "pod-deleted", "the pod was removed")                                \
 	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")               \
 	X(107, PEER_TIMEOUT, "peer-timeout", "the peer does not answer any more")                \
+	X(108, UNAUTHORIZED, "unauthorized", "authorization denies this source by now")          \
 	X(110, KEY_LIMIT, "key-limit",                                                           \
 	  "a key has encrypted as much as it may, and cannot be replaced")                       \
 	X(111, PEER_REKEYED, "peer-rekeyed",                                                     \
@@ -321,6 +360,8 @@ KMTLS_ASSERT_SIZE(struct kmtls_mode_key, 16);
 KMTLS_ASSERT_SIZE(struct kmtls_mode_value, 4);
 KMTLS_ASSERT_SIZE(struct kmtls_peer_key, 20);
 KMTLS_ASSERT_SIZE(struct kmtls_peer_value, 32);
+KMTLS_ASSERT_SIZE(struct kmtls_authorization_key, 24);
+KMTLS_ASSERT_SIZE(struct kmtls_authorization_value, 4);
 KMTLS_ASSERT_SIZE(struct kmtls_name_value, 2056);
 KMTLS_ASSERT_SIZE(struct kmtls_pod_value, 72);
 KMTLS_ASSERT_SIZE(struct kmtls_flow_direction, 24);

@@ -19,6 +19,11 @@
  *   peer-add   prefix, and either id (SPIFFE ID) or bypass:true with ports:[..] (may be empty)
  *   peer-del   prefix
  *   peer-list
+ *   authz-add  action (allow, deny, dry-run), source, destination (subject.h), optional port
+ *   authz-del  source, destination, optional port
+ *   authz-list
+ *   authz-default  optional action (allow, deny): sets it; without, shows it
+ *   authz-test source, destination (SPIFFE IDs), port
  *   flows
  *   status
  *   log        level

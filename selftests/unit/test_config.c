@@ -141,6 +141,8 @@ static const struct bad bad_files[] = {
 	  ":3: keepalive.interval: must be between 1s and 9h" },
 	{ "keepalive.probes zero", TD "keepalive: {probes: 0}\n",
 	  ":3: keepalive.probes: must be a number from 1 to 127" },
+	{ "authorization_default", TD "authorization_default: allow-all\n",
+	  ":3: authorization_default: must be allow or deny" },
 	{ "rekey", TD "rekey: on\n", ":3: rekey: must be auto or off" },
 	{ "key_limit small", TD "key_limit: 1048575\n", ":3: key_limit: " LIMIT },
 	{ "key_limit beyond the RFC's", TD "key_limit: 388736063997\n", ":3: key_limit: " LIMIT },
@@ -291,6 +293,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config->limits.refusal_lines, 20);
 	assert_int_equal(config->handshake_timeout, 10);
 	assert_true(config->rekey && !config->close_at_key_limit && !config->prefer_chacha20);
+	assert_int_equal(config->authorization_default, KMTLS_AUTHORIZATION_DEFAULT_UNSET);
 	assert_int_equal(config->key_limit, 388736063996ull);
 	assert_int_equal(config->mode, KMTLS_MODE_STRICT);
 	assert_int_equal(config->exclude.outbound_ports_count, 0);
@@ -313,6 +316,7 @@ static void test_everything(void **state)
 						"log_level: debug\n"
 						"workers: 256\n"
 						"rekey: off\n"
+						"authorization_default: deny\n"
 						"key_limit: 362GiB\n"
 						"key_limit_action: close\n"
 						"prefer_chacha20: true\n"
@@ -359,6 +363,7 @@ static void test_everything(void **state)
 	assert_int_equal(config->limits.refusal_lines, 1000000);
 	assert_int_equal(config->handshake_timeout, 300);
 	assert_true(!config->rekey && config->close_at_key_limit && config->prefer_chacha20);
+	assert_int_equal(config->authorization_default, KMTLS_AUTHORIZATION_DEFAULT_DENY);
 	assert_int_equal(config->key_limit, 362ull << 30);
 	assert_int_equal(config->mode, KMTLS_MODE_OFF);
 	assert_int_equal(config->exclude.outbound_ports_count, 2);

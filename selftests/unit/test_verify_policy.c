@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_verify_policy.c - certificates that are right, of a peer that is not the promised one or
- * is not allowed in; and what the callback says about a peer it accepts.
+ * test_verify_policy.c - certificates that are right, of a peer that is not the promised one; and
+ * what the callback says about a peer it accepts.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -63,64 +63,16 @@ static void wrong_peer(void **state)
 	close_both(&client, &server);
 }
 
-static enum kmtls_reason authorize(void *context, const char *peer_id)
+static void accepted(void **state)
 {
-	assert_string_equal(peer_id, TEST_CLIENT_ID);
-	return *(enum kmtls_reason *)context;
-}
-
-static enum kmtls_reason authorize_never(void *context, const char *peer_id)
-{
-	fail_msg("authorize() was asked about a peer that is not verified");
-	return KMTLS_REASON_NONE;
-}
-
-static void denied(void **state)
-{
-	enum kmtls_reason verdict = KMTLS_REASON_DENIED;
 	struct test_side client, server;
 
 	open_good(&client, &server);
-	server.verify.authorize = authorize;
-	server.verify.context = &verdict;
-	test_sides_run(&client, &server);
-	assert_reason(&server, KMTLS_REASON_DENIED);
-	assert_reason(&client, KMTLS_REASON_REFUSED_DENIED);
-	close_both(&client, &server);
-}
-
-static void allowed(void **state)
-{
-	enum kmtls_reason verdict = KMTLS_REASON_NONE;
-	struct test_side client, server;
-
-	open_good(&client, &server);
-	server.verify.authorize = authorize;
-	server.verify.context = &verdict;
 	test_sides_run(&client, &server);
 	assert_reason(&server, KMTLS_REASON_NONE);
 	assert_reason(&client, KMTLS_REASON_NONE);
+	assert_string_equal(server.verify.peer_id, TEST_CLIENT_ID);
 	close_both(&client, &server);
-}
-
-static void authorization_comes_last(void **state)
-{
-	struct test_spec spec = { .id = TEST_CLIENT_ID, .key_usage = "keyEncipherment" };
-	struct test_certificate leaf = test_certificate_make(&spec, &root);
-	SSL_CTX *client_context =
-		test_context_make(KMTLS_ROLE_CLIENT, &leaf, NULL, root.certificate);
-	SSL_CTX *server_context =
-		test_context_make(KMTLS_ROLE_SERVER, &server_leaf, NULL, root.certificate);
-	struct test_side client, server;
-
-	test_sides_open(&client, client_context, &server, server_context);
-	server.verify.authorize = authorize_never;
-	test_sides_run(&client, &server);
-	assert_reason(&server, KMTLS_REASON_SVID_KEY_USAGE);
-	close_both(&client, &server);
-	test_certificate_free(&leaf);
-	SSL_CTX_free(client_context);
-	SSL_CTX_free(server_context);
 }
 
 static void nothing_attached(void **state)
@@ -218,9 +170,7 @@ int main(void)
 		{ "wrong peer: the trust domain is promised", wrong_peer, NULL, NULL,
 		  "spiffe://example.org" },
 		{ "wrong peer: nothing is promised", wrong_peer, NULL, NULL, NULL },
-		cmocka_unit_test(denied),
-		cmocka_unit_test(allowed),
-		cmocka_unit_test(authorization_comes_last),
+		cmocka_unit_test(accepted),
 		cmocka_unit_test(nothing_attached),
 		cmocka_unit_test(ends_with_the_ca),
 		cmocka_unit_test(root_without_basic_constraints),

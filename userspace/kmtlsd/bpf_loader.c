@@ -33,6 +33,7 @@ static const struct {
 	[KMTLS_MAP_SETTINGS] = { "settings", "" },
 	[KMTLS_MAP_MODES] = { "modes", "" },
 	[KMTLS_MAP_PEERS] = { "peers", "" },
+	[KMTLS_MAP_AUTHORIZATIONS] = { "authorizations", "" },
 	[KMTLS_MAP_NAMES] = { "names", "" },
 	[KMTLS_MAP_PODS] = { "pods", "" },
 	[KMTLS_MAP_FLOWS] = { "flows", "" },

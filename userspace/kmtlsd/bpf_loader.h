@@ -4,7 +4,8 @@
  * configured directory, adopts what an earlier daemon pinned. Pins outlive the daemon on
  * purpose: without it meshed connections are refused, not sent in plaintext.
  *
- *   DIR/{settings,modes,peers,names,pods,flows,counters}   the operator's maps (abi.h)
+ *   DIR/{settings,modes,peers,authorizations,names,pods,flows,counters}
+ *                                                          the operator's maps (abi.h)
  *   DIR/internal/NAME                                      internal_maps.h
  *   DIR/links/{daemon,daemon_reset}, DIR/links/POD-HASH/PROGRAM   attachments
  */
@@ -20,6 +21,7 @@ enum kmtls_map {
 	KMTLS_MAP_SETTINGS,
 	KMTLS_MAP_MODES,
 	KMTLS_MAP_PEERS,
+	KMTLS_MAP_AUTHORIZATIONS,
 	KMTLS_MAP_NAMES,
 	KMTLS_MAP_PODS,
 	KMTLS_MAP_FLOWS,

@@ -65,6 +65,7 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 	config->log_level =
 		file->log_level ? (enum kmtls_log_level)file->log_level : KMTLS_LOG_INFO;
 	config->mode = file->mode ? (enum kmtls_mode)file->mode : KMTLS_MODE_STRICT;
+	config->authorization_default = file->authorization_default;
 	config->max_flows = 65536;
 	config->handshake_timeout = 10;
 	config->key_limit = KMTLS_CONFIG_KEY_LIMIT;

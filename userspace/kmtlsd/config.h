@@ -39,6 +39,8 @@ struct kmtls_config {
 		unsigned flows_per_pod; /* 0: no limit; half of max_flows */
 	} limits;
 	enum kmtls_mode mode; /* strict (default) or off; permissive is refused for now */
+	/* UNSET (default): as it is in the map; that is allow in a new one */
+	enum kmtls_authorization_default authorization_default;
 	bool rekey; /* replace keys where kernel and peer can (auto) */
 	uint64_t key_limit; /* bytes under one AES-GCM key; KMTLS_CONFIG_KEY_LIMIT */
 	bool close_at_key_limit; /* else a warning is all */

@@ -41,6 +41,7 @@ static const struct {
 	{ "limits.refusal_lines", "must be a number from 0 to 1000000" },
 	{ "limits.flows_per_pod", "must be a number from 0 to 1048576" },
 	{ "mode", "must be strict or off" },
+	{ "authorization_default", "must be allow or deny" },
 	{ "rekey", "must be auto or off" },
 	{ "key_limit", "must be between 1MiB and 388736063996 bytes (RFC 8446)" },
 	{ "key_limit_action", "must be warn or close" },
@@ -77,6 +78,10 @@ static const cyaml_strval_t mode_words[] = {
 	{ "off", KMTLS_MODE_OFF },
 	{ "permissive", KMTLS_MODE_PERMISSIVE }, /* known, in order to refuse it by name */
 	{ "strict", KMTLS_MODE_STRICT },
+};
+static const cyaml_strval_t authorization_words[] = {
+	{ "allow", KMTLS_AUTHORIZATION_DEFAULT_ALLOW },
+	{ "deny", KMTLS_AUTHORIZATION_DEFAULT_DENY },
 };
 static const cyaml_strval_t rekey_words[] = {
 	{ "auto", 1 },
@@ -138,6 +143,7 @@ static const cyaml_schema_field_t file_fields[] = {
 	STRING(peer_timeout, struct kmtls_config_file),
 	WORD(log_level, struct kmtls_config_file, level_words),
 	WORD(mode, struct kmtls_config_file, mode_words),
+	WORD(authorization_default, struct kmtls_config_file, authorization_words),
 	WORD(rekey, struct kmtls_config_file, rekey_words),
 	STRING(key_limit, struct kmtls_config_file),
 	WORD(key_limit_action, struct kmtls_config_file, action_words),

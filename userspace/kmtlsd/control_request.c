@@ -27,6 +27,12 @@ static int fail(char *ret_why, int err, const char *format, ...)
 	return err;
 }
 
+static bool is_port(const json_t *value)
+{
+	return json_is_integer(value) && json_integer_value(value) >= 1 &&
+	       json_integer_value(value) <= 65535;
+}
+
 static int check_ports(const char *verb, const char *name, const json_t *value, char *ret_why)
 {
 	const json_t *item;
@@ -38,8 +44,7 @@ static int check_ports(const char *verb, const char *name, const json_t *value, 
 		return fail(ret_why, -EINVAL, "%s: %s: at most %d ports", verb, name,
 			    KMTLS_BYPASS_PORTS);
 	json_array_foreach (value, i, item) {
-		if (!json_is_integer(item) || json_integer_value(item) < 1 ||
-		    json_integer_value(item) > 65535)
+		if (!is_port(item))
 			return fail(ret_why, -EINVAL,
 				    "%s: %s: each must be a number from 1 to 65535", verb, name);
 	}
@@ -59,6 +64,11 @@ static int check_value(const char *verb, const struct kmtls_control_argument *ar
 		if (json_is_boolean(value))
 			return 0;
 		return fail(ret_why, -EINVAL, "%s: %s: must be true or false", verb,
+			    argument->name);
+	case KMTLS_CONTROL_PORT:
+		if (is_port(value))
+			return 0;
+		return fail(ret_why, -EINVAL, "%s: %s: must be a number from 1 to 65535", verb,
 			    argument->name);
 	case KMTLS_CONTROL_PORTS:
 		return check_ports(verb, argument->name, value, ret_why);

@@ -21,6 +21,7 @@ struct kmtls_daemon;
 enum kmtls_control_type {
 	KMTLS_CONTROL_STRING = 1, /* not empty */
 	KMTLS_CONTROL_BOOLEAN,
+	KMTLS_CONTROL_PORT, /* a number, 1 to 65535 */
 	KMTLS_CONTROL_PORTS, /* a list of numbers, 1 to 65535, at most KMTLS_BYPASS_PORTS */
 };
 
@@ -56,5 +57,17 @@ int kmtls_control_flows(struct kmtls_daemon *daemon, const json_t *arguments,
 			struct kmtls_text *result, char *ret_why);
 int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 			 struct kmtls_text *result, char *ret_why);
+
+/* control_authz.c: likewise. */
+int kmtls_control_authz_add(struct kmtls_daemon *daemon, const json_t *arguments,
+			    struct kmtls_text *result, char *ret_why);
+int kmtls_control_authz_delete(struct kmtls_daemon *daemon, const json_t *arguments,
+			       struct kmtls_text *result, char *ret_why);
+int kmtls_control_authz_list(struct kmtls_daemon *daemon, const json_t *arguments,
+			     struct kmtls_text *result, char *ret_why);
+int kmtls_control_authz_default(struct kmtls_daemon *daemon, const json_t *arguments,
+				struct kmtls_text *result, char *ret_why);
+int kmtls_control_authz_test(struct kmtls_daemon *daemon, const json_t *arguments,
+			     struct kmtls_text *result, char *ret_why);
 
 #endif

@@ -311,14 +311,14 @@ static void log_failure(const struct kmtls_handshake *handshake, enum kmtls_reas
 	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT];
 
 	log_warning("connection refused",
-		    "flow=%u.%u pod=%s direction=%s self=%s peer=%s reason=%s text=%s peer_id=%s "
-		    "expected_id=%s detail=%s",
+		    "flow=%u.%u pod=%s direction=%s self=%s peer=%s reason=%s text=%s self_id=%s "
+		    "peer_id=%s expected_id=%s detail=%s",
 		    handshake->slot, flow->generation, kmtls_log_quote(handshake->pod->name),
 		    kmtls_handshake_direction(handshake->role),
 		    kmtls_endpoint_format(&flow->self, self, sizeof(self)),
 		    kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
 		    kmtls_reason_name(reason), kmtls_log_quote(kmtls_reason_text(reason)),
-		    kmtls_log_quote(handshake->verify.peer_id),
+		    kmtls_log_quote(handshake->pod->id), kmtls_log_quote(handshake->verify.peer_id),
 		    kmtls_log_quote(handshake->expected_id), kmtls_log_quote(detail ? detail : ""));
 }
 

@@ -70,6 +70,12 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake);
 void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake);
 void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err);
 
+/*
+ * Server, the client has proven who it is: may it connect to this pod? true: it may. false: it
+ * has been told so (alert access_denied), and the handshake is gone.
+ */
+bool kmtls_handshake_authorize(struct kmtls_handshake *handshake);
+
 /* An event on one of the flow's sockets. Likewise. */
 void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag side, __u32 events);
 
@@ -108,6 +114,8 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err);
 void kmtls_handshake_free(struct kmtls_handshake *handshake); /* the flow goes on without it */
 /* Both legs are there and the keys are in the kernel: the handshake is over. */
 void kmtls_handshake_establish(struct kmtls_handshake *handshake);
+/* Server, after the client's Finished: a fatal alert instead of the ticket. */
+void kmtls_handshake_send_alert(struct kmtls_handshake *handshake, int alert);
 /* OpenSSL says no: finds out why, and fails or tries once more. */
 void kmtls_handshake_fail_tls(struct kmtls_handshake *handshake);
 /* The deadline begins anew, for the next part. */

@@ -190,7 +190,7 @@ static void do_handshake(struct kmtls_handshake *handshake)
 	if (handshake->role == KMTLS_ROLE_CLIENT) {
 		handshake->stage = KMTLS_HANDSHAKE_TICKET_WAIT;
 		await_ticket(handshake);
-	} else {
+	} else if (kmtls_handshake_authorize(handshake)) {
 		handshake->stage = KMTLS_HANDSHAKE_DELIVERING;
 		kmtls_inbound_deliver(handshake);
 	}
@@ -263,13 +263,18 @@ void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake)
 		kmtls_handshake_establish(handshake);
 }
 
-void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err)
+void kmtls_handshake_send_alert(struct kmtls_handshake *handshake, int alert)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 
 	/* OpenSSL has no call for an alert now; the kernel sends it, as the first record. */
 	if (install_keys(handshake, false) == 0)
-		kmtls_ktls_send_alert(flow->wire_fd, ALERT_FATAL, ALERT_APPLICATION_REFUSED);
+		kmtls_ktls_send_alert(flow->wire_fd, ALERT_FATAL, alert);
+}
+
+void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err)
+{
+	kmtls_handshake_send_alert(handshake, ALERT_APPLICATION_REFUSED);
 	kmtls_handshake_fail(handshake, KMTLS_REASON_APPLICATION_REFUSED, strerror(err));
 }
 

@@ -17,6 +17,7 @@
 #include "pipes.h"
 #include "pod.h"
 #include "pods.h"
+#include "review.h"
 
 struct kmtls_handshake;
 
@@ -84,10 +85,11 @@ struct kmtls_loop {
 	unsigned pause_count;
 	unsigned lingering; /* flows with a linger_deadline */
 	__u32 last_sweep; /* seconds */
+	struct kmtls_review review; /* of authorization */
 	/* Requests from other threads. */
 	pthread_mutex_t lock;
 	pthread_cond_t done;
-	bool stop, reset_pending;
+	bool stop, reset_pending, review_pending;
 	__u64 reset_netns;
 	struct kmtls_loop_message *messages;
 	size_t message_count, message_room;
@@ -115,6 +117,9 @@ int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);
 void kmtls_loops_remove_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);
 /* Resets every flow of one namespace; returns when it is done. */
 void kmtls_loops_reset_pod(struct kmtls_loops *loops, __u64 netns_cookie);
+
+/* Every loop looks again whether its flows are authorized (review.h); does not wait for it. */
+void kmtls_loops_review(struct kmtls_loops *loops);
 
 /* ---- for the modules that run inside a loop ---- */
 

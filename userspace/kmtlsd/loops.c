@@ -222,6 +222,18 @@ void kmtls_loops_remove_pod(struct kmtls_loops *loops, const struct kmtls_pod *p
 					  pod->listeners[a], NULL);
 }
 
+void kmtls_loops_review(struct kmtls_loops *loops)
+{
+	for (unsigned i = 0; i < loops->count; i++) {
+		struct kmtls_loop *loop = &loops->loops[i];
+
+		pthread_mutex_lock(&loop->lock);
+		loop->review_pending = true;
+		pthread_mutex_unlock(&loop->lock);
+		eventfd_write(loop->wake_fd, 1);
+	}
+}
+
 void kmtls_loops_sync(struct kmtls_loops *loops)
 {
 	kmtls_loops_reset_pod(loops, NOBODY);

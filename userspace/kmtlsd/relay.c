@@ -62,6 +62,7 @@ static enum kmtls_log_level end_level(enum kmtls_reason reason)
 	case KMTLS_REASON_PEER_RESET:
 	case KMTLS_REASON_STOPPED:
 	case KMTLS_REASON_POD_DELETED:
+	case KMTLS_REASON_UNAUTHORIZED: /* review.c has said more */
 		return KMTLS_LOG_DEBUG;
 	default:
 		return KMTLS_LOG_WARNING;

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * verify.c - the verify callback: chain, leaf rules, trust domain, promised ID, authorization,
- * in this order; the first that fails gives the reason and the alert.
+ * verify.c - the verify callback: chain, leaf rules, trust domain, promised ID, in this order;
+ * the first that fails gives the reason and the alert.
  *
  * OpenSSL picks the alert from the X.509 error the callback leaves behind
- * (ssl_x509err2alert() in statem_lib.c). access_denied (49) is not among those it can pick,
- * so a denial travels as handshake_failure (40). That is unambiguous: a server says 40
- * before its ServerHello when nothing is shared, and after the client's Finished only for a
- * denial; verify_error.c tells the two apart. What the other side makes of each alert:
+ * (ssl_x509err2alert() in statem_lib.c). Authorization is not asked here: access_denied is not
+ * among those it can pick, and the certificate alone is public: only after CertificateVerify and
+ * Finished has the client shown that it is its own. What the other side makes of each alert:
  *
  *   our reason                     alert                          the peer's reason
  *   UNKNOWN_CA                     48 unknown_ca                  REFUSED_UNKNOWN_CA
  *   SVID_EXPIRED                   45 certificate_expired         REFUSED_EXPIRED
  *   SVID_KEY_USAGE, _EXTENDED_...  43 unsupported_certificate     REFUSED_CERTIFICATE
  *   WRONG_PEER, other SVID_...     42 bad_certificate             REFUSED_CERTIFICATE
- *   DENIED, others of authorize()  40 handshake_failure           REFUSED_DENIED (client)
+ *   DENIED (handshake_authorize.c) 49 access_denied               REFUSED_DENIED
  *   NO_CERTIFICATE (OpenSSL's own) 116 certificate_required       REFUSED_BY_PEER
  *   NOT_MESH (OpenSSL's own)       120 no_application_protocol,   NOT_MESH
  *                                  70 protocol_version
@@ -228,8 +227,7 @@ static enum kmtls_reason check_peer(SSL *ssl, X509_STORE_CTX *store, struct kmtl
 		return KMTLS_REASON_WRONG_PEER;
 	if (verify->expected_id && !is_expected(verify->peer_id, verify->expected_id))
 		return KMTLS_REASON_WRONG_PEER;
-	return verify->authorize ? verify->authorize(verify->context, verify->peer_id)
-				 : KMTLS_REASON_NONE;
+	return KMTLS_REASON_NONE;
 }
 
 int kmtls_verify_callback(X509_STORE_CTX *store, void *unused)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * verify.h - is this peer who it must be? Chain up to the trust bundle (RFC 5280), the
- * X.509-SVID rules, the promised SPIFFE ID (client side) and authorization (server side),
- * all inside OpenSSL's verify callback, so that a refusal is an ordinary TLS alert.
+ * X.509-SVID rules and the promised SPIFFE ID (client side), all inside OpenSSL's verify
+ * callback, so that a refusal is an ordinary TLS alert. Whether the server lets it in is asked
+ * when the handshake is done (authorization.h).
  */
 #ifndef KMTLS_VERIFY_H
 #define KMTLS_VERIFY_H
@@ -20,10 +21,6 @@ struct kmtls_verify {
 	/* In. Client side: the SPIFFE ID the peers map promises for the address. NULL on the
 	 * server side. Not owned. */
 	const char *expected_id;
-	/* In. Server side: called after everything else held; may be NULL.
-	 * KMTLS_REASON_NONE to allow. */
-	enum kmtls_reason (*authorize)(void *context, const char *peer_id);
-	void *context;
 	/* Out. */
 	enum kmtls_reason reason; /* why verification failed, NONE if it did not */
 	char detail[160]; /* for the log; of our own making, no byte of the peer's */

@@ -28,12 +28,6 @@ static enum kmtls_reason alert_reason(const SSL *ssl, int alert)
 		return KMTLS_REASON_REFUSED_CERTIFICATE;
 	case SSL_AD_ACCESS_DENIED:
 		return KMTLS_REASON_REFUSED_DENIED;
-	case SSL_AD_HANDSHAKE_FAILURE:
-		/* From a server that already had our Finished there is nothing left to
-		 * negotiate: it denied us. An error does not change hand_state. */
-		return !SSL_is_server(ssl) && SSL_get_state(ssl) == TLS_ST_OK
-			       ? KMTLS_REASON_REFUSED_DENIED
-			       : KMTLS_REASON_REFUSED_BY_PEER;
 	case SSL_AD_UNRECOGNIZED_NAME: /* sent through kernel TLS instead of the ticket */
 		return KMTLS_REASON_REFUSED_BY_APPLICATION;
 	case SSL_AD_NO_APPLICATION_PROTOCOL:

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "authorization.h"
 #include "bpf_loader.h"
 #include "control.h"
 #include "counters.h"
@@ -31,6 +32,7 @@
 #include "pressure.h"
 #include "refusals.h"
 #include "rekey.h"
+#include "review.h"
 #include "sandbox.h"
 #include "secret_region.h"
 #include "shared.h"
@@ -105,6 +107,8 @@ static int configure(struct kmtls_daemon *daemon, char *why)
 	if (!err)
 		err = kmtls_policy_apply_config(daemon->bpf, daemon->config, why);
 	if (!err)
+		err = kmtls_authorization_apply_config(daemon->bpf, daemon->config, why);
+	if (!err)
 		atomic_store(&shared->configured_by, shared->instance);
 	return err;
 }
@@ -138,6 +142,7 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 		err = kmtls_hold_open(daemon, &daemon->hold, why);
 	if (err)
 		return err;
+	kmtls_review_tick(daemon); /* before anyone new asks: what cannot be read is known */
 	kmtls_identity_keep(daemon->identity);
 	kmtls_pods_restore(daemon->pods);
 	kmtls_takeover_finish(takeover);
@@ -172,23 +177,31 @@ static void trim_memory(void)
 	seen = begun;
 }
 
-/* Until a signal says stop; the daemon's once-a-second work meanwhile. */
+static void tick(struct kmtls_daemon *daemon)
+{
+	atomic_fetch_add(&daemon->shared->heartbeat, 1);
+	kmtls_pods_tick(daemon->pods);
+	kmtls_counters_flush(daemon->bpf);
+	kmtls_refusals_tick();
+	trim_memory();
+}
+
+/* Until a signal says stop; the daemon's once-a-second work meanwhile, and twice a second a look
+ * whether authorizations have changed. */
 static void serve(struct kmtls_daemon *daemon)
 {
-	const struct timespec second = { .tv_sec = 1 };
-	int signal_number;
+	const struct timespec half_a_second = { .tv_nsec = 500000000 };
+	bool whole_second = false;
 	sigset_t signals;
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
-	do {
-		signal_number = sigtimedwait(&signals, NULL, &second);
-		atomic_fetch_add(&daemon->shared->heartbeat, 1);
-		kmtls_pods_tick(daemon->pods);
-		kmtls_counters_flush(daemon->bpf);
-		kmtls_refusals_tick();
-		trim_memory();
-	} while (signal_number < 0);
+	while (sigtimedwait(&signals, NULL, &half_a_second) < 0) {
+		kmtls_review_tick(daemon);
+		if (whole_second)
+			tick(daemon);
+		whole_second = !whole_second;
+	}
 }
 
 /* Asked by the keeper to stop: flows end, listeners close. Killed by anyone else it just goes, and

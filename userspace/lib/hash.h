@@ -7,7 +7,9 @@
 #define KMTLS_HASH_H
 
 #include <linux/types.h>
+#include <stddef.h>
 
 __u64 kmtls_hash_text(const char *text);
+__u64 kmtls_hash_bytes(const char *bytes, size_t length);
 
 #endif

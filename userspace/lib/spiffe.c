@@ -15,6 +15,8 @@
 
 #define SCHEME "spiffe://"
 #define SCHEME_LENGTH (sizeof(SCHEME) - 1)
+#define NAMESPACE "/ns/"
+#define NAMESPACE_LENGTH (sizeof(NAMESPACE) - 1)
 #define TRUST_DOMAIN_MAX 255 /* section 2.3: the limit of a URI's host (RFC 3986) */
 
 static bool is_trust_domain_byte(char c)
@@ -125,4 +127,17 @@ int kmtls_spiffe_id_parse(const char *text, size_t length, struct kmtls_spiffe_i
 	}
 	*ret_id = id;
 	return 0;
+}
+
+size_t kmtls_spiffe_namespace_length(const struct kmtls_spiffe_id *id)
+{
+	const char *slash;
+
+	/* No segment of a path that was parsed is empty: what follows is a name. */
+	if (id->path_length <= NAMESPACE_LENGTH ||
+	    memcmp(id->text + id->path_offset, NAMESPACE, NAMESPACE_LENGTH))
+		return 0;
+	slash = memchr(id->text + id->path_offset + NAMESPACE_LENGTH, '/',
+		       id->path_length - NAMESPACE_LENGTH);
+	return slash ? (size_t)(slash - id->text) : 0;
 }

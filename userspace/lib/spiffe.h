@@ -22,4 +22,10 @@ struct kmtls_spiffe_id {
 int kmtls_spiffe_id_parse(const char *text, size_t length, struct kmtls_spiffe_id *ret_id,
 			  const char **ret_rule);
 
+/*
+ * The ID's namespace is NAME if the path begins with /ns/NAME/; any other ID has none. The length
+ * of the ID cut off after NAME, or 0. Cut off at path_offset it is the trust domain.
+ */
+size_t kmtls_spiffe_namespace_length(const struct kmtls_spiffe_id *id);
+
 #endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * authorization.h - may this client connect to that pod? Read from the map `authorizations` at
+ * each decision. Written by authorization_rules.c, looked at again for established flows by
+ * review.c.
+ */
+#ifndef KMTLS_AUTHORIZATION_H
+#define KMTLS_AUTHORIZATION_H
+
+#include <stdbool.h>
+
+#include "kmtls/abi.h"
+#include "subject.h"
+
+struct kmtls_bpf;
+struct kmtls_config;
+
+/* A rule, or what stands in for one, as a sentence. */
+#define KMTLS_AUTHORIZATION_WHY 256
+
+struct kmtls_authorization_rule {
+	struct kmtls_authorization_key key;
+	struct kmtls_authorization_value value;
+};
+
+enum kmtls_authorization_decider {
+	KMTLS_DECIDED_BY_RULE = 1,
+	KMTLS_DECIDED_BY_DEFAULT,
+	KMTLS_DECIDED_BY_DOUBT, /* something could not be read or known; denied */
+};
+
+struct kmtls_authorization_verdict {
+	bool allowed;
+	bool would_deny; /* allowed, and dry_run would not have done it */
+	enum kmtls_authorization_decider decider;
+	struct kmtls_authorization_rule rule; /* BY_RULE */
+	struct kmtls_authorization_rule dry_run; /* if would_deny */
+	const char *doubt; /* BY_DOUBT: a constant sentence */
+};
+
+/* Who asks whom. */
+struct kmtls_authorization_question {
+	__u64 source[KMTLS_MATCH_ANY + 1]; /* kmtls_subject_hashes() */
+	__u64 destination[KMTLS_MATCH_ANY + 1];
+	__u16 port;
+};
+
+/*
+ * The decision by itself. lookup: 0 and the action of the entry of exactly this key, -ENOENT, or
+ * another error, which denies. Probes every key that could be meant: four kinds of source by four
+ * of destination by two ports.
+ */
+struct kmtls_authorization_lookup {
+	int (*get)(void *context, const struct kmtls_authorization_key *key, __u32 *ret_action);
+	void *context;
+	__u32 fallback; /* settings.authorization_default */
+};
+void kmtls_authorization_decide(const struct kmtls_authorization_question *question,
+				const struct kmtls_authorization_lookup *lookup,
+				struct kmtls_authorization_verdict *ret_verdict);
+
+/* Fields that this version can read: known kinds, a hash where there must be one. */
+bool kmtls_authorization_is_readable(const struct kmtls_authorization_key *key);
+/* Could a key that is not readable mean this question? Each field it cannot read is every one. */
+bool kmtls_authorization_may_mean(const struct kmtls_authorization_key *key,
+				  const struct kmtls_authorization_question *question);
+
+/* ---- with the maps ---- */
+
+/* Both are SPIFFE IDs; one that is not (or "") is denied unless nothing at all is said. */
+void kmtls_authorization_ask(struct kmtls_bpf *bpf, const char *source, const char *destination,
+			     __u16 port, struct kmtls_authorization_verdict *ret_verdict);
+/* What decided, with the names of the rule's subjects: KMTLS_AUTHORIZATION_WHY bytes. */
+const char *kmtls_authorization_why(struct kmtls_bpf *bpf,
+				    const struct kmtls_authorization_verdict *verdict,
+				    char *ret_why);
+/* Entries that are not readable were seen by the last look at the whole map (review.c): each
+ * question looks through the map for one that could mean it. */
+void kmtls_authorization_set_doubtful(bool doubtful);
+
+/*
+ * Every entry, a batch at a time; a non-zero return of visit stops and is returned. The map may
+ * change meanwhile: what was there all the time is seen.
+ */
+int kmtls_authorization_visit(struct kmtls_bpf *bpf,
+			      int (*visit)(void *context,
+					   const struct kmtls_authorization_rule *rule),
+			      void *context);
+
+/* ---- authorization_rules.c: the operator's side; ret_why: 256 bytes ---- */
+
+int kmtls_authorization_parse_action(const char *text, __u32 *ret_action); /* -EINVAL */
+/* "allow", "deny", "dry-run"; others: "unknown-N" in buffer, of 32 bytes. */
+const char *kmtls_authorization_action_name(__u32 action, char *buffer);
+/* A subject as people write it, by what `names` has: KMTLS_SUBJECT_TEXT bytes. */
+const char *kmtls_authorization_subject(struct kmtls_bpf *bpf, unsigned kind, __u64 hash,
+					char *buffer);
+
+/* Replaces an entry of the same key. -EEXIST: a hash names another text; -E2BIG: map full. */
+int kmtls_authorization_add(struct kmtls_bpf *bpf, const struct kmtls_subject *source,
+			    const struct kmtls_subject *destination, __u16 port, __u32 action,
+			    char *ret_why);
+int kmtls_authorization_delete(struct kmtls_bpf *bpf, const struct kmtls_subject *source,
+			       const struct kmtls_subject *destination, __u16 port,
+			       char *ret_why); /* -ENOENT */
+/* enum kmtls_authorization_default, or what else is there. */
+int kmtls_authorization_default_get(struct kmtls_bpf *bpf, __u32 *ret_default);
+int kmtls_authorization_default_set(struct kmtls_bpf *bpf, __u32 value, char *ret_why);
+/* At the start of a keeper: what the configuration says; nothing, if it says nothing. */
+int kmtls_authorization_apply_config(struct kmtls_bpf *bpf, const struct kmtls_config *config,
+				     char *ret_why);
+
+#endif

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * review.c - see review.h. No generation is relied on: bpftool does not bump it. What is compared
+ * is a sum over all entries of `authorizations` (of a keyed mix, so in any order) and the default.
+ *
+ * A flow whose handshake asked before a change and is established after it is not missed: until it
+ * is established it is in DELIVERING, and looked at as well.
+ */
+#include "review.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "address.h"
+#include "authorization.h"
+#include "counters.h"
+#include "daemon.h"
+#include "handshake.h"
+#include "log.h"
+#include "loop.h"
+#include "policy.h"
+#include "reason.h"
+#include "refusals.h"
+#include "relay.h"
+
+/* What a loop does before other work gets its turn. */
+#define SLOTS_AT_A_TIME 4096
+#define QUESTIONS_AT_A_TIME 32
+
+/* ---- has anything changed? ---- */
+
+struct sum {
+	__u64 key; /* of this process: nobody can aim at the same sum */
+	__u64 total, entries, doubtful;
+};
+
+static __u64 mix(__u64 a, __u64 b)
+{
+	unsigned __int128 product = (unsigned __int128)(a ^ 0x9e3779b97f4a7c15ull) * (b | 1);
+
+	return (__u64)product ^ (__u64)(product >> 64);
+}
+
+static int add_entry(void *context, const struct kmtls_authorization_rule *rule)
+{
+	__u64 words[4] = { 0 };
+	struct sum *sum = context;
+	__u64 hash = sum->key;
+
+	memcpy(words, &rule->key, sizeof(rule->key));
+	words[3] = rule->value.action;
+	for (int i = 0; i < 4; i++)
+		hash = mix(hash + words[i], sum->key);
+	sum->total += hash;
+	sum->entries++;
+	sum->doubtful += !kmtls_authorization_is_readable(&rule->key);
+	return 0;
+}
+
+/* Everything that decides, but for the identities. -errno. */
+static int sum_up(struct kmtls_bpf *bpf, __u64 key, struct sum *ret_sum, __u32 *ret_default)
+{
+	struct sum sum = { .key = key };
+	int err = kmtls_authorization_default_get(bpf, ret_default);
+
+	if (!err)
+		err = kmtls_authorization_visit(bpf, add_entry, &sum);
+	if (!err)
+		*ret_sum = sum;
+	return err;
+}
+
+/* At each change as long as there are any: it may be another one. */
+static void warn_doubtful(__u64 entries)
+{
+	if (entries)
+		log_warning("authorizations not readable", "entries=%llu text=%s",
+			    (unsigned long long)entries,
+			    kmtls_log_quote("of another version or mistaken; those that do not "
+					    "allow deny all that they could mean"));
+}
+
+void kmtls_review_tick(struct kmtls_daemon *daemon)
+{
+	static struct sum before;
+	static __u32 default_before;
+	static bool looked;
+	struct sum now;
+	__u32 fallback;
+	int err;
+
+	while (!before.key)
+		if (getrandom(&before.key, sizeof(before.key), 0) < 0)
+			before.key = 1;
+	err = sum_up(daemon->bpf, before.key, &now, &fallback);
+	if (err) {
+		/* Each question will find out by itself; what is established is asked about. */
+		log_warning("authorizations cannot be read", "err=%s",
+			    kmtls_log_quote(strerror(-err)));
+		kmtls_loops_review(daemon->loops);
+		return;
+	}
+	if (looked && !memcmp(&now, &before, sizeof(now)) && fallback == default_before)
+		return;
+	looked = true;
+	warn_doubtful(now.doubtful);
+	kmtls_authorization_set_doubtful(now.doubtful);
+	before = now;
+	default_before = fallback;
+	kmtls_loops_review(daemon->loops);
+}
+
+/* ---- one loop's flows ---- */
+
+void kmtls_review_begin(struct kmtls_loop *loop)
+{
+	struct kmtls_review *review = &loop->review;
+
+	/* Going on where the last one is: with a change each second all get their turn. */
+	review->count = review->left = *loop->daemon->flows->used;
+	if (review->slot >= review->count)
+		review->slot = 0;
+	memset(review->answers, 0, sizeof(review->answers));
+}
+
+static struct kmtls_review_answer *answer_of(struct kmtls_review *review,
+					     const struct kmtls_flow *flow)
+{
+	__u64 hash = mix(flow->peer_identity + flow->self.port, flow->self_identity);
+
+	return &review->answers[hash % KMTLS_REVIEW_ANSWERS];
+}
+
+static bool is_known(const struct kmtls_review_answer *answer, const struct kmtls_flow *flow)
+{
+	return answer->peer && answer->peer == flow->peer_identity &&
+	       answer->self == flow->self_identity && answer->port == flow->self.port;
+}
+
+static void end_flow(struct kmtls_loop *loop, unsigned slot, const char *peer_id,
+		     const char *self_id, const struct kmtls_authorization_verdict *verdict)
+{
+	const struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT], why[KMTLS_AUTHORIZATION_WHY];
+
+	if (kmtls_refusals_worth_a_line(KMTLS_REASON_UNAUTHORIZED))
+		log_warning(
+			"flow reset",
+			"flow=%u.%u self=%s peer=%s reason=%s text=%s peer_id=%s self_id=%s "
+			"detail=%s",
+			slot, flow->generation,
+			kmtls_endpoint_format(&flow->self, self, sizeof(self)),
+			kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
+			kmtls_reason_name(KMTLS_REASON_UNAUTHORIZED),
+			kmtls_log_quote(kmtls_reason_text(KMTLS_REASON_UNAUTHORIZED)),
+			kmtls_log_quote(peer_id), kmtls_log_quote(self_id),
+			kmtls_log_quote(kmtls_authorization_why(loop->daemon->bpf, verdict, why)));
+	kmtls_relay_reset(loop, slot, KMTLS_REASON_UNAUTHORIZED);
+}
+
+/* The slot has hashes only; a text that is gone is a doubt, and "" is not an ID. */
+static const char *name_of(struct kmtls_loop *loop, __u64 hash, char *buffer)
+{
+	if (kmtls_policy_name_get(loop->daemon->bpf, hash, buffer) < 0)
+		buffer[0] = '\0';
+	return buffer;
+}
+
+static unsigned ask_again(struct kmtls_loop *loop, unsigned slot)
+{
+	const struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct kmtls_review_answer *answer = answer_of(&loop->review, flow);
+	char peer_id[KMTLS_SPIFFE_ID_MAX + 1], self_id[KMTLS_SPIFFE_ID_MAX + 1];
+	struct kmtls_authorization_verdict verdict;
+
+	if (is_known(answer, flow))
+		return 0;
+	kmtls_authorization_ask(loop->daemon->bpf, name_of(loop, flow->peer_identity, peer_id),
+				name_of(loop, flow->self_identity, self_id), flow->self.port,
+				&verdict);
+	if (!verdict.allowed) {
+		end_flow(loop, slot, peer_id, self_id, &verdict);
+		return 1;
+	}
+	answer->peer = flow->peer_identity;
+	answer->self = flow->self_identity;
+	answer->port = flow->self.port;
+	return 1;
+}
+
+/* How many questions it took. Only a server's daemon decides. */
+static unsigned look_at(struct kmtls_loop *loop, unsigned slot)
+{
+	const struct kmtls_flow_table *table = loop->daemon->flows;
+	struct kmtls_handshake *handshake;
+
+	if (!kmtls_flow_table_owns(table, loop->number, slot) ||
+	    table->slots[slot].role != KMTLS_ROLE_SERVER)
+		return 0;
+	switch (kmtls_flow_state(&table->slots[slot])) {
+	case KMTLS_FLOW_HANDSHAKE:
+		handshake = table->private[slot].handshake;
+		if (handshake->stage != KMTLS_HANDSHAKE_DELIVERING)
+			return 0; /* it will ask */
+		kmtls_handshake_authorize(handshake);
+		return 1;
+	case KMTLS_FLOW_ESTABLISHED:
+		return ask_again(loop, slot);
+	}
+	return 0;
+}
+
+void kmtls_review_some(struct kmtls_loop *loop)
+{
+	struct kmtls_review *review = &loop->review;
+	unsigned questions = 0;
+
+	for (unsigned i = 0; review->left && i < SLOTS_AT_A_TIME && questions < QUESTIONS_AT_A_TIME;
+	     i++) {
+		unsigned slot = review->slot;
+
+		review->slot = slot + 1 < review->count ? slot + 1 : 0;
+		review->left--;
+		questions += look_at(loop, slot);
+	}
+}
