@@ -20,6 +20,7 @@
  *   peer-del   prefix
  *   peer-list
  *   flows
+ *   udp        optional pod (name), peer (prefix)
  *   status
  *   log        level
  */

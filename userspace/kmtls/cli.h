@@ -79,6 +79,7 @@ int kmtls_cmd_peer_add(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_peer_delete(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_peer_list(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_flows(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_udp(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_status(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_upgrade(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_log(struct kmtls_cli *cli, int argc, char **argv);

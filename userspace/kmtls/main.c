@@ -24,6 +24,8 @@ static const struct {
 	{ "peer", "del", kmtls_cmd_peer_delete, "PREFIX", "forget a peer" },
 	{ "peer", "list", kmtls_cmd_peer_list, "", "show peers" },
 	{ "flows", NULL, kmtls_cmd_flows, "", "show flows" },
+	{ "udp", NULL, kmtls_cmd_udp, "[--pod NAME] [--peer PREFIX] [-w]",
+	  "show what pods send and receive in the clear by UDP" },
 	{ "status", NULL, kmtls_cmd_status, "", "show the daemon's state and counters" },
 	{ "upgrade", NULL, kmtls_cmd_upgrade, "[--program PATH]",
 	  "replace the daemon by a new version of itself; flows go on" },
