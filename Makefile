@@ -4,6 +4,7 @@
 #
 #   make                 kmtlsd, kmtls and the BPF objects
 #   make unit            build and run the unit tests (TAP)
+#   make fuzz            build the fuzzers with clang and run each for a few seconds (TAP)
 #   make lint            clang-format, cppcheck, shellcheck
 #   make install         PREFIX, DESTDIR as usual
 #   make help            what else there is
@@ -13,6 +14,7 @@
 O ?= build
 V ?= 0
 SAN ?= 0
+FUZZ ?= 0
 PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
 MANDIR ?= $(PREFIX)/share/man
@@ -53,6 +55,10 @@ else
 CPPFLAGS += -D_FORTIFY_SOURCE=2
 endif
 
+ifeq ($(FUZZ),1)
+CFLAGS += -fsanitize=fuzzer-no-link
+endif
+
 BPF_ARCH := $(subst x86_64,x86,$(shell uname -m))
 # The multiarch include directory: asm/types.h lives there on Debian.
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter \
@@ -77,6 +83,7 @@ DAEMON_SOURCES := $(wildcard userspace/kmtlsd/*.c)
 CLI_SOURCES := $(wildcard userspace/kmtls/*.c)
 UNIT_SOURCES := $(wildcard selftests/unit/test_*.c)
 UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard selftests/unit/*.c))
+FUZZ_SOURCES := $(wildcard selftests/fuzz/fuzz_*.c)
 TOOL_SOURCES := $(wildcard selftests/vm/tools/*.c)
 
 objects = $(patsubst %.c,$(O)/%.o,$(1))
@@ -85,11 +92,12 @@ DAEMON_OBJECTS := $(call objects,$(DAEMON_SOURCES))
 CLI_OBJECTS := $(call objects,$(CLI_SOURCES))
 UNIT_OBJECTS := $(call objects,$(UNIT_SOURCES) $(UNIT_HELPERS))
 UNIT_TESTS := $(UNIT_SOURCES:selftests/unit/%.c=$(O)/unit/%)
+FUZZERS := $(FUZZ_SOURCES:selftests/fuzz/%.c=$(O)/%)
 TOOLS := $(TOOL_SOURCES:selftests/vm/tools/%.c=$(O)/tools/%)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all bpf tools unit unit-build lint format install clean help FORCE
+.PHONY: all bpf tools unit unit-build fuzz fuzz-build lint format install clean help FORCE
 
 all: $(O)/kmtlsd $(O)/kmtls bpf tools
 
@@ -145,9 +153,21 @@ unit: unit-build
 		echo "# $${t##*/}"; CMOCKA_MESSAGE_OUTPUT=TAP $$t || status=1; \
 	done; exit $$status
 
+# Only with what selftests/fuzz/run says to make: CC=clang SAN=1 FUZZ=1.
+$(O)/fuzz_%: $(O)/selftests/fuzz/fuzz_%.o $(LIB_OBJECTS) \
+	     $(filter-out $(O)/userspace/kmtlsd/main.o,$(DAEMON_OBJECTS))
+	$(say) LINK $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ \
+		$(shell $(PKG_CONFIG) --libs $(DAEMON_LIBS))
+
+fuzz-build: $(FUZZERS)
+
+fuzz:
+	$(Q)selftests/fuzz/run
+
 C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNIT_HELPERS) \
-	   $(TOOL_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
-	   userspace/*/*.h selftests/unit/*.h selftests/vm/tools/*.h)
+	   $(TOOL_SOURCES) $(FUZZ_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
+	   userspace/*/*.h selftests/unit/*.h selftests/fuzz/*.h selftests/vm/tools/*.h)
 SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null) \
 	       $(wildcard selftests/infra/*.bash)
 
@@ -194,4 +214,4 @@ help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
 
 -include $(patsubst %.o,%.d,$(LIB_OBJECTS) $(DAEMON_OBJECTS) $(CLI_OBJECTS) $(UNIT_OBJECTS) \
-	$(call objects,$(TOOL_SOURCES)) $(BPF_OBJECTS))
+	$(call objects,$(TOOL_SOURCES) $(FUZZ_SOURCES)) $(BPF_OBJECTS))

@@ -33,6 +33,8 @@ KMTLS_MAP(authorizations, HASH, struct kmtls_authorization_key, struct kmtls_aut
 KMTLS_MAP(names, HASH, __u64, struct kmtls_name_value, 131072, BPF_F_NO_PREALLOC);
 KMTLS_MAP(pods, HASH, __u64, struct kmtls_pod_value, 1024, 0);
 KMTLS_MAP(flows, ARRAY, __u32, struct kmtls_flow, 65536, BPF_F_MMAPABLE);
+KMTLS_MAP(udp_ledger, LRU_HASH, struct kmtls_udp_key, struct kmtls_udp_value, 16384, 0);
+KMTLS_MAP(udp_totals, HASH, __u64, struct kmtls_udp_value, 1024, 0);
 KMTLS_MAP(counters, PERCPU_ARRAY, __u32, __u64, KMTLS_REASON_COUNT, 0);
 
 /* ---- internal, see internal_maps.h ---- */

@@ -17,7 +17,7 @@ _kmtls_words()
 	words_=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--socket | --program | --netns | --cgroup | --id | --port | --connect) ((i++)) ;;
+		--socket | --program | --netns | --cgroup | --id | --port | --connect | --pod | --peer) ((i++)) ;;
 		-*) ;;
 		*) words_+=("${COMP_WORDS[i]}") ;;
 		esac
@@ -40,7 +40,11 @@ _kmtls()
 		mapfile -t COMPREPLY < <(compgen -d -- "$current")
 		return
 		;;
-	--id | --port)
+	--id | --port | --peer)
+		return
+		;;
+	--pod)
+		mapfile -t COMPREPLY < <(compgen -W "$(_kmtls_list name pod)" -- "$current")
 		return
 		;;
 	--connect)
@@ -50,7 +54,7 @@ _kmtls()
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
-	"") choices="pod peer authz flows status upgrade log hash --socket --json --version --help" ;;
+	"") choices="pod peer authz flows udp status upgrade log hash --socket --json --version --help" ;;
 	pod | peer) choices="add del list --help" ;;
 	authz) choices="add del list default test --help" ;;
 	"authz add")
@@ -65,6 +69,7 @@ _kmtls()
 	"peer add") choices="--id --bypass --port --json --help" ;;
 	"pod del") choices="$(_kmtls_list name pod) --json --help" ;;
 	"peer del") choices="$(_kmtls_list prefix peer) --json --help" ;;
+	udp) choices="--pod --peer -w --json --help" ;;
 	log) choices="error warning info debug --json --help" ;;
 	upgrade) choices="--program --json --help" ;;
 	hash*) choices="--json --help" ;;

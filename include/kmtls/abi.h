@@ -162,6 +162,21 @@ struct kmtls_pod_value {
 	__u32 pad;
 };
 
+/* ---- udp_ledger: LRU hash; udp_totals: hash, netns cookie -> the same sums for the pod --- */
+
+struct kmtls_udp_key {
+	__u64 netns; /* cookie */
+	struct kmtls_endpoint remote; /* port 0: the packet did not show its ports */
+	__u32 protocol; /* 17 UDP, 136 UDP-Lite */
+};
+
+/* Bytes are payload: neither IP nor UDP headers. */
+struct kmtls_udp_value {
+	__u64 sent_packets, sent_bytes;
+	__u64 received_packets, received_bytes;
+	__u64 first, last; /* CLOCK_BOOTTIME, ns; of the totals, first is the enrolment */
+};
+
 /* ---- flows: BPF_F_MMAPABLE array, slot -> flow ------------------------------------- */
 
 enum kmtls_flow_state {
@@ -364,6 +379,8 @@ KMTLS_ASSERT_SIZE(struct kmtls_authorization_key, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_authorization_value, 4);
 KMTLS_ASSERT_SIZE(struct kmtls_name_value, 2056);
 KMTLS_ASSERT_SIZE(struct kmtls_pod_value, 72);
+KMTLS_ASSERT_SIZE(struct kmtls_udp_key, 32);
+KMTLS_ASSERT_SIZE(struct kmtls_udp_value, 48);
 KMTLS_ASSERT_SIZE(struct kmtls_flow_direction, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_flow, 192);
 

@@ -25,6 +25,7 @@
  *   authz-default  optional action (allow, deny): sets it; without, shows it
  *   authz-test source, destination (SPIFFE IDs), port
  *   flows
+ *   udp        optional pod (name), peer (prefix)
  *   status
  *   log        level
  */

@@ -6,7 +6,7 @@
 
 make_tree() {
 	unset MAKEFLAGS MAKELEVEL # of a make that runs us
-	mkdir -p tree/selftests/{vm,infra} tree/.ci
+	mkdir -p tree/selftests/{vm,infra,fuzz} tree/.ci
 	cp -r "$ROOT/scripts" "$ROOT/vmtest" tree/
 	cp "$ROOT/.ci/run" tree/.ci/
 	cat >tree/Makefile <<-'END'
@@ -28,6 +28,12 @@ make_tree() {
 	cat >tree/selftests/infra/run <<-'END'
 		#!/bin/sh
 		echo 'ok 1 - i'; echo 1..1
+	END
+	cat >tree/selftests/fuzz/run <<-'END'
+		#!/bin/sh
+		echo 'ok 1 - f'
+		[ "$FAKE" != finding ] || { echo 'not ok 2 - g'; echo 1..2; exit 1; }
+		echo 1..1
 	END
 	cat >tree/selftests/vm/prepare <<-'END'
 		#!/bin/sh
@@ -60,7 +66,7 @@ make_tree() {
 		esac
 		[[ ${1:-} != --long ]] || touch $TREE/long
 	END
-	chmod +x tree/scripts/setup tree/selftests/{infra,vm}/run tree/selftests/vm/prepare tree/vmtest/vm
+	chmod +x tree/scripts/setup tree/selftests/{infra,vm,fuzz}/run tree/selftests/vm/prepare tree/vmtest/vm
 	export TREE=$PWD/tree
 }
 
@@ -82,7 +88,7 @@ check_unattended() {
 	make_tree
 	run env -u O FAKE=good CI=true tree/scripts/check -k 6.1 0<&-
 	expect_status 0
-	[[ $(tail -n 1 stdout) == "8 passed, 0 failed, 1 skipped" ]] || fail "the last line is '$(tail -n 1 stdout)'"
+	[[ $(tail -n 1 stdout) == "9 passed, 0 failed, 1 skipped" ]] || fail "the last line is '$(tail -n 1 stdout)'"
 }
 
 check_options() {
@@ -130,23 +136,24 @@ check_second_run() {
 }
 
 GOOD=5 # setup, gcc, clang, lint, prepare
-check "check: all well" check_says good 0 "$((GOOD + 1 + 1 + 3)) passed, 0 failed, 1 skipped" "6.12: ok 1 - a" "SKIPPED unit: v"
-check "check: skips in the guests" check_says skips 0 "10 passed, 0 failed, 4 skipped" "SKIPPED vm-7.2: b: no quux"
-check "check: a test fails on one kernel" check_says fails 1 "10 passed, 1 failed, 1 skipped" "FAILED  vm-6.12: b" "# because of c"
-check "check: a run without a plan" check_says no-plan 1 "10 passed, 1 failed, 1 skipped" "FAILED  vm-7.2: no plan"
-check "check: a run that ended early" check_says short 1 "10 passed, 1 failed, 1 skipped" "FAILED  vm-6.1: planned 2"
-check "check: results but no plan anywhere" check_says silent 1 "10 passed, 3 failed, 1 skipped" "FAILED  vm-6.1: no plan"
-check "check: guests that never boot" check_says never-boots 1 "7 passed, 6 failed, 1 skipped" \
+check "check: all well" check_says good 0 "$((GOOD + 1 + 1 + 1 + 3)) passed, 0 failed, 1 skipped" "6.12: ok 1 - a" "SKIPPED unit: v"
+check "check: skips in the guests" check_says skips 0 "11 passed, 0 failed, 4 skipped" "SKIPPED vm-7.2: b: no quux"
+check "check: a test fails on one kernel" check_says fails 1 "11 passed, 1 failed, 1 skipped" "FAILED  vm-6.12: b" "# because of c"
+check "check: a run without a plan" check_says no-plan 1 "11 passed, 1 failed, 1 skipped" "FAILED  vm-7.2: no plan"
+check "check: a run that ended early" check_says short 1 "11 passed, 1 failed, 1 skipped" "FAILED  vm-6.1: planned 2"
+check "check: results but no plan anywhere" check_says silent 1 "11 passed, 3 failed, 1 skipped" "FAILED  vm-6.1: no plan"
+check "check: guests that never boot" check_says never-boots 1 "8 passed, 6 failed, 1 skipped" \
 	"FAILED  vm-6.12: no TAP" "vm: the guest died before it started"
-check "check: guests that die after the plan" check_says dies-at-end 1 "10 passed, 3 failed, 1 skipped" "exit status 125"
-check "check: gcc's build fails" check_says no-gcc 1 "6 passed, 4 failed, 1 skipped" \
+check "check: guests that die after the plan" check_says dies-at-end 1 "11 passed, 3 failed, 1 skipped" "exit status 125"
+check "check: gcc's build fails" check_says no-gcc 1 "7 passed, 4 failed, 1 skipped" \
 	"FAILED  gcc: exit status 2" "broken code" "FAILED  vm-6.1: not run, since gcc failed"
-check "check: clang's build fails" check_says no-clang 1 "9 passed, 1 failed, 1 skipped" "FAILED  clang"
-check "check: lint fails" check_says no-lint 1 "9 passed, 1 failed, 1 skipped" "FAILED  lint"
-check "check: preparing the guests' tests fails" check_says no-prepare 1 "6 passed, 4 failed, 1 skipped" \
+check "check: clang's build fails" check_says no-clang 1 "10 passed, 1 failed, 1 skipped" "FAILED  clang"
+check "check: lint fails" check_says no-lint 1 "10 passed, 1 failed, 1 skipped" "FAILED  lint"
+check "check: preparing the guests' tests fails" check_says no-prepare 1 "7 passed, 4 failed, 1 skipped" \
 	"FAILED  vm-7.2: not run, since prepare failed"
-check "check: setup fails" check_says no-setup 1 "0 passed, 10 failed, 0 skipped" "FAILED  unit: not run, since setup failed"
-check "check: a unit test crashes" check_says unit-crash 1 "10 passed, 1 failed, 0 skipped" "FAILED  unit: planned 2"
+check "check: setup fails" check_says no-setup 1 "0 passed, 11 failed, 0 skipped" "FAILED  unit: not run, since setup failed"
+check "check: a unit test crashes" check_says unit-crash 1 "11 passed, 1 failed, 0 skipped" "FAILED  unit: planned 2"
+check "check: a fuzzer finds something" check_says finding 1 "11 passed, 1 failed, 1 skipped" "FAILED  fuzz: g"
 check "check: no terminal and no stdin" check_unattended
 check "check: options" check_options
 check "check: interrupted (INT)" check_interrupted INT 130

@@ -160,6 +160,8 @@ static const struct bad bad_files[] = {
 	{ "max_flows few", TD "max_flows: 63\n", ":3: max_flows: " FLOWS },
 	{ "max_flows zero", TD "max_flows: 0\n", ":3: max_flows: " FLOWS },
 	{ "max_flows many", TD "max_flows: 1048577\n", ":3: max_flows: " FLOWS },
+	{ "max_udp_peers few", TD "max_udp_peers: 63\n", ":3: max_udp_peers: " FLOWS },
+	{ "max_udp_peers many", TD "max_udp_peers: 1048577\n", ":3: max_udp_peers: " FLOWS },
 	{ "max_flows beyond 32 bits", TD "max_flows: 4294967360\n", ":3: max_flows: " FLOWS },
 	/* durations */
 	{ "handshake_timeout zero", TD "handshake_timeout: 0\n",
@@ -282,6 +284,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config->log_level, KMTLS_LOG_INFO);
 	assert_int_equal(config->workers, 0);
 	assert_int_equal(config->max_flows, 65536);
+	assert_int_equal(config->max_udp_peers, 16384);
 	assert_int_equal(config->limits.flows_per_pod, 32768);
 	assert_int_equal(config->limits.memory_percent, 90);
 	assert_int_equal(config->peer_timeout, 0);
@@ -321,6 +324,7 @@ static void test_everything(void **state)
 						"key_limit_action: close\n"
 						"prefer_chacha20: true\n"
 						"max_flows: 1048576\n"
+						"max_udp_peers: 1048575\n"
 						"handshake_timeout: 5m\n"
 						"limits:\n"
 						"  flows_per_pod: 1048576\n"
@@ -352,6 +356,7 @@ static void test_everything(void **state)
 	assert_int_equal(config->log_level, KMTLS_LOG_DEBUG);
 	assert_int_equal(config->workers, 256);
 	assert_int_equal(config->max_flows, 1048576);
+	assert_int_equal(config->max_udp_peers, 1048575);
 	assert_int_equal(config->limits.flows_per_pod, 1048576);
 	assert_int_equal(config->limits.memory_percent, 100);
 	assert_int_equal(config->peer_timeout, 86400);

@@ -68,6 +68,20 @@ static void put_numbers(struct kmtls_table *table, const json_t *status)
 			 number(flows, "closing"), number(flows, "capacity"));
 }
 
+static void put_udp(struct kmtls_table *table, const json_t *status)
+{
+	const json_t *udp = json_object_get(status, "udp");
+
+	kmtls_table_cell(table, KMTLS_BOLD, "plain UDP");
+	kmtls_table_cell(table, KMTLS_PLAIN,
+			 "%lld packets (%lld bytes) sent, %lld (%lld) received; %lld of %lld "
+			 "entries, %lld packets forgotten",
+			 number(udp, "sent_packets"), number(udp, "sent_bytes"),
+			 number(udp, "received_packets"), number(udp, "received_bytes"),
+			 number(udp, "entries"), number(udp, "capacity"),
+			 number(udp, "forgotten_packets"));
+}
+
 static void print_counters(const json_t *counters)
 {
 	static const char *const headings[] = { "COUNTER", "VALUE", "MEANING", NULL };
@@ -107,6 +121,7 @@ static void print_status(const json_t *status)
 			 json_is_true(json_object_get(status, "rekey")) ? "yes" : "no");
 	put_text(&table, status, "log level", "log_level");
 	put_numbers(&table, status);
+	put_udp(&table, status);
 	kmtls_table_print(&table);
 	print_counters(json_object_get(status, "counters"));
 }

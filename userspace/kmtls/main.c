@@ -33,6 +33,8 @@ static const struct {
 	{ "authz", "test", kmtls_cmd_authz_test, "SOURCE-ID DESTINATION-ID PORT",
 	  "tell what would be decided, and by what" },
 	{ "flows", NULL, kmtls_cmd_flows, "", "show flows" },
+	{ "udp", NULL, kmtls_cmd_udp, "[--pod NAME] [--peer PREFIX] [-w]",
+	  "show what pods send and receive in the clear by UDP" },
 	{ "status", NULL, kmtls_cmd_status, "", "show the daemon's state and counters" },
 	{ "upgrade", NULL, kmtls_cmd_upgrade, "[--program PATH]",
 	  "replace the daemon by a new version of itself; flows go on" },

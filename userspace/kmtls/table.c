@@ -129,7 +129,7 @@ const char *kmtls_table_time(long long seconds, char *buffer)
 	return buffer;
 }
 
-static int show_list(const struct kmtls_cli *cli, const json_t *list, const char *const *headings,
+int kmtls_table_list(const struct kmtls_cli *cli, const json_t *list, const char *const *headings,
 		     int (*put)(struct kmtls_table *table, const json_t *element))
 {
 	struct kmtls_table table = { .columns = 0 };
@@ -161,7 +161,7 @@ int kmtls_table_show(struct kmtls_cli *cli, int argc, char **argv, const char *v
 	if (status)
 		return status;
 	if (!cli->json)
-		return show_list(cli, result, headings, put);
+		return kmtls_table_list(cli, result, headings, put);
 	kmtls_client_print(result);
 	return KMTLS_EXIT_OK;
 }

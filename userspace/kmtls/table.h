@@ -32,6 +32,9 @@ void kmtls_table_headings(struct kmtls_table *table, const char *const *headings
 /* Bytes that are not printable ASCII become '?'; an empty text becomes "-". */
 void kmtls_table_cell(struct kmtls_table *table, enum kmtls_colour colour, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* A row for each element of list, printed; an error if put refused one. Exit status. */
+int kmtls_table_list(const struct kmtls_cli *cli, const json_t *list, const char *const *headings,
+		     int (*put)(struct kmtls_table *table, const json_t *element));
 /* Prints and frees. */
 void kmtls_table_print(struct kmtls_table *table);
 

@@ -25,6 +25,7 @@
 #include "reset.skel.h"
 #include "sk_lookup.skel.h"
 #include "sockops.skel.h"
+#include "udp.skel.h"
 
 static const struct {
 	const char *name;
@@ -38,6 +39,8 @@ static const struct {
 	[KMTLS_MAP_PODS] = { "pods", "" },
 	[KMTLS_MAP_FLOWS] = { "flows", "" },
 	[KMTLS_MAP_COUNTERS] = { "counters", "" },
+	[KMTLS_MAP_UDP_LEDGER] = { "udp_ledger", "" },
+	[KMTLS_MAP_UDP_TOTALS] = { "udp_totals", "" },
 	[KMTLS_MAP_SOCKETS] = { "sockets", "internal/" },
 	[KMTLS_MAP_DIALS] = { "dials", "internal/" },
 	[KMTLS_MAP_CALLERS] = { "callers", "internal/" },
@@ -51,7 +54,7 @@ static const struct {
 
 struct kmtls_bpf {
 	char *directory;
-	unsigned max_flows;
+	unsigned max_entries[KMTLS_MAP_NUMBER]; /* 0: as it is declared */
 	struct connect_bpf *connect;
 	struct sockops_bpf *sockops;
 	struct hold_bpf *hold;
@@ -122,31 +125,35 @@ static int check_version(const char *directory, char *ret_why)
 	return -EPROTO;
 }
 
-unsigned kmtls_bpf_pinned_flows(const char *directory)
+unsigned kmtls_bpf_pinned_entries(const char *directory, enum kmtls_map map)
 {
 	struct bpf_map_info info = {};
 	__u32 length = sizeof(info);
 	char path[PATH_MAX];
 	__cleanup_fd int fd = -1;
 
-	map_path(directory, KMTLS_MAP_FLOWS, path, sizeof(path));
+	map_path(directory, map, path, sizeof(path));
 	fd = bpf_obj_get(path);
 	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &length) == 0 ? info.max_entries : 0;
 }
 
-/* A table of another size than is configured is replaced: none of its flows is alive, or the
- * keeper would have adjusted the configuration. */
-static void drop_resized_flows(const char *directory, unsigned max_flows)
+/* A table of another size than is configured is replaced: nobody uses it (none of its flows is
+ * alive), or the keeper would have adjusted the configuration. */
+static void drop_resized(const struct kmtls_bpf *bpf)
 {
 	char path[PATH_MAX];
 
-	map_path(directory, KMTLS_MAP_FLOWS, path, sizeof(path));
-	if (kmtls_bpf_pinned_flows(directory) != max_flows)
+	for (int i = 0; i < KMTLS_MAP_NUMBER; i++) {
+		if (!bpf->max_entries[i] ||
+		    kmtls_bpf_pinned_entries(bpf->directory, i) == bpf->max_entries[i])
+			continue;
+		map_path(bpf->directory, i, path, sizeof(path));
 		unlink(path);
+	}
 }
 
 /* Sets the pin path of each map that has a place; others (.rodata) stay private. */
-static int place_maps(struct bpf_object *object, const char *directory, unsigned max_flows)
+static int place_maps(struct bpf_object *object, const struct kmtls_bpf *bpf)
 {
 	char path[PATH_MAX];
 	struct bpf_map *map;
@@ -156,10 +163,10 @@ static int place_maps(struct bpf_object *object, const char *directory, unsigned
 		map = bpf_object__find_map_by_name(object, map_places[i].name);
 		if (!map)
 			return -ENOENT;
-		map_path(directory, i, path, sizeof(path));
+		map_path(bpf->directory, i, path, sizeof(path));
 		err = bpf_map__set_pin_path(map, path);
-		if (!err && i == KMTLS_MAP_FLOWS)
-			err = bpf_map__set_max_entries(map, max_flows);
+		if (!err && bpf->max_entries[i])
+			err = bpf_map__set_max_entries(map, bpf->max_entries[i]);
 		if (err)
 			return err;
 	}
@@ -168,7 +175,7 @@ static int place_maps(struct bpf_object *object, const char *directory, unsigned
 
 static int load(struct bpf_object *object, struct kmtls_bpf *bpf, const char *name, char *ret_why)
 {
-	int err = place_maps(object, bpf->directory, bpf->max_flows);
+	int err = place_maps(object, bpf);
 
 	if (!err)
 		err = bpf_object__load(object);
@@ -218,13 +225,13 @@ int kmtls_bpf_open(const struct kmtls_config *config, struct kmtls_bpf **ret_bpf
 		err = make_directories(config->bpf_dir, ret_why);
 	if (err)
 		return err;
-	drop_resized_flows(config->bpf_dir, config->max_flows);
 
 	snprintf(ret_why, KMTLS_WHY, "out of memory");
 	bpf = calloc(1, sizeof(*bpf));
 	if (!bpf)
 		return -ENOMEM;
-	bpf->max_flows = config->max_flows;
+	bpf->max_entries[KMTLS_MAP_FLOWS] = config->max_flows;
+	bpf->max_entries[KMTLS_MAP_UDP_LEDGER] = config->max_udp_peers;
 	bpf->directory = strdup(config->bpf_dir);
 	bpf->connect = connect_bpf__open();
 	bpf->sockops = sockops_bpf__open();
@@ -235,6 +242,7 @@ int kmtls_bpf_open(const struct kmtls_config *config, struct kmtls_bpf **ret_bpf
 	if (!bpf->directory || !bpf->connect || !bpf->sockops || !bpf->hold || !bpf->bind ||
 	    !bpf->reset)
 		goto fail;
+	drop_resized(bpf);
 	err = load(bpf->connect->obj, bpf, "connect", ret_why);
 	if (!err)
 		err = load(bpf->sockops->obj, bpf, "sockops", ret_why);
@@ -305,6 +313,30 @@ static int attach_lookup(struct kmtls_bpf *bpf, const char *directory, int netns
 	return err;
 }
 
+/* Likewise. Links to the cgroup, beside all others there. */
+static int attach_ledger(struct kmtls_bpf *bpf, const char *directory, int cgroup_fd,
+			 __u64 netns_cookie, char *ret_why)
+{
+	struct udp_bpf *udp = udp_bpf__open();
+	char path[PATH_MAX];
+	int err;
+
+	if (!udp)
+		return -ENOMEM;
+	udp->rodata->own_netns = netns_cookie;
+	err = load(udp->obj, bpf, "udp", ret_why);
+	if (!err) {
+		snprintf(path, sizeof(path), "%s/udp_sent", directory);
+		err = kmtls_bpf_link_cgroup(udp->progs.udp_sent, cgroup_fd, path, ret_why);
+	}
+	if (!err) {
+		snprintf(path, sizeof(path), "%s/udp_received", directory);
+		err = kmtls_bpf_link_cgroup(udp->progs.udp_received, cgroup_fd, path, ret_why);
+	}
+	udp_bpf__destroy(udp);
+	return err;
+}
+
 int kmtls_bpf_attach_pod(struct kmtls_bpf *bpf, __u64 name_hash, int cgroup_fd, int netns_fd,
 			 __u64 netns_cookie, char *ret_why)
 {
@@ -332,6 +364,8 @@ int kmtls_bpf_attach_pod(struct kmtls_bpf *bpf, __u64 name_hash, int cgroup_fd, 
 	pod_directory(bpf, name_hash, directory, sizeof(directory));
 	adopted = mkdir(directory, 0700) < 0 && errno == EEXIST;
 	err = attach_lookup(bpf, directory, netns_fd, netns_cookie, ret_why);
+	if (!err)
+		err = attach_ledger(bpf, directory, cgroup_fd, netns_cookie, ret_why);
 	for (size_t i = 0; !err && i < sizeof(cgroup_programs) / sizeof(cgroup_programs[0]); i++) {
 		snprintf(path, sizeof(path), "%s/%s", directory, cgroup_programs[i].name);
 		err = kmtls_bpf_link_cgroup(cgroup_programs[i].program, cgroup_fd, path, ret_why);

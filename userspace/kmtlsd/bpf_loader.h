@@ -4,7 +4,8 @@
  * configured directory, adopts what an earlier daemon pinned. Pins outlive the daemon on
  * purpose: without it meshed connections are refused, not sent in plaintext.
  *
- *   DIR/{settings,modes,peers,authorizations,names,pods,flows,counters}
+ *   DIR/{settings,modes,peers,authorizations,names,pods,flows,counters,
+ *       udp_ledger,udp_totals}
  *                                                          the operator's maps (abi.h)
  *   DIR/internal/NAME                                      internal_maps.h
  *   DIR/links/{daemon,daemon_reset}, DIR/links/POD-HASH/PROGRAM   attachments
@@ -26,6 +27,8 @@ enum kmtls_map {
 	KMTLS_MAP_PODS,
 	KMTLS_MAP_FLOWS,
 	KMTLS_MAP_COUNTERS,
+	KMTLS_MAP_UDP_LEDGER,
+	KMTLS_MAP_UDP_TOTALS,
 	KMTLS_MAP_SOCKETS,
 	KMTLS_MAP_DIALS,
 	KMTLS_MAP_CALLERS,
@@ -45,8 +48,8 @@ enum kmtls_map {
  * Nothing is attached yet.
  */
 int kmtls_bpf_open(const struct kmtls_config *config, struct kmtls_bpf **ret_bpf, char *ret_why);
-/* Elements of the pinned flow table below directory; 0: there is none. */
-unsigned kmtls_bpf_pinned_flows(const char *directory);
+/* How many elements a map pinned below directory has room for; 0: there is none. */
+unsigned kmtls_bpf_pinned_entries(const char *directory, enum kmtls_map map);
 /* Programs that act for the daemon's own sockets, on its cgroup. */
 int kmtls_bpf_attach_daemon(struct kmtls_bpf *bpf, int cgroup_fd, char *ret_why);
 /* Frees what this process holds; the pins stay. */

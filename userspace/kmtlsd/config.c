@@ -67,6 +67,7 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 	config->mode = file->mode ? (enum kmtls_mode)file->mode : KMTLS_MODE_STRICT;
 	config->authorization_default = file->authorization_default;
 	config->max_flows = 65536;
+	config->max_udp_peers = 16384;
 	config->handshake_timeout = 10;
 	config->key_limit = KMTLS_CONFIG_KEY_LIMIT;
 	config->identity.builtin.root_ttl = 3650 * KMTLS_CONFIG_DAY;

@@ -26,6 +26,7 @@ struct kmtls_config {
 	enum kmtls_log_level log_level; /* info */
 	unsigned workers; /* event loop threads; 0: one per CPU the daemon may run on */
 	unsigned max_flows; /* slots of the flow table, 64..1048576; 65536 */
+	unsigned max_udp_peers; /* entries of the UDP ledger, 64..1048576; 16384 */
 	unsigned handshake_timeout; /* seconds, 1..300; 10 */
 	unsigned peer_timeout; /* seconds, TCP_USER_TIMEOUT of the wire; 0: the kernel's own */
 	struct { /* of the wire, unless the application asks by itself */

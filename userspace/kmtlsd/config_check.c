@@ -290,6 +290,9 @@ int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *conf
 		err = check_number(load, "max_flows", file->max_flows, 64, 1048576,
 				   &config->max_flows);
 	if (!err)
+		err = check_number(load, "max_udp_peers", file->max_udp_peers, 64, 1048576,
+				   &config->max_udp_peers);
+	if (!err)
 		err = check_timeouts(load, config);
 	if (!err)
 		err = check_keys(load, config);

@@ -212,7 +212,7 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 	return kmtls_text_append_json(
 		result,
 		json_pack("{s:s, s:i, s:i, s:I, s:s, s:o, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:b, "
-			  "s:I, s:I, s:o, s:o}",
+			  "s:I, s:I, s:o, s:o, s:o}",
 			  "version", KMTLS_VERSION, "keeper", shared->keeper, "worker",
 			  shared->worker, "worker_starts", (json_int_t)shared->starts, "secrets",
 			  kmtls_secret_region_is_secret(daemon->secrets) ? "memfd-secret"
@@ -225,6 +225,6 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 			  "log_level", kmtls_log_level_name(kmtls_log_get_level()), "trust_domain",
 			  kmtls_json_string(config->identity.trust_domain), "rekey",
 			  (int)daemon->rekey->offered, "workers", (json_int_t)config->workers,
-			  "pods", (json_int_t)pods, "flows", totals_json(daemon), "counters",
-			  counters_json(daemon)));
+			  "pods", (json_int_t)pods, "flows", totals_json(daemon), "udp",
+			  kmtls_control_udp_totals(daemon), "counters", counters_json(daemon)));
 }

@@ -52,7 +52,7 @@ int kmtls_control_answer_error(struct kmtls_text *answer, int err, const char *m
 int kmtls_control_open_verbs(struct kmtls_daemon *daemon, const struct kmtls_control_verb *verbs,
 			     struct kmtls_control **ret_control, char *ret_why);
 
-/* control_flows.c: arguments as in struct kmtls_control_verb. */
+/* control_flows.c, control_udp.c: arguments as in struct kmtls_control_verb. */
 int kmtls_control_flows(struct kmtls_daemon *daemon, const json_t *arguments,
 			struct kmtls_text *result, char *ret_why);
 int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
@@ -69,5 +69,9 @@ int kmtls_control_authz_default(struct kmtls_daemon *daemon, const json_t *argum
 				struct kmtls_text *result, char *ret_why);
 int kmtls_control_authz_test(struct kmtls_daemon *daemon, const json_t *arguments,
 			     struct kmtls_text *result, char *ret_why);
+int kmtls_control_udp(struct kmtls_daemon *daemon, const json_t *arguments,
+		      struct kmtls_text *result, char *ret_why);
+/* The part of `status`. NULL: no memory, or the maps cannot be read. */
+json_t *kmtls_control_udp_totals(struct kmtls_daemon *daemon);
 
 #endif

@@ -155,7 +155,7 @@ static int open_fresh(struct kmtls_daemon *daemon, int *ret_shared_fd, char *ret
 static int open_inherited(struct kmtls_daemon *daemon, struct kmtls_config *config, int shared_fd,
 			  char *ret_why)
 {
-	unsigned pinned = kmtls_bpf_pinned_flows(config->bpf_dir);
+	unsigned pinned = kmtls_bpf_pinned_entries(config->bpf_dir, KMTLS_MAP_FLOWS);
 	int err;
 
 	close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
@@ -173,6 +173,13 @@ static int open_inherited(struct kmtls_daemon *daemon, struct kmtls_config *conf
 		log_warning("max_flows stays until the next full start", "now=%u configured=%u",
 			    pinned, config->max_flows);
 	config->max_flows = pinned;
+	/* The ledger: programs of pods count in it. A predecessor may not have had one. */
+	pinned = kmtls_bpf_pinned_entries(config->bpf_dir, KMTLS_MAP_UDP_LEDGER);
+	if (pinned && pinned != config->max_udp_peers) {
+		log_warning("max_udp_peers stays until the next full start", "now=%u configured=%u",
+			    pinned, config->max_udp_peers);
+		config->max_udp_peers = pinned;
+	}
 	return 0;
 }
 

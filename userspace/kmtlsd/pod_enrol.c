@@ -28,6 +28,7 @@
 #include "shared.h"
 #include "spiffe.h"
 #include "svid_store.h"
+#include "udp_ledger.h"
 
 /* [A-Za-z0-9._-]+, or two of them with a slash between. */
 static bool is_name(const char *name)
@@ -249,6 +250,8 @@ static int fill_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why
 	if (!err && bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PODS), &pod->netns_cookie,
 					&value, BPF_ANY) < 0)
 		err = -errno;
+	if (!err)
+		err = kmtls_udp_ledger_begin(bpf, pod->netns_cookie);
 	if (err) {
 		snprintf(ret_why, KMTLS_WHY, "the pods map refused the entry: %s",
 			 err == -E2BIG ? "it is full" : strerror(-err));
@@ -401,6 +404,7 @@ static int remove_pod(struct kmtls_pods *pods, const char *name, char *ret_why)
 	leave_place(pods, pod);
 	kmtls_loops_reset_pod(pods->daemon->loops, pod->netns_cookie);
 	delete_maps(pods->daemon->bpf, pod);
+	kmtls_udp_ledger_forget(pods->daemon->bpf, pod->netns_cookie);
 	kmtls_pod_store_delete(pods->daemon->config->run_dir, pod->name);
 	kmtls_svid_store_delete(pods->daemon->secrets, pod->id);
 	log_info("pod removed", "pod=%s", kmtls_log_quote(pod->name));

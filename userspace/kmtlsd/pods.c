@@ -25,6 +25,7 @@
 #include "pods_table.h"
 #include "shared.h"
 #include "svid_store.h"
+#include "udp_ledger.h"
 
 /* Seconds until an SVID that could not be renewed is asked for again. */
 #define RENEW_RETRY 5
@@ -363,10 +364,31 @@ static void sweep_maps(struct kmtls_pods *pods)
 	}
 }
 
+/* Likewise: whoever is not enrolled any more is not counted any more. */
+static void sweep_ledger(struct kmtls_pods *pods)
+{
+	struct kmtls_bpf *bpf = pods->daemon->bpf;
+	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_UDP_TOTALS);
+	__u64 cookie, next;
+	bool more = bpf_map_get_next_key(fd, NULL, &next) == 0;
+
+	while (more) {
+		struct kmtls_pod *pod;
+
+		cookie = next;
+		more = bpf_map_get_next_key(fd, &cookie, &next) == 0;
+		pod = kmtls_pods_find(pods, cookie);
+		if (!pod)
+			kmtls_udp_ledger_forget(bpf, cookie);
+		kmtls_pod_put(pod);
+	}
+}
+
 void kmtls_pods_restore(struct kmtls_pods *pods)
 {
 	kmtls_pod_store_visit(pods->daemon->config->run_dir, restore_one, pods);
 	sweep_maps(pods);
+	sweep_ledger(pods);
 }
 
 int kmtls_pods_open(struct kmtls_daemon *daemon, int own_cgroup_fd, struct kmtls_pods **ret_pods,

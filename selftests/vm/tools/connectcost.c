@@ -6,6 +6,8 @@
  *   connectcost connect A:P N    connect() alone, however it ends
  *   connectcost full A:P N       connect() to the first byte of tools/serve's answer
  *   connectcost loopback A:P N   one byte there and back over a connection to this very process
+ *   connectcost udp A:P N        one datagram to "connectcost echo" and back
+ *   connectcost echo A:P N       sends back N datagrams (0: all) that come to A:P
  */
 #include <netinet/tcp.h>
 #include <time.h>
@@ -81,6 +83,43 @@ static uint64_t there_and_back(int one, int other)
 	return now_ns() - start;
 }
 
+static int udp_socket(const union address *at, int serve)
+{
+	int fd = socket(at->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || (serve ? bind(fd, &at->any, address_length(at))
+			     : connect(fd, &at->any, address_length(at))))
+		return -1;
+	return fd;
+}
+
+static int echo(int fd, unsigned count)
+{
+	char bytes[2048];
+
+	for (unsigned i = 0; !count || i < count; i++) {
+		union address from;
+		socklen_t length = sizeof(from);
+		ssize_t got = recvfrom(fd, bytes, sizeof(bytes), 0, &from.any, &length);
+
+		if (got < 0 || sendto(fd, bytes, (size_t)got, 0, &from.any, length) != got)
+			return 1;
+	}
+	return 0;
+}
+
+/* 64 bytes. */
+static uint64_t ask(int fd)
+{
+	uint64_t start = now_ns();
+	char bytes[64] = "";
+
+	if (send(fd, bytes, sizeof(bytes), 0) != sizeof(bytes) ||
+	    recv(fd, bytes, sizeof(bytes), 0) != sizeof(bytes))
+		return 0;
+	return now_ns() - start;
+}
+
 int main(int argc, char **argv)
 {
 	int error = 0, accepted = -1, fd = -1;
@@ -89,12 +128,17 @@ int main(int argc, char **argv)
 	unsigned count;
 
 	if (argc != 4 || address_parse(argv[2], &to)) {
-		fprintf(stderr, "usage: connectcost connect|full|loopback ADDRESS:PORT NUMBER\n");
+		fprintf(stderr,
+			"usage: connectcost connect|full|loopback|udp|echo ADDRESS:PORT NUMBER\n");
 		return 2;
 	}
 	count = (unsigned)atoi(argv[3]);
-	if (!strcmp(argv[1], "loopback")) {
-		fd = loopback_pair(&to, &accepted);
+	if (!strcmp(argv[1], "echo")) {
+		fd = udp_socket(&to, 1);
+		return fd < 0 || echo(fd, count);
+	}
+	if (!strcmp(argv[1], "loopback") || !strcmp(argv[1], "udp")) {
+		fd = *argv[1] == 'u' ? udp_socket(&to, 0) : loopback_pair(&to, &accepted);
 		if (fd < 0) {
 			perror("connectcost");
 			return 1;
@@ -104,8 +148,9 @@ int main(int argc, char **argv)
 	if (!times)
 		return 1;
 	for (unsigned i = 0; i < count; i++)
-		times[i] = fd >= 0 ? there_and_back(fd, accepted)
-				   : measure(&to, !strcmp(argv[1], "full"), &error);
+		times[i] = *argv[1] == 'u' ? ask(fd)
+			   : fd >= 0	   ? there_and_back(fd, accepted)
+					   : measure(&to, !strcmp(argv[1], "full"), &error);
 	qsort(times, count, sizeof(*times), compare);
 	printf("%-9s %-22s median %10llu  lowest %10llu  (%s)\n", argv[1], argv[2],
 	       (unsigned long long)times[count / 2], (unsigned long long)times[0],
