@@ -17,9 +17,10 @@
 #define KMTLS_VERIFY_DETAIL 256
 
 struct kmtls_verify {
-	/* In. Client side: the SPIFFE ID the peers map promises for the address. NULL on the
-	 * server side. Not owned. */
+	/* In. Client side: whom the peers map promises for the address, as match.h has it. NULL on
+	 * the server side. Not owned. */
 	const char *expected_id;
+	unsigned expected_match; /* enum kmtls_match; a number not known is kept by nobody */
 	/* In. Server side: called after everything else held; may be NULL.
 	 * KMTLS_REASON_NONE to allow. */
 	enum kmtls_reason (*authorize)(void *context, const char *peer_id);
