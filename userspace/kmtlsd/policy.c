@@ -10,7 +10,9 @@
 #include "config.h"
 #include "counters.h"
 #include "hash.h"
+#include "log.h"
 #include "match.h"
+#include "names_collect.h"
 #include "pods.h"
 #include "policy.h"
 
@@ -43,6 +45,18 @@ int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_ha
 	}
 	*ret_hash = hash;
 	return 0;
+}
+
+bool kmtls_policy_names_collect(struct kmtls_bpf *bpf)
+{
+	size_t removed = 0;
+	int err = kmtls_names_collect(kmtls_bpf_directory(bpf), NULL, 0, NULL, 0, &removed);
+
+	if (err)
+		log_warning("names map not cleared", "err=%s", kmtls_log_quote(strerror(-err)));
+	else
+		log_info("names map was full: unused texts removed", "removed=%zu", removed);
+	return !err && removed;
 }
 
 int kmtls_policy_name_get(struct kmtls_bpf *bpf, __u64 hash, char *ret_text)
@@ -176,6 +190,8 @@ int kmtls_policy_peer_add_mesh(struct kmtls_bpf *bpf, const struct kmtls_peer_ke
 		return -EINVAL;
 	}
 	err = kmtls_policy_name_put(bpf, text, &value.identity);
+	if (err == -ENOSPC && kmtls_policy_names_collect(bpf))
+		err = kmtls_policy_name_put(bpf, text, &value.identity);
 	if (err) {
 		snprintf(ret_why, KMTLS_WHY, "the names map refused the identity: %s",
 			 err == -EEXIST	  ? "its hash names another text"

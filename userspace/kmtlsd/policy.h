@@ -6,6 +6,8 @@
 #ifndef KMTLS_POLICY_H
 #define KMTLS_POLICY_H
 
+#include <stdbool.h>
+
 #include "kmtls/abi.h"
 
 struct kmtls_bpf;
@@ -47,6 +49,9 @@ int kmtls_policy_peer_lookup(struct kmtls_bpf *bpf, const struct kmtls_address *
 
 /* Stores text under its hash. -EEXIST: another text has this hash. -ENOSPC: the map is full. */
 int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_hash);
+/* After -ENOSPC: throws away texts that nothing in a map refers to any more; all of them, also one
+ * that was just put. Takes its time, so for the control thread only. false: none went. */
+bool kmtls_policy_names_collect(struct kmtls_bpf *bpf);
 /* ret_text: KMTLS_SPIFFE_ID_MAX + 1 bytes. -ENOENT. */
 int kmtls_policy_name_get(struct kmtls_bpf *bpf, __u64 hash, char *ret_text);
 

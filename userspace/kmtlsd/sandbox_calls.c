@@ -170,6 +170,7 @@ const struct kmtls_sandbox_rule kmtls_sandbox_rules[] = {
 	{ SCMP_SYS(bpf), 0, INT, BPF_MAP_FREEZE },
 	{ SCMP_SYS(bpf), 0, INT, BPF_MAP_GET_NEXT_KEY },
 	{ SCMP_SYS(bpf), 0, INT, BPF_MAP_LOOKUP_AND_DELETE_ELEM },
+	{ SCMP_SYS(bpf), 0, INT, BPF_MAP_LOOKUP_BATCH },
 	{ SCMP_SYS(bpf), 0, INT, BPF_MAP_LOOKUP_ELEM },
 	{ SCMP_SYS(bpf), 0, INT, BPF_MAP_UPDATE_ELEM },
 	{ SCMP_SYS(bpf), 0, INT, BPF_OBJ_GET },
