@@ -100,6 +100,20 @@ static void text(void **state)
 	assert_int_equal(strlen(got), KMTLS_SPIFFE_ID_MAX);
 }
 
+static void unknown(void **state)
+{
+	const char *rule;
+
+	for (unsigned match = 0; match < 256; match++) {
+		bool known = match >= EXACT && match <= DOMAIN_;
+		const char *of = match == DOMAIN_ ? "spiffe://td" : "spiffe://td/ns/a";
+
+		assert_int_equal(kmtls_match_check(match, of, strlen(of), &rule),
+				 known ? 0 : -EINVAL);
+	}
+	assert_string_equal(rule, "it is of a kind this version does not know");
+}
+
 static void names(void **state)
 {
 	assert_string_equal(kmtls_match_name(EXACT), "exact");
@@ -114,6 +128,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(holds),
 		cmocka_unit_test(text),
+		cmocka_unit_test(unknown),
 		cmocka_unit_test(names),
 	};
 
