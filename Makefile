@@ -34,7 +34,7 @@ PKG_CONFIG ?= pkg-config
 VERSION := $(shell sed -n 's/^kmtls \([0-9.]*\).*/\1/p;T;q' NEWS 2>/dev/null)
 
 DAEMON_LIBS := libbpf libnl-3.0 libssl libcrypto libcyaml jansson libcap-ng libseccomp
-CLI_LIBS := jansson libcrypto
+CLI_LIBS := jansson libbpf libcrypto
 PACKAGES := $(sort $(DAEMON_LIBS) $(CLI_LIBS))
 UNIT_LIBS := cmocka
 

@@ -68,7 +68,7 @@ static __always_inline enum verdict decide(struct bpf_sock_addr *context, __u64 
 		return leave(KMTLS_REASON_PASSED);
 	if (peer->kind == KMTLS_PEER_BYPASS)
 		return deny(KMTLS_REASON_NO_PEER);
-	if (peer->kind != KMTLS_PEER_MESH || peer->match != KMTLS_MATCH_EXACT)
+	if (peer->kind != KMTLS_PEER_MESH || !is_known_match(peer->match))
 		return deny(KMTLS_REASON_BAD_POLICY);
 	if (context->protocol != IPPROTO_TCP_ && context->protocol != IPPROTO_MPTCP_)
 		return deny(KMTLS_REASON_NOT_TCP);

@@ -44,6 +44,13 @@ static __always_inline struct kmtls_peer_value *find_peer(struct kmtls_address *
 	return bpf_map_lookup_elem(&peers, &key);
 }
 
+/* Whom it promises is the daemon's to check; a promise nobody can read is refused at once. */
+static __always_inline bool is_known_match(__u8 match)
+{
+	return match == KMTLS_MATCH_EXACT || match == KMTLS_MATCH_NAMESPACE ||
+	       match == KMTLS_MATCH_TRUST_DOMAIN;
+}
+
 /* A BYPASS entry that covers port. */
 static __always_inline bool is_bypassed(struct kmtls_peer_value *peer, __u16 port)
 {

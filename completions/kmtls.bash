@@ -17,7 +17,9 @@ _kmtls_words()
 	words_=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--socket | --program | --netns | --cgroup | --id | --port | --connect | --pod | --peer) ((i++)) ;;
+		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer)
+			((i++))
+			;;
 		-*) ;;
 		*) words_+=("${COMP_WORDS[i]}") ;;
 		esac
@@ -36,11 +38,11 @@ _kmtls()
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		return
 		;;
-	--cgroup)
+	--cgroup | --bpf-dir)
 		mapfile -t COMPREPLY < <(compgen -d -- "$current")
 		return
 		;;
-	--id | --port | --peer)
+	--id | --port | --peer | --namespace | --trust-domain)
 		return
 		;;
 	--pod)
@@ -55,7 +57,8 @@ _kmtls()
 	_kmtls_words
 	case "${words_[*]:0:2}" in
 	"") choices="pod peer authz flows udp status upgrade log hash --socket --json --version --help" ;;
-	pod | peer) choices="add del list --help" ;;
+	pod) choices="add del list --help" ;;
+	peer) choices="add del load list --help" ;;
 	authz) choices="add del list default test --help" ;;
 	"authz add")
 		case ${#words_[@]} in
@@ -66,7 +69,12 @@ _kmtls()
 	"authz del") choices="any namespace: trust-domain: spiffe:// --port --json --help" ;;
 	"authz default") choices="allow deny --json --help" ;;
 	"pod add") choices="--netns --cgroup --id --connect --json --help" ;;
-	"peer add") choices="--id --bypass --port --json --help" ;;
+	"peer add") choices="--id --namespace --trust-domain --bypass --port --json --help" ;;
+	"peer load")
+		choices="--replace --dry-run --diff --bpf-dir --json --help"
+		[[ $current == -* ]] || mapfile -t COMPREPLY < <(compgen -f -- "$current")
+		[[ $current == -* ]] || return
+		;;
 	"pod del") choices="$(_kmtls_list name pod) --json --help" ;;
 	"peer del") choices="$(_kmtls_list prefix peer) --json --help" ;;
 	udp) choices="--pod --peer -w --json --help" ;;

@@ -97,7 +97,7 @@ struct kmtls_peer_key {
 };
 
 struct kmtls_peer_value {
-	__u64 identity; /* MESH: hash of the identity's text, found in `names` */
+	__u64 identity; /* MESH: hash of what `match` says; its text is in `names` */
 	__u8 kind; /* enum kmtls_peer_kind; an unknown value is refused */
 	__u8 match; /* enum kmtls_match; an unknown value is refused */
 	__u8 port_count; /* BYPASS: how many of ports[] are set; 0 is every port */
@@ -254,7 +254,7 @@ struct kmtls_flow {
 /*
  * X(number, SYMBOL, "name", "what it means"). One list for programs, daemon, logs,
  * counters, command line and docs. Numbers are never reused.
- * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow, 117.. are
+ * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow, 115.. are
  * counters of what else happened.
  */
 #define KMTLS_REASONS(X)                                                                         \
@@ -345,6 +345,7 @@ struct kmtls_flow {
 	X(112, REKEY_STORM, "rekey-storm", "the peer sent KeyUpdate after KeyUpdate")            \
 	X(113, REKEY_FAILED, "rekey-failed",                                                     \
 	  "the kernel did not take a new key, or holds one that is not ours")                    \
+	X(115, MAP_FULL, "map-full", "writes that a full map of the operator refused")           \
 	X(117, ACCEPT_PAUSED, "accept-paused",                                                   \
 	  "pauses in accepting: out of descriptors or memory")                                   \
 	X(118, STRAY_RESET, "stray-reset",                                                       \

@@ -16,7 +16,8 @@
  *              optional connect ("held": connect() waits for the peer; "at-once")
  *   pod-del    name
  *   pod-list
- *   peer-add   prefix, and either id (SPIFFE ID) or bypass:true with ports:[..] (may be empty)
+ *   peer-add   prefix, and one of: id (SPIFFE ID); trust_domain with or without namespace (any
+ *              SPIFFE ID of it); bypass:true with ports:[..] (may be empty)
  *   peer-del   prefix
  *   peer-list
  *   authz-add  action (allow, deny, dry-run), source, destination (subject.h), optional port

@@ -225,6 +225,7 @@ void test_sides_open(struct test_side *client, SSL_CTX *client_context, struct t
 	SSL_set_connect_state(client->ssl);
 	SSL_set_accept_state(server->ssl);
 	client->verify.expected_id = TEST_SERVER_ID;
+	client->verify.expected_match = KMTLS_MATCH_EXACT;
 	assert_int_equal(kmtls_verify_attach(client->ssl, &client->verify), 0);
 	assert_int_equal(kmtls_verify_attach(server->ssl, &server->verify), 0);
 }

@@ -168,7 +168,8 @@ static struct kmtls_svid *issue(struct kmtls_identity *identity, const char *id)
 
 static void assert_handshake(struct kmtls_svid *client, struct kmtls_svid *server)
 {
-	struct test_side sides[2] = { { .verify.expected_id = TEST_SERVER_ID } };
+	struct test_side sides[2] = { { .verify = { .expected_id = TEST_SERVER_ID,
+						    .expected_match = KMTLS_MATCH_EXACT } } };
 
 	test_sides_open(&sides[0], client->client, &sides[1], server->server);
 	test_sides_run(&sides[0], &sides[1]);

@@ -63,6 +63,47 @@ static void wrong_peer(void **state)
 	close_both(&client, &server);
 }
 
+struct promise {
+	unsigned match;
+	const char *text;
+	bool kept; /* by spiffe://example.org/ns/shop/sa/db */
+};
+
+static void any_of(void **state)
+{
+	const struct test_spec spec = { .id = "spiffe://example.org/ns/shop/sa/db" };
+	struct test_certificate leaf = test_certificate_make(&spec, &root);
+	SSL_CTX *client_context =
+		test_context_make(KMTLS_ROLE_CLIENT, &client_leaf, NULL, root.certificate);
+	SSL_CTX *server_context =
+		test_context_make(KMTLS_ROLE_SERVER, &leaf, NULL, root.certificate);
+	const struct promise *promise = *state;
+	struct test_side client, server;
+
+	test_sides_open(&client, client_context, &server, server_context);
+	client.verify.expected_id = promise->text;
+	client.verify.expected_match = promise->match;
+	test_sides_run(&client, &server);
+	assert_reason(&client, promise->kept ? KMTLS_REASON_NONE : KMTLS_REASON_WRONG_PEER);
+	assert_reason(&server,
+		      promise->kept ? KMTLS_REASON_NONE : KMTLS_REASON_REFUSED_CERTIFICATE);
+	/* Who it is in truth, not what was promised. */
+	assert_string_equal(client.verify.peer_id, spec.id);
+	close_both(&client, &server);
+	test_certificate_free(&leaf);
+	SSL_CTX_free(client_context);
+	SSL_CTX_free(server_context);
+}
+
+static struct promise promises[] = {
+	{ KMTLS_MATCH_NAMESPACE, "spiffe://example.org/ns/shop", true },
+	{ KMTLS_MATCH_NAMESPACE, "spiffe://example.org/ns/sho", false },
+	{ KMTLS_MATCH_TRUST_DOMAIN, "spiffe://example.org", true },
+	{ KMTLS_MATCH_TRUST_DOMAIN, "spiffe://example.com", false },
+	{ 0, "spiffe://example.org/ns/shop/sa/db", false },
+	{ 4, "spiffe://example.org/ns/shop/sa/db", false },
+};
+
 static void accepted(void **state)
 {
 	struct test_side client, server;
@@ -170,6 +211,12 @@ int main(void)
 		{ "wrong peer: the trust domain is promised", wrong_peer, NULL, NULL,
 		  "spiffe://example.org" },
 		{ "wrong peer: nothing is promised", wrong_peer, NULL, NULL, NULL },
+		{ "any of a namespace", any_of, NULL, NULL, &promises[0] },
+		{ "any of another namespace", any_of, NULL, NULL, &promises[1] },
+		{ "any of a trust domain", any_of, NULL, NULL, &promises[2] },
+		{ "any of another trust domain", any_of, NULL, NULL, &promises[3] },
+		{ "no match", any_of, NULL, NULL, &promises[4] },
+		{ "a match this version does not know", any_of, NULL, NULL, &promises[5] },
 		cmocka_unit_test(accepted),
 		cmocka_unit_test(nothing_attached),
 		cmocka_unit_test(ends_with_the_ca),

@@ -77,6 +77,7 @@ int kmtls_cmd_pod_delete(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_pod_list(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_peer_add(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_peer_delete(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_peer_load(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_peer_list(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_authz_add(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_authz_delete(struct kmtls_cli *cli, int argc, char **argv);

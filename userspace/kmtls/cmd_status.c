@@ -101,6 +101,33 @@ static void print_counters(const json_t *counters)
 	kmtls_table_print(&table);
 }
 
+static void print_maps(const json_t *maps)
+{
+	static const char *const headings[] = { "MAP", "ENTRIES", "ROOM FOR", "FULL", NULL };
+	struct kmtls_table table = { .columns = 0 };
+	const char *name;
+	json_t *map;
+
+	if (!json_object_size(maps))
+		return;
+	putchar('\n');
+	kmtls_table_headings(&table, headings);
+	json_object_foreach ((json_t *)maps, name, map) {
+		long long entries = number(map, "entries"), capacity = number(map, "capacity");
+		long long percent = capacity > 0 ? entries * 100 / capacity : 0;
+
+		kmtls_table_cell(&table, KMTLS_PLAIN, "%s", name);
+		kmtls_table_cell(&table, KMTLS_PLAIN, "%lld", entries);
+		kmtls_table_cell(&table, KMTLS_PLAIN, "%lld", capacity);
+		kmtls_table_cell(&table,
+				 percent >= 100	 ? KMTLS_RED
+				 : percent >= 80 ? KMTLS_YELLOW
+						 : KMTLS_PLAIN,
+				 "%lld %%", percent);
+	}
+	kmtls_table_print(&table);
+}
+
 static void print_status(const json_t *status)
 {
 	struct kmtls_table table = { .columns = 2 };
@@ -123,6 +150,7 @@ static void print_status(const json_t *status)
 	put_numbers(&table, status);
 	put_udp(&table, status);
 	kmtls_table_print(&table);
+	print_maps(json_object_get(status, "maps"));
 	print_counters(json_object_get(status, "counters"));
 }
 

@@ -280,6 +280,11 @@ void kmtls_bpf_close(struct kmtls_bpf *bpf)
 	free(bpf);
 }
 
+const char *kmtls_bpf_directory(const struct kmtls_bpf *bpf)
+{
+	return bpf->directory;
+}
+
 int kmtls_bpf_map(const struct kmtls_bpf *bpf, enum kmtls_map map)
 {
 	return bpf->maps[map];

@@ -55,6 +55,9 @@ int kmtls_bpf_attach_daemon(struct kmtls_bpf *bpf, int cgroup_fd, char *ret_why)
 /* Frees what this process holds; the pins stay. */
 void kmtls_bpf_close(struct kmtls_bpf *bpf);
 
+/* Where everything is pinned; bpf's. */
+const char *kmtls_bpf_directory(const struct kmtls_bpf *bpf);
+
 /* The descriptor stays bpf's. */
 int kmtls_bpf_map(const struct kmtls_bpf *bpf, enum kmtls_map map);
 

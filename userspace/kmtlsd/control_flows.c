@@ -11,9 +11,11 @@
 #include <unistd.h>
 
 #include "address.h"
+#include "bpf_loader.h"
 #include "control_request.h"
 #include "daemon.h"
 #include "flow_table.h"
+#include "map_walk.h"
 #include "pods.h"
 #include "policy.h"
 #include "reason.h"
@@ -173,6 +175,31 @@ static json_t *totals_json(struct kmtls_daemon *daemon)
 			 (json_int_t)totals.established, "closing", (json_int_t)totals.closing);
 }
 
+/* How full the maps are that refuse when they are. The table of flows is above. */
+static json_t *maps_json(struct kmtls_bpf *bpf)
+{
+	static const struct {
+		const char *name;
+		enum kmtls_map map;
+	} maps[] = {
+		{ "modes", KMTLS_MAP_MODES },
+		{ "peers", KMTLS_MAP_PEERS },
+		{ "names", KMTLS_MAP_NAMES },
+		{ "pods", KMTLS_MAP_PODS },
+		{ "internal/listeners", KMTLS_MAP_LISTENERS },
+		{ "internal/own_addresses", KMTLS_MAP_OWN_ADDRESSES },
+	};
+	json_t *list = json_object();
+	size_t entries, capacity;
+
+	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++)
+		if (kmtls_map_count(kmtls_bpf_map(bpf, maps[i].map), &entries, &capacity) == 0)
+			json_object_set_new(list, maps[i].name,
+					    json_pack("{s:I, s:I}", "entries", (json_int_t)entries,
+						      "capacity", (json_int_t)capacity));
+	return list;
+}
+
 static const char *outcome_name(unsigned outcome)
 {
 	switch (outcome) {
@@ -212,7 +239,7 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 	return kmtls_text_append_json(
 		result,
 		json_pack("{s:s, s:i, s:i, s:I, s:s, s:o, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:b, "
-			  "s:I, s:I, s:o, s:o, s:o}",
+			  "s:I, s:I, s:o, s:o, s:o, s:o, s:o}",
 			  "version", KMTLS_VERSION, "keeper", shared->keeper, "worker",
 			  shared->worker, "worker_starts", (json_int_t)shared->starts, "secrets",
 			  kmtls_secret_region_is_secret(daemon->secrets) ? "memfd-secret"
@@ -226,5 +253,7 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 			  kmtls_json_string(config->identity.trust_domain), "rekey",
 			  (int)daemon->rekey->offered, "workers", (json_int_t)config->workers,
 			  "pods", (json_int_t)pods, "flows", totals_json(daemon), "udp",
-			  kmtls_control_udp_totals(daemon), "counters", counters_json(daemon)));
+			  kmtls_control_udp_totals(daemon), "bpf_dir",
+			  kmtls_json_string(config->bpf_dir), "maps", maps_json(daemon->bpf),
+			  "counters", counters_json(daemon)));
 }

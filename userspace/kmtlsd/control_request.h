@@ -13,7 +13,7 @@
 #include "json.h"
 
 #define KMTLS_CONTROL_WHY 256 /* size of every ret_why */
-#define KMTLS_CONTROL_ARGUMENTS 5 /* most that a verb has */
+#define KMTLS_CONTROL_ARGUMENTS 6 /* most that a verb has */
 #define KMTLS_CONTROL_ANSWER_MAX (64u << 20) /* bytes; a longer answer becomes an error */
 
 struct kmtls_daemon;

@@ -13,6 +13,7 @@
 #include "address.h"
 #include "control_request.h"
 #include "daemon.h"
+#include "match.h"
 #include "pods.h"
 #include "policy.h"
 #include "shared.h"
@@ -131,18 +132,23 @@ static int add_bypass(struct kmtls_daemon *daemon, const struct kmtls_peer_key *
 	return kmtls_policy_peer_add_bypass(daemon->bpf, key, ports, count, ret_why);
 }
 
-/* Exactly one of the two kinds, and ports with bypass only. */
+/* Exactly one of id, trust_domain and bypass, and the others with what they belong to. */
 static int check_kind(const json_t *arguments, char *ret_why)
 {
 	bool bypass = json_object_get(arguments, "bypass") != NULL;
+	bool id = text_of(arguments, "id"), domain = text_of(arguments, "trust_domain");
 	const char *rule = NULL;
 
 	if (bypass && !json_is_true(json_object_get(arguments, "bypass")))
 		rule = "bypass: must be true where it is given";
-	else if (bypass && text_of(arguments, "id"))
+	else if (bypass && id)
 		rule = "id: cannot be together with bypass";
-	else if (!bypass && !text_of(arguments, "id"))
-		rule = "id: is required, or bypass";
+	else if (domain && (id || bypass))
+		rule = "trust_domain: cannot be together with id or bypass";
+	else if (text_of(arguments, "namespace") && !domain)
+		rule = "namespace: only with trust_domain";
+	else if (!bypass && !id && !domain)
+		rule = "id: is required, or trust_domain, or bypass";
 	else if (!bypass && json_object_get(arguments, "ports"))
 		rule = "ports: only with bypass";
 	if (!rule)
@@ -151,10 +157,36 @@ static int check_kind(const json_t *arguments, char *ret_why)
 	return -EINVAL;
 }
 
+static int add_mesh(struct kmtls_daemon *daemon, const struct kmtls_peer_key *key,
+		    const json_t *arguments, char *ret_why)
+{
+	const char *id = text_of(arguments, "id"), *namespace_ = text_of(arguments, "namespace");
+	const char *prefix = text_of(arguments, "prefix"), *rule;
+	enum kmtls_match match = KMTLS_MATCH_EXACT;
+	char text[KMTLS_SPIFFE_ID_MAX + 1];
+	int err;
+
+	if (!id) {
+		match = namespace_ ? KMTLS_MATCH_NAMESPACE : KMTLS_MATCH_TRUST_DOMAIN;
+		err = kmtls_match_text(namespace_, text_of(arguments, "trust_domain"), text, &rule);
+		if (err) {
+			snprintf(ret_why, KMTLS_CONTROL_WHY, "peer-add: %s: %s",
+				 namespace_ ? "namespace, trust_domain" : "trust_domain", rule);
+			return err;
+		}
+	}
+	err = kmtls_policy_peer_add_mesh(daemon->bpf, key, match, id ? id : text, ret_why);
+	if (!err)
+		log_info("peer added", "prefix=%s kind=mesh match=%s id=%s",
+			 kmtls_log_quote(prefix), kmtls_match_name(match),
+			 kmtls_log_quote(id ? id : text));
+	return err;
+}
+
 static int peer_add(struct kmtls_daemon *daemon, const json_t *arguments, struct kmtls_text *result,
 		    char *ret_why)
 {
-	const char *prefix = text_of(arguments, "prefix"), *id = text_of(arguments, "id");
+	const char *prefix = text_of(arguments, "prefix");
 	struct kmtls_peer_key key;
 	int err;
 
@@ -163,15 +195,14 @@ static int peer_add(struct kmtls_daemon *daemon, const json_t *arguments, struct
 		err = parse_prefix("peer-add", prefix, &key, ret_why);
 	if (err)
 		return err;
-	if (id)
-		err = kmtls_policy_peer_add_mesh(daemon->bpf, &key, id, ret_why);
-	else
+	if (!json_object_get(arguments, "bypass")) {
+		err = add_mesh(daemon, &key, arguments, ret_why);
+	} else {
 		err = add_bypass(daemon, &key, json_object_get(arguments, "ports"), ret_why);
-	if (err)
-		return err;
-	log_info("peer added", "prefix=%s kind=%s id=%s", kmtls_log_quote(prefix),
-		 id ? "mesh" : "bypass", kmtls_log_quote(id));
-	return nothing(result);
+		if (!err)
+			log_info("peer added", "prefix=%s kind=bypass", kmtls_log_quote(prefix));
+	}
+	return err ? err : nothing(result);
 }
 
 static int peer_delete(struct kmtls_daemon *daemon, const json_t *arguments,
@@ -215,7 +246,9 @@ static int list_peer(void *context, const struct kmtls_peer_info *info)
 	kmtls_prefix_format(&info->key, prefix, sizeof(prefix));
 	return kmtls_text_append_element(
 		context,
-		json_pack("{s:s, s:s, s:o, s:o}", "prefix", prefix, "kind", kind_name(value->kind),
+		json_pack("{s:s, s:s, s:s, s:o, s:o}", "prefix", prefix, "kind",
+			  kind_name(value->kind), "match",
+			  value->kind == KMTLS_PEER_MESH ? kmtls_match_name(value->match) : "",
 			  "id", kmtls_json_string(info->id ? info->id : ""), "ports", ports));
 }
 
@@ -333,6 +366,8 @@ const struct kmtls_control_verb kmtls_control_verbs[] = {
 	{ .name = "pod-list", .run = pod_list },
 	{ .name = "peer-add",
 	  .arguments = { REQUIRED_STRING("prefix"), OPTIONAL_ARGUMENT("id", KMTLS_CONTROL_STRING),
+			 OPTIONAL_ARGUMENT("namespace", KMTLS_CONTROL_STRING),
+			 OPTIONAL_ARGUMENT("trust_domain", KMTLS_CONTROL_STRING),
 			 OPTIONAL_ARGUMENT("bypass", KMTLS_CONTROL_BOOLEAN),
 			 OPTIONAL_ARGUMENT("ports", KMTLS_CONTROL_PORTS) },
 	  .run = peer_add },

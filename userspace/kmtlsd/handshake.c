@@ -13,6 +13,7 @@
 #include "counters.h"
 #include "handshake.h"
 #include "log.h"
+#include "match.h"
 #include "outbound.h"
 #include "pressure.h"
 #include "reason.h"
@@ -312,14 +313,18 @@ static void log_failure(const struct kmtls_handshake *handshake, enum kmtls_reas
 
 	log_warning("connection refused",
 		    "flow=%u.%u pod=%s direction=%s self=%s peer=%s reason=%s text=%s self_id=%s "
-		    "peer_id=%s expected_id=%s detail=%s",
+		    "peer_id=%s expected_id=%s match=%s detail=%s",
 		    handshake->slot, flow->generation, kmtls_log_quote(handshake->pod->name),
 		    kmtls_handshake_direction(handshake->role),
 		    kmtls_endpoint_format(&flow->self, self, sizeof(self)),
 		    kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
 		    kmtls_reason_name(reason), kmtls_log_quote(kmtls_reason_text(reason)),
 		    kmtls_log_quote(handshake->pod->id), kmtls_log_quote(handshake->verify.peer_id),
-		    kmtls_log_quote(handshake->expected_id), kmtls_log_quote(detail ? detail : ""));
+		    kmtls_log_quote(handshake->expected_id),
+		    handshake->role == KMTLS_ROLE_CLIENT
+			    ? kmtls_match_name(handshake->verify.expected_match)
+			    : "\"\"",
+		    kmtls_log_quote(detail ? detail : ""));
 }
 
 void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason reason,

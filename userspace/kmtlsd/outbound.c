@@ -20,6 +20,7 @@
 #include "hold.h"
 #include "inject.h"
 #include "log.h"
+#include "match.h"
 #include "outbound.h"
 #include "policy.h"
 #include "reason.h"
@@ -155,13 +156,17 @@ static enum kmtls_reason find_expected(struct kmtls_handshake *handshake)
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	struct kmtls_bpf *bpf = handshake->loop->daemon->bpf;
 	struct kmtls_peer_value peer;
+	const char *rule;
 
 	/* Asked again here: the map may have changed since connect(). */
 	if (kmtls_policy_peer_lookup(bpf, &flow->peer.address, &peer) < 0)
 		return KMTLS_REASON_NO_PROMISE;
-	if (peer.kind != KMTLS_PEER_MESH || peer.match != KMTLS_MATCH_EXACT ||
-	    kmtls_policy_name_get(bpf, peer.identity, handshake->expected_id) < 0)
+	if (peer.kind != KMTLS_PEER_MESH ||
+	    kmtls_policy_name_get(bpf, peer.identity, handshake->expected_id) < 0 ||
+	    kmtls_match_check(peer.match, handshake->expected_id, strlen(handshake->expected_id),
+			      &rule) < 0)
 		return KMTLS_REASON_NO_PROMISE;
+	handshake->verify.expected_match = peer.match;
 	handshake->verify.expected_id = handshake->expected_id;
 	return KMTLS_REASON_NONE;
 }

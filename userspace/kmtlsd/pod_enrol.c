@@ -190,9 +190,8 @@ static int look_inside(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret
 	return 0;
 }
 
-static int put_names(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+static int put_all_names(struct kmtls_bpf *bpf, struct kmtls_pod *pod)
 {
-	struct kmtls_bpf *bpf = pods->daemon->bpf;
 	const char *slash = strchr(pod->name, '/');
 	char namespace_[KMTLS_POD_NAME_MAX + 1];
 	int err;
@@ -205,9 +204,21 @@ static int put_names(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_w
 			 pod->name);
 		err = kmtls_policy_name_put(bpf, namespace_, &pod->namespace_hash);
 	}
+	return err;
+}
+
+static int put_names(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_bpf *bpf = pods->daemon->bpf;
+	int err = put_all_names(bpf, pod);
+
+	if (err == -ENOSPC && kmtls_policy_names_collect(bpf))
+		err = put_all_names(bpf, pod);
 	if (err)
 		snprintf(ret_why, KMTLS_WHY, "the names map refused the pod's name or identity: %s",
-			 err == -EEXIST ? "its hash names another text" : strerror(-err));
+			 err == -EEXIST	  ? "its hash names another text"
+			 : err == -ENOSPC ? "it is full"
+					  : strerror(-err));
 	return err;
 }
 

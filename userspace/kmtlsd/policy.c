@@ -10,9 +10,20 @@
 #include "config.h"
 #include "counters.h"
 #include "hash.h"
+#include "log.h"
+#include "match.h"
+#include "names_collect.h"
 #include "pods.h"
 #include "policy.h"
-#include "spiffe.h"
+
+/* A hash says E2BIG when it is full, a trie ENOSPC: counted, and one error from here on. */
+static int map_refused(int error)
+{
+	if (error != E2BIG && error != ENOSPC)
+		return -error;
+	kmtls_counters_add(KMTLS_REASON_MAP_FULL);
+	return -ENOSPC;
+}
 
 int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_hash)
 {
@@ -26,7 +37,7 @@ int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_ha
 	memcpy(value.text, text, value.length);
 	if (bpf_map_update_elem(fd, &hash, &value, BPF_NOEXIST) < 0) {
 		if (errno != EEXIST)
-			return -errno;
+			return map_refused(errno);
 		if (bpf_map_lookup_elem(fd, &hash, &found) < 0)
 			return -errno;
 		if (memcmp(&found, &value, sizeof(value)) != 0)
@@ -34,6 +45,18 @@ int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_ha
 	}
 	*ret_hash = hash;
 	return 0;
+}
+
+bool kmtls_policy_names_collect(struct kmtls_bpf *bpf)
+{
+	size_t removed = 0;
+	int err = kmtls_names_collect(kmtls_bpf_directory(bpf), NULL, 0, NULL, 0, &removed);
+
+	if (err)
+		log_warning("names map not cleared", "err=%s", kmtls_log_quote(strerror(-err)));
+	else
+		log_info("names map was full: unused texts removed", "removed=%zu", removed);
+	return !err && removed;
 }
 
 int kmtls_policy_name_get(struct kmtls_bpf *bpf, __u64 hash, char *ret_text)
@@ -147,30 +170,33 @@ static int peer_put(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
 	int err = 0;
 
 	if (bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PEERS), key, value, BPF_ANY) < 0) {
-		err = -errno;
+		err = map_refused(errno);
 		snprintf(ret_why, KMTLS_WHY, "the peers map refused the entry: %s",
-			 err == -ENOSPC || err == -E2BIG ? "it is full" : strerror(-err));
+			 err == -ENOSPC ? "it is full" : strerror(-err));
 		return err;
 	}
 	return bump_generation(bpf);
 }
 
 int kmtls_policy_peer_add_mesh(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
-			       const char *id, char *ret_why)
+			       enum kmtls_match match, const char *text, char *ret_why)
 {
-	struct kmtls_peer_value value = { .kind = KMTLS_PEER_MESH, .match = KMTLS_MATCH_EXACT };
-	struct kmtls_spiffe_id parsed;
+	struct kmtls_peer_value value = { .kind = KMTLS_PEER_MESH, .match = match };
 	const char *rule;
 	int err;
 
-	if (kmtls_spiffe_id_parse(id, strlen(id), &parsed, &rule) < 0) {
+	if (kmtls_match_check(match, text, strlen(text), &rule) < 0) {
 		snprintf(ret_why, KMTLS_WHY, "id: not a SPIFFE ID: %s", rule);
 		return -EINVAL;
 	}
-	err = kmtls_policy_name_put(bpf, id, &value.identity);
+	err = kmtls_policy_name_put(bpf, text, &value.identity);
+	if (err == -ENOSPC && kmtls_policy_names_collect(bpf))
+		err = kmtls_policy_name_put(bpf, text, &value.identity);
 	if (err) {
 		snprintf(ret_why, KMTLS_WHY, "the names map refused the identity: %s",
-			 err == -EEXIST ? "its hash names another text" : strerror(-err));
+			 err == -EEXIST	  ? "its hash names another text"
+			 : err == -ENOSPC ? "it is full"
+					  : strerror(-err));
 		return err;
 	}
 	return peer_put(bpf, key, &value, ret_why);

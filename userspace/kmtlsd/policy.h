@@ -6,6 +6,8 @@
 #ifndef KMTLS_POLICY_H
 #define KMTLS_POLICY_H
 
+#include <stdbool.h>
+
 #include "kmtls/abi.h"
 
 struct kmtls_bpf;
@@ -28,10 +30,10 @@ struct kmtls_peer_info {
 	const char *id; /* MESH: the text of value.identity; "" if names does not have it */
 };
 
-/* id: SPIFFE ID. Replaces an entry of the same prefix. -EINVAL: not a SPIFFE ID;
- * -EEXIST: its hash names another text; -E2BIG/-ENOSPC: map full. ret_why: 256 bytes. */
+/* match and text as in match.h. Replaces an entry of the same prefix. -EINVAL: text is not of that
+ * form; -EEXIST: its hash names another text; -ENOSPC: map full. ret_why: 256 bytes. */
 int kmtls_policy_peer_add_mesh(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
-			       const char *id, char *ret_why);
+			       enum kmtls_match match, const char *text, char *ret_why);
 /* count 0: every port. -EINVAL: more than KMTLS_BYPASS_PORTS, or port 0. */
 int kmtls_policy_peer_add_bypass(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
 				 const __u16 *ports, unsigned count, char *ret_why);
@@ -45,8 +47,11 @@ int kmtls_policy_peer_visit(struct kmtls_bpf *bpf,
 int kmtls_policy_peer_lookup(struct kmtls_bpf *bpf, const struct kmtls_address *address,
 			     struct kmtls_peer_value *ret_value);
 
-/* Stores text under its hash. -EEXIST: another text has this hash. */
+/* Stores text under its hash. -EEXIST: another text has this hash. -ENOSPC: the map is full. */
 int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_hash);
+/* After -ENOSPC: throws away texts that nothing in a map refers to any more; all of them, also one
+ * that was just put. Takes its time, so for the control thread only. false: none went. */
+bool kmtls_policy_names_collect(struct kmtls_bpf *bpf);
 /* ret_text: KMTLS_SPIFFE_ID_MAX + 1 bytes. -ENOENT. */
 int kmtls_policy_name_get(struct kmtls_bpf *bpf, __u64 hash, char *ret_text);
 

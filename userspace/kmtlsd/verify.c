@@ -31,6 +31,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "match.h"
 #include "reason.h"
 #include "spiffe.h"
 #include "tls.h"
@@ -194,13 +195,6 @@ static bool is_of_trust_domain(const char *peer_id, const char *trust_domain)
 	       !memcmp(id.text + id.trust_domain_offset, trust_domain, id.trust_domain_length);
 }
 
-static bool is_expected(const char *peer_id, const char *expected_id)
-{
-	size_t length = strlen(peer_id); /* no zero inside: it was parsed */
-
-	return strlen(expected_id) == length && !memcmp(peer_id, expected_id, length);
-}
-
 static enum kmtls_reason check_peer(SSL *ssl, X509_STORE_CTX *store, struct kmtls_verify *verify)
 {
 	bool is_server = SSL_is_server(ssl);
@@ -225,7 +219,8 @@ static enum kmtls_reason check_peer(SSL *ssl, X509_STORE_CTX *store, struct kmtl
 	/* A client that was promised nothing trusts no one. */
 	if (!is_server && !verify->expected_id)
 		return KMTLS_REASON_WRONG_PEER;
-	if (verify->expected_id && !is_expected(verify->peer_id, verify->expected_id))
+	if (verify->expected_id &&
+	    !kmtls_match_holds(verify->expected_match, verify->expected_id, verify->peer_id))
 		return KMTLS_REASON_WRONG_PEER;
 	return KMTLS_REASON_NONE;
 }

@@ -18,9 +18,10 @@
 #define KMTLS_VERIFY_DETAIL 256
 
 struct kmtls_verify {
-	/* In. Client side: the SPIFFE ID the peers map promises for the address. NULL on the
-	 * server side. Not owned. */
+	/* In. Client side: whom the peers map promises for the address, as match.h has it. NULL on
+	 * the server side. Not owned. */
 	const char *expected_id;
+	unsigned expected_match; /* enum kmtls_match; a number not known is kept by nobody */
 	/* Out. */
 	enum kmtls_reason reason; /* why verification failed, NONE if it did not */
 	char detail[160]; /* for the log; of our own making, no byte of the peer's */

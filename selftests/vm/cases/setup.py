@@ -7,7 +7,7 @@ import time
 from lib.tap import case, check, equal
 
 PROGRAMS = ("ip", "nsenter", "tcpdump", "ss", "curl", "nginx", "redis-server", "redis-cli", "redis-benchmark",
-            "iperf3", "psql", "dnsmasq", "dig", "wrk", "nft", "bpftool")
+            "iperf3", "psql", "dnsmasq", "dig", "wrk", "nft", "bpftool", "strace")
 TOOLS = ("enter", "serve", "load", "nonblocking", "wirecheck", "dial", "certify", "crosswise", "killer", "stepkill")
 
 

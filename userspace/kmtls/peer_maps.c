@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * peer_maps.c - see peer_maps.h. Writing goes in batches: one system call for many entries. A
+ * batch that fails may have been written in part, so taking back does not trust any count: it
+ * looks at what the map holds.
+ */
+#include "peer_maps.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "cleanup.h"
+#include "hash.h"
+#include "map_walk.h"
+#include "names_collect.h"
+
+#define PEER_BATCH 1024
+#define NAME_BATCH 128
+#define ENOMEM_TRIES 10
+#define UNDO_TRIES 10
+
+static int fail(char *ret_why, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static int fail(char *ret_why, int err, const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	vsnprintf(ret_why, KMTLS_PEER_MAPS_WHY, format, list);
+	va_end(list);
+	return err;
+}
+
+/* ---- opening ---- */
+
+static int open_map(const char *directory, const char *name, __u32 key_size, __u32 value_size,
+		    size_t *ret_capacity, char *ret_why)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+	__cleanup_fd int fd = -1;
+	char path[PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return fail(ret_why, -errno, "%.200s: %s%s", path, strerror(errno),
+			    errno == ENOENT ? ": kmtlsd has not been started, or has another "
+					      "bpf_dir (--bpf-dir DIR)"
+			    : errno == EPERM || errno == EACCES ? ": run kmtls as root"
+								: "");
+	if (bpf_obj_get_info_by_fd(fd, &info, &length) < 0 || info.key_size != key_size ||
+	    info.value_size != value_size)
+		return fail(ret_why, -EPROTO, "%.200s: not a map of this version", path);
+	if (ret_capacity)
+		*ret_capacity = info.max_entries;
+	return kmtls_take_fd(fd);
+}
+
+static int check_version(int settings_fd, const char *directory, char *ret_why)
+{
+	struct kmtls_settings settings;
+	__u32 zero = 0;
+
+	if (bpf_map_lookup_elem(settings_fd, &zero, &settings) < 0)
+		return fail(ret_why, -errno, "%.200s/settings: %s", directory, strerror(errno));
+	if (settings.abi_version != KMTLS_ABI_VERSION)
+		return fail(ret_why, -EPROTO,
+			    "%.200s: maps of version %u, this kmtls knows version %u", directory,
+			    settings.abi_version, KMTLS_ABI_VERSION);
+	return 0;
+}
+
+/* The lock of the directory itself is the keeper's for as long as it runs. */
+static int lock_directory(const char *directory, char *ret_why)
+{
+	char path[PATH_MAX + 16];
+	__cleanup_fd int fd = -1;
+
+	snprintf(path, sizeof(path), "%s/internal", directory);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return fail(ret_why, -errno, "%.200s: %s", path, strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return fail(ret_why, -errno, "%.200s: %s", directory,
+			    errno == EWOULDBLOCK ? "another load is under way" : strerror(errno));
+	return kmtls_take_fd(fd);
+}
+
+int kmtls_peer_maps_open(const char *directory, struct kmtls_peer_maps *ret_maps, char *ret_why)
+{
+	struct kmtls_peer_maps maps = {
+		.lock_fd = -1, .settings = -1, .peers = -1, .names = -1, .counters = -1
+	};
+	int err;
+
+	snprintf(maps.directory, sizeof(maps.directory), "%s", directory);
+	err = maps.settings = open_map(directory, "settings", sizeof(__u32),
+				       sizeof(struct kmtls_settings), NULL, ret_why);
+	if (err >= 0)
+		err = check_version(maps.settings, directory, ret_why);
+	if (err >= 0)
+		err = maps.peers =
+			open_map(directory, "peers", sizeof(struct kmtls_peer_key),
+				 sizeof(struct kmtls_peer_value), &maps.capacity, ret_why);
+	if (err >= 0)
+		err = maps.names = open_map(directory, "names", sizeof(__u64),
+					    sizeof(struct kmtls_name_value), NULL, ret_why);
+	if (err >= 0)
+		err = maps.counters = open_map(directory, "counters", sizeof(__u32), sizeof(__u64),
+					       NULL, ret_why);
+	if (err >= 0)
+		err = maps.lock_fd = lock_directory(directory, ret_why);
+	if (err < 0) {
+		kmtls_peer_maps_close(&maps);
+		return err;
+	}
+	*ret_maps = maps;
+	return 0;
+}
+
+void kmtls_peer_maps_close(struct kmtls_peer_maps *maps)
+{
+	int *fds[] = { &maps->lock_fd, &maps->settings, &maps->peers, &maps->names,
+		       &maps->counters };
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+		*fds[i] = -1;
+	}
+}
+
+/* ---- reading ---- */
+
+static int append_entry(void *table, const void *key, const void *value)
+{
+	struct kmtls_peer_entry entry = { .line = 0 };
+
+	memcpy(&entry.key, key, sizeof(entry.key));
+	memcpy(&entry.value, value, sizeof(entry.value));
+	return kmtls_peer_table_append(table, &entry);
+}
+
+int kmtls_peer_maps_read(struct kmtls_peer_maps *maps, struct kmtls_peer_table *ret_table,
+			 char *ret_why)
+{
+	struct kmtls_peer_table table = { .count = 0 };
+	size_t kept = 0;
+	int err = kmtls_map_walk(maps->peers, append_entry, &table);
+
+	if (err) {
+		kmtls_peer_table_free(&table);
+		return fail(ret_why, err, "the peers map cannot be read: %s",
+			    err == -EAGAIN ? "others write it all the time" : strerror(-err));
+	}
+	kmtls_peer_table_sort(&table);
+	/* What was seen twice because others write: the later one is as good. */
+	for (size_t i = 0; i < table.count; i++) {
+		if (kept &&
+		    !kmtls_peer_key_compare(&table.entries[kept - 1].key, &table.entries[i].key))
+			kept--;
+		table.entries[kept++] = table.entries[i];
+	}
+	table.count = kept;
+	*ret_table = table;
+	return 0;
+}
+
+void kmtls_peer_maps_name(struct kmtls_peer_maps *maps, __u64 hash, char *ret_text)
+{
+	struct kmtls_name_value value;
+
+	*ret_text = '\0';
+	if (bpf_map_lookup_elem(maps->names, &hash, &value) < 0)
+		return;
+	value.text[KMTLS_SPIFFE_ID_MAX] = '\0';
+	if (kmtls_hash_text(value.text) == hash)
+		strcpy(ret_text, value.text);
+}
+
+/* ---- writing ---- */
+
+static void report(const struct kmtls_peer_maps *maps, const char *what, size_t done, size_t total)
+{
+	if (maps->progress)
+		maps->progress(what, done, total);
+}
+
+static void bump_generation(struct kmtls_peer_maps *maps)
+{
+	struct kmtls_settings settings;
+	__u32 zero = 0;
+
+	if (bpf_map_lookup_elem(maps->settings, &zero, &settings) < 0)
+		return;
+	settings.generation++;
+	bpf_map_update_elem(maps->settings, &zero, &settings, BPF_ANY);
+}
+
+/* As the daemon does it; between it and us one of two may be lost, which is less than none. */
+static void count_full(struct kmtls_peer_maps *maps)
+{
+	__u32 reason = KMTLS_REASON_MAP_FULL;
+	int cpus = libbpf_num_possible_cpus();
+	__cleanup_free __u64 *values = cpus > 0 ? calloc((size_t)cpus, sizeof(*values)) : NULL;
+
+	if (!values || bpf_map_lookup_elem(maps->counters, &reason, values) < 0)
+		return;
+	values[0]++;
+	bpf_map_update_elem(maps->counters, &reason, values, BPF_ANY);
+}
+
+/* A signal that wants us to end is waiting (kmtls_peer_maps_apply() holds them back). */
+static bool is_interrupted(void)
+{
+	sigset_t pending;
+
+	return sigpending(&pending) == 0 &&
+	       (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM) ||
+		sigismember(&pending, SIGHUP));
+}
+
+/* A hash says E2BIG when it is full, a trie ENOSPC. */
+static int map_error(void)
+{
+	return errno == E2BIG ? -ENOSPC : -errno;
+}
+
+/* Those of file that the map does not have; -EEXIST with ret_why: a hash names another text. */
+static int find_missing(struct kmtls_peer_maps *maps, const struct kmtls_peer_file *file,
+			const struct kmtls_peer_name **ret_missing, size_t *ret_count,
+			char *ret_why)
+{
+	struct kmtls_name_value value;
+	size_t count = 0;
+
+	for (size_t i = 0; i < file->name_count; i++) {
+		const struct kmtls_peer_name *name = &file->names[i];
+
+		if (bpf_map_lookup_elem(maps->names, &name->hash, &value) < 0) {
+			if (errno != ENOENT)
+				return fail(ret_why, -errno, "the names map cannot be read: %s",
+					    strerror(errno));
+			ret_missing[count++] = name;
+		} else if (value.length != strlen(name->text) ||
+			   memcmp(value.text, name->text, value.length + 1)) {
+			return fail(ret_why, -EEXIST,
+				    "the names map has another text under the hash of %.200s",
+				    name->text);
+		}
+	}
+	*ret_count = count;
+	return 0;
+}
+
+/*
+ * Entries of a map that is not preallocated come from a small stock, which an interrupt fills up:
+ * a writer that is faster than that gets ENOMEM, and finds more a moment later. Written again from
+ * the beginning, which changes nothing.
+ */
+static int update_batch(int fd, const void *keys, const void *values, __u32 count)
+{
+	for (unsigned tries = 1;; tries++) {
+		__u32 written = count;
+
+		if (bpf_map_update_batch(fd, keys, values, &written, NULL) == 0)
+			return 0;
+		if (errno != ENOMEM || tries == ENOMEM_TRIES)
+			return map_error();
+		usleep(10 * 1000);
+	}
+}
+
+static int write_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_name **names,
+		       size_t count)
+{
+	__cleanup_free struct kmtls_name_value *values = calloc(NAME_BATCH, sizeof(*values));
+	__u64 keys[NAME_BATCH];
+
+	if (!values)
+		return -ENOMEM;
+	for (size_t done = 0; done < count;) {
+		__u32 batch = count - done < NAME_BATCH ? (__u32)(count - done) : NAME_BATCH;
+		int err;
+
+		if (is_interrupted())
+			return -EINTR;
+		memset(values, 0, NAME_BATCH * sizeof(*values));
+		for (__u32 i = 0; i < batch; i++) {
+			keys[i] = names[done + i]->hash;
+			values[i].length = (__u32)strlen(names[done + i]->text);
+			memcpy(values[i].text, names[done + i]->text, values[i].length);
+		}
+		err = update_batch(maps->names, keys, values, batch);
+		if (err)
+			return err;
+		done += batch;
+		report(maps, "texts", done, count);
+	}
+	return 0;
+}
+
+static int write_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan)
+{
+	const size_t deletes = plan->first[KMTLS_PEER_DELETE];
+	struct kmtls_peer_key keys[PEER_BATCH];
+	struct kmtls_peer_value values[PEER_BATCH];
+
+	for (size_t done = 0; done < plan->total;) {
+		size_t end = done < deletes ? deletes : plan->total;
+		__u32 batch = end - done < PEER_BATCH ? (__u32)(end - done) : PEER_BATCH;
+		int err;
+
+		if (is_interrupted())
+			return -EINTR;
+		for (__u32 i = 0; i < batch; i++) {
+			keys[i] = plan->steps[done + i].key;
+			values[i] = plan->steps[done + i].after;
+		}
+		if (done < deletes)
+			err = update_batch(maps->peers, keys, values, batch);
+		else
+			err = bpf_map_delete_batch(maps->peers, keys, &batch, NULL) ? map_error()
+										    : 0;
+		if (err)
+			return err;
+		done = end - done < PEER_BATCH ? end : done + PEER_BATCH;
+		report(maps, "peers", done, plan->total);
+	}
+	return 0;
+}
+
+/* ---- taking back ---- */
+
+/* Puts back what the plan's steps have changed, whatever of them was done: what came goes first,
+ * so that there is room. The number of steps that could not be undone. */
+static size_t undo_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan)
+{
+	const size_t adds = plan->count[KMTLS_PEER_ADD];
+	struct kmtls_peer_table now = { .count = 0 };
+	char why[KMTLS_PEER_MAPS_WHY];
+	size_t left = 0;
+	int err = -ENOMEM;
+
+	for (unsigned tries = 0; err && tries < UNDO_TRIES; tries++) {
+		if (tries)
+			usleep(10 * 1000);
+		err = kmtls_peer_maps_read(maps, &now, why);
+	}
+	if (err)
+		return plan->total;
+	for (size_t i = 0; i < plan->total; i++) {
+		const struct kmtls_peer_step *step = &plan->steps[i];
+		const struct kmtls_peer_entry *entry = kmtls_peer_table_find(&now, &step->key);
+
+		err = 0;
+		if (i < adds && entry)
+			err = bpf_map_delete_elem(maps->peers, &step->key);
+		else if (i >= adds &&
+			 (!entry || memcmp(&entry->value, &step->before, sizeof(step->before))))
+			err = update_batch(maps->peers, &step->key, &step->before, 1);
+		if (err)
+			left++;
+	}
+	kmtls_peer_table_free(&now);
+	return left;
+}
+
+static int take_back(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan,
+		     const struct kmtls_peer_name **names, size_t name_count, int err,
+		     char *ret_why)
+{
+	size_t left = undo_steps(maps, plan);
+
+	/* Nothing refers to them: they were not there before. */
+	for (size_t i = 0; i < name_count; i++)
+		if (bpf_map_delete_elem(maps->names, &names[i]->hash) < 0 && errno != ENOENT)
+			left++;
+	bump_generation(maps);
+	if (left)
+		fail(ret_why, err, "%s; %zu entries could NOT be put back as they were",
+		     strerror(-err), left);
+	else
+		fail(ret_why, err, "%s; all is as it was before",
+		     err == -ENOSPC  ? "a map is full"
+		     : err == -EINTR ? "interrupted"
+				     : strerror(-err));
+	return err;
+}
+
+/* ---- the whole ---- */
+
+/* Room for texts, by throwing away what nothing refers to. */
+static int make_room(struct kmtls_peer_maps *maps, const struct kmtls_peer_file *file)
+{
+	__cleanup_free __u64 *keep = calloc(file->name_count + 1, sizeof(*keep));
+	size_t removed;
+
+	if (!keep)
+		return -ENOMEM;
+	for (size_t i = 0; i < file->name_count; i++)
+		keep[i] = file->names[i].hash;
+	return kmtls_names_collect(maps->directory, NULL, 0, keep, file->name_count, &removed);
+}
+
+/* Texts of what the plan took away, if it was the last that referred to them. */
+static void collect_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan)
+{
+	__cleanup_free __u64 *candidates = calloc(plan->total + 1, sizeof(*candidates));
+	size_t count = 0, removed;
+
+	for (size_t i = plan->first[KMTLS_PEER_CHANGE]; candidates && i < plan->total; i++)
+		if (plan->steps[i].before.kind == KMTLS_PEER_MESH)
+			candidates[count++] = plan->steps[i].before.identity;
+	/* If that fails they stay until the map is full. */
+	if (count)
+		kmtls_names_collect(maps->directory, candidates, count, NULL, 0, &removed);
+}
+
+static int write_all(struct kmtls_peer_maps *maps, const struct kmtls_peer_file *file,
+		     const struct kmtls_peer_plan *plan, const struct kmtls_peer_name **missing,
+		     size_t count, char *ret_why)
+{
+	int err = write_names(maps, missing, count);
+
+	if (err == -ENOSPC) {
+		count_full(maps);
+		if (make_room(maps, file) == 0)
+			err = write_names(maps, missing, count);
+	}
+	if (!err)
+		err = write_steps(maps, plan);
+	if (err == -ENOSPC)
+		count_full(maps);
+	if (err)
+		return take_back(maps, plan, missing, count, err, ret_why);
+	bump_generation(maps);
+	collect_names(maps, plan);
+	return 0;
+}
+
+static int check_room(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan,
+		      char *ret_why)
+{
+	/* Deletes come last. */
+	size_t most = plan->total + plan->unchanged;
+
+	if (most <= maps->capacity || !plan->count[KMTLS_PEER_ADD])
+		return 0;
+	count_full(maps);
+	return fail(ret_why, -ENOSPC,
+		    "the peers map has room for %zu entries, this needs %zu%s; nothing was written",
+		    maps->capacity, most,
+		    plan->count[KMTLS_PEER_DELETE] ? " before what goes is deleted" : "");
+}
+
+int kmtls_peer_maps_apply(struct kmtls_peer_maps *maps, const struct kmtls_peer_file *file,
+			  const struct kmtls_peer_plan *plan, char *ret_why)
+{
+	__cleanup_free const struct kmtls_peer_name **missing =
+		calloc(file->name_count + 1, sizeof(*missing));
+	sigset_t held;
+	size_t count = 0;
+	int err;
+
+	if (!missing)
+		return fail(ret_why, -ENOMEM, "out of memory");
+	err = check_room(maps, plan, ret_why);
+	if (!err)
+		err = find_missing(maps, file, missing, &count, ret_why);
+	if (err)
+		return err;
+	sigemptyset(&held);
+	sigaddset(&held, SIGINT);
+	sigaddset(&held, SIGTERM);
+	sigaddset(&held, SIGHUP);
+	/* For good: what comes in must not hide how it went, which is said next. */
+	sigprocmask(SIG_BLOCK, &held, NULL);
+	return write_all(maps, file, plan, missing, count, ret_why);
+}
