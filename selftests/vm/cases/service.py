@@ -101,7 +101,7 @@ class Manager:
             done = subprocess.run([bed.build + "/kmtls", "status"], capture_output=True, timeout=30, check=False)
             return done.returncode == 0 and self.worker()
 
-        return until(answers, f"the worker answers", 30)
+        return until(answers, "the worker answers", 30)
 
     def equal_state(self, restarts, what):
         equal([self.show(name) for name in ("ActiveState", "SubState", "Result", "NRestarts")],
