@@ -152,6 +152,7 @@ def managed(bed):
     finally:
         manager.end()
         subprocess.run([bed.build + "/kmtlsd", "--uninstall", "--config", "/etc/kmtls/kmtlsd.yaml"], check=True)
+        shutil.rmtree("/run/kmtls")
 
 
 def run_service(bed, manager):
