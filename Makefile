@@ -170,6 +170,8 @@ C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNI
 	   userspace/*/*.h selftests/unit/*.h selftests/fuzz/*.h selftests/vm/tools/*.h)
 SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null) \
 	       $(wildcard selftests/infra/*.bash)
+PYTHON_FILES := $(shell grep -rlE '^\#!/usr/bin/python3' selftests vmtest 2>/dev/null) \
+		$(wildcard selftests/vm/*/*.py)
 
 # Versions of clang-format disagree about details; this one decides.
 FORMAT_VERSION := 14
@@ -193,6 +195,8 @@ lint:
 	$(Q)scripts/gen-flows --check
 	$(say) SHELL shellcheck
 	$(Q)shellcheck -x $(SHELL_FILES)
+	$(say) PYTHON pyflakes3
+	$(Q)pyflakes3 $(PYTHON_FILES)
 
 format:
 	$(Q)clang-format -i $(C_FILES)

@@ -8,7 +8,6 @@ import random
 import re
 import socket
 import subprocess
-import threading
 import time
 
 from lib import agent as agents

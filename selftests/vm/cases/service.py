@@ -101,7 +101,7 @@ class Manager:
             done = subprocess.run([bed.build + "/kmtls", "status"], capture_output=True, timeout=30, check=False)
             return done.returncode == 0 and self.worker()
 
-        return until(answers, f"the worker answers", 30)
+        return until(answers, "the worker answers", 30)
 
     def equal_state(self, restarts, what):
         equal([self.show(name) for name in ("ActiveState", "SubState", "Result", "NRestarts")],
@@ -152,6 +152,7 @@ def managed(bed):
     finally:
         manager.end()
         subprocess.run([bed.build + "/kmtlsd", "--uninstall", "--config", "/etc/kmtls/kmtlsd.yaml"], check=True)
+        shutil.rmtree("/run/kmtls")
 
 
 def run_service(bed, manager):

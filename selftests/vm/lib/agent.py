@@ -8,7 +8,6 @@ sequence although its two ends are in two pods.
 import ctypes
 import os
 import pickle
-import queue
 import signal
 import socket
 import struct
