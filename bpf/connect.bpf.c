@@ -59,7 +59,7 @@ static __always_inline enum verdict decide(struct bpf_sock_addr *context, __u64 
 		return deny(KMTLS_REASON_POD_UNKNOWN);
 	if (is_own(netns, &to->address))
 		return VERDICT_LEAVE;
-	if (is_off(pod, KMTLS_OUTBOUND, to->port))
+	if (mode_of(pod, KMTLS_OUTBOUND, to->port) == KMTLS_MODE_OFF)
 		return leave(KMTLS_REASON_PASSED);
 	peer = find_peer(&to->address);
 	if (!peer)

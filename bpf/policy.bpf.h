@@ -7,34 +7,33 @@
 #define KMTLS_POLICY_BPF_H
 
 #include "context.bpf.h"
+#include "kmtls/mode_rules.h"
 
-static __always_inline __u32 mode_at(__u8 scope, __u64 id, __u8 direction, __u16 port)
+static __always_inline __u32 mode_at(struct kmtls_mode_key *key)
 {
-	struct kmtls_mode_key key = {
-		.id = id,
-		.scope = scope,
-		.direction = direction,
-		.port = port,
-	};
-	struct kmtls_mode_value *value = bpf_map_lookup_elem(&modes, &key);
+	struct kmtls_mode_value *value = bpf_map_lookup_elem(&modes, key);
 
 	return value ? value->mode : KMTLS_MODE_UNSET;
 }
 
-/* The most specific scope that says something wins; where none does: strict. */
-static __always_inline bool is_off(struct kmtls_pod_value *pod, __u8 direction, __u16 port)
+/* port: of the destination, whichever the direction. */
+static __always_inline enum kmtls_mode mode_of(struct kmtls_pod_value *pod, __u8 direction,
+					       __u16 port)
 {
-	__u32 mode = mode_at(KMTLS_SCOPE_PORT, pod->name, direction, port);
+	struct kmtls_mode_key key;
+	enum kmtls_mode mesh, mode;
 
-	if (!mode)
-		mode = mode_at(KMTLS_SCOPE_PORT, 0, direction, port);
-	if (!mode)
-		mode = mode_at(KMTLS_SCOPE_POD, pod->name, direction, 0);
-	if (!mode && pod->namespace_)
-		mode = mode_at(KMTLS_SCOPE_NAMESPACE, pod->namespace_, direction, 0);
-	if (!mode)
-		mode = mode_at(KMTLS_SCOPE_MESH, 0, direction, 0);
-	return mode == KMTLS_MODE_OFF;
+	kmtls_mode_rule_key(KMTLS_MODE_RULE_MESH, 0, 0, direction, port, &key);
+	mesh = kmtls_mode_of_mesh(mode_at(&key));
+#pragma unroll
+	for (int rule = 0; rule < KMTLS_MODE_RULE_MESH; rule++) {
+		if (!kmtls_mode_rule_key(rule, pod->name, pod->namespace_, direction, port, &key))
+			continue;
+		mode = kmtls_mode_read(mode_at(&key));
+		if (mode != KMTLS_MODE_UNSET && !kmtls_mode_is_ignored(rule, mode, mesh))
+			return mode;
+	}
+	return mesh;
 }
 
 static __always_inline struct kmtls_peer_value *find_peer(struct kmtls_address *address)

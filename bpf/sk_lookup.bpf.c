@@ -94,7 +94,7 @@ int steer(struct bpf_sk_lookup *context)
 	pod = bpf_map_lookup_elem(&pods, &netns);
 	if (!pod)
 		return drop(KMTLS_REASON_POD_UNKNOWN);
-	if (is_off(pod, KMTLS_INBOUND, local.local.port))
+	if (mode_of(pod, KMTLS_INBOUND, local.local.port) == KMTLS_MODE_OFF)
 		return SK_PASS;
 	peer = find_peer(&remote.address);
 	if (peer && is_bypassed(peer, local.local.port))

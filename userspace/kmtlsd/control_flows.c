@@ -17,6 +17,7 @@
 #include "flow_table.h"
 #include "map_walk.h"
 #include "pods.h"
+#include "modes.h"
 #include "policy.h"
 #include "reason.h"
 #include "rekey.h"
@@ -151,20 +152,6 @@ static void count_pod(void *context, const struct kmtls_pod_info *info)
 	(*(unsigned *)context)++;
 }
 
-static const char *mode_name(enum kmtls_mode mode)
-{
-	switch (mode) {
-	case KMTLS_MODE_OFF:
-		return "off";
-	case KMTLS_MODE_PERMISSIVE:
-		return "permissive";
-	case KMTLS_MODE_STRICT:
-		return "strict";
-	default:
-		return "unset";
-	}
-}
-
 static json_t *totals_json(struct kmtls_daemon *daemon)
 {
 	struct kmtls_flow_totals totals;
@@ -248,7 +235,7 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 			  "started", (json_int_t)daemon->started, "uptime",
 			  (json_int_t)(now > daemon->started ? now - daemon->started : 0), "kernel",
 			  kmtls_json_string(kernel.release), "mode",
-			  mode_name(kmtls_policy_mesh_mode(daemon->bpf, KMTLS_INBOUND)),
+			  kmtls_mode_name(kmtls_modes_mesh(daemon->bpf, KMTLS_INBOUND)),
 			  "log_level", kmtls_log_level_name(kmtls_log_get_level()), "trust_domain",
 			  kmtls_json_string(config->identity.trust_domain), "rekey",
 			  (int)daemon->rekey->offered, "workers", (json_int_t)config->workers,

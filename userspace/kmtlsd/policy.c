@@ -75,7 +75,7 @@ int kmtls_policy_name_get(struct kmtls_bpf *bpf, __u64 hash, char *ret_text)
 	return 0;
 }
 
-static int bump_generation(struct kmtls_bpf *bpf)
+int kmtls_policy_bump_generation(struct kmtls_bpf *bpf)
 {
 	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS);
 	struct kmtls_settings settings;
@@ -85,81 +85,6 @@ static int bump_generation(struct kmtls_bpf *bpf)
 		return -errno;
 	settings.generation++;
 	return bpf_map_update_elem(fd, &zero, &settings, BPF_ANY) < 0 ? -errno : 0;
-}
-
-/* ---- modes ---- */
-
-static int mode_put(struct kmtls_bpf *bpf, __u8 scope, __u8 direction, __u16 port,
-		    enum kmtls_mode mode)
-{
-	struct kmtls_mode_key key = { .scope = scope, .direction = direction, .port = port };
-	struct kmtls_mode_value value = { .mode = mode };
-
-	return bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), &key, &value, BPF_ANY) < 0
-		       ? -errno
-		       : 0;
-}
-
-enum kmtls_mode kmtls_policy_mesh_mode(struct kmtls_bpf *bpf, enum kmtls_direction direction)
-{
-	struct kmtls_mode_key key = { .scope = KMTLS_SCOPE_MESH, .direction = direction };
-	struct kmtls_mode_value value;
-
-	if (bpf_map_lookup_elem(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), &key, &value) < 0)
-		return KMTLS_MODE_UNSET;
-	return value.mode;
-}
-
-static bool is_configured(const struct kmtls_mode_key *key)
-{
-	return key->id == 0 && (key->scope == KMTLS_SCOPE_MESH || key->scope == KMTLS_SCOPE_PORT);
-}
-
-/* Ports excluded by an earlier configuration and not by this one. */
-static void delete_configured_ports(struct kmtls_bpf *bpf)
-{
-	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_MODES);
-	struct kmtls_mode_key key, next;
-	bool more = bpf_map_get_next_key(fd, NULL, &next) == 0;
-
-	while (more) {
-		key = next;
-		more = bpf_map_get_next_key(fd, &key, &next) == 0;
-		if (is_configured(&key) && key.scope == KMTLS_SCOPE_PORT)
-			bpf_map_delete_elem(fd, &key);
-	}
-}
-
-static int exclude_ports(struct kmtls_bpf *bpf, __u8 direction, const uint16_t *ports,
-			 unsigned count)
-{
-	int err = 0;
-
-	for (unsigned i = 0; !err && i < count; i++)
-		err = mode_put(bpf, KMTLS_SCOPE_PORT, direction, ports[i], KMTLS_MODE_OFF);
-	return err;
-}
-
-int kmtls_policy_apply_config(struct kmtls_bpf *bpf, const struct kmtls_config *config,
-			      char *ret_why)
-{
-	int err;
-
-	delete_configured_ports(bpf);
-	err = mode_put(bpf, KMTLS_SCOPE_MESH, KMTLS_INBOUND, 0, config->mode);
-	if (!err)
-		err = mode_put(bpf, KMTLS_SCOPE_MESH, KMTLS_OUTBOUND, 0, config->mode);
-	if (!err)
-		err = exclude_ports(bpf, KMTLS_OUTBOUND, config->exclude.outbound_ports,
-				    config->exclude.outbound_ports_count);
-	if (!err)
-		err = exclude_ports(bpf, KMTLS_INBOUND, config->exclude.inbound_ports,
-				    config->exclude.inbound_ports_count);
-	if (!err)
-		err = bump_generation(bpf);
-	if (err)
-		snprintf(ret_why, KMTLS_WHY, "the modes map refused an entry: %s", strerror(-err));
-	return err;
 }
 
 /* ---- peers ---- */
@@ -175,7 +100,7 @@ static int peer_put(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
 			 err == -ENOSPC ? "it is full" : strerror(-err));
 		return err;
 	}
-	return bump_generation(bpf);
+	return kmtls_policy_bump_generation(bpf);
 }
 
 int kmtls_policy_peer_add_mesh(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
@@ -233,7 +158,7 @@ int kmtls_policy_peer_delete(struct kmtls_bpf *bpf, const struct kmtls_peer_key 
 			 err == -ENOENT ? "no such prefix in the peers map" : strerror(-err));
 		return err;
 	}
-	return bump_generation(bpf);
+	return kmtls_policy_bump_generation(bpf);
 }
 
 int kmtls_policy_peer_visit(struct kmtls_bpf *bpf,

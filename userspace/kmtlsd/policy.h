@@ -11,18 +11,9 @@
 #include "kmtls/abi.h"
 
 struct kmtls_bpf;
-struct kmtls_config;
 
-/*
- * Writes what the configuration says about modes: the mesh's, both directions, and ports
- * excluded for all pods. At start it replaces the entries of these two kinds; entries for
- * namespaces, pods and pods' ports are the operator's and stay.
- */
-int kmtls_policy_apply_config(struct kmtls_bpf *bpf, const struct kmtls_config *config,
-			      char *ret_why);
-
-/* The mesh-wide mode of one direction; UNSET when nothing is said (programs: strict). */
-enum kmtls_mode kmtls_policy_mesh_mode(struct kmtls_bpf *bpf, enum kmtls_direction direction);
+/* After a change of a policy map. */
+int kmtls_policy_bump_generation(struct kmtls_bpf *bpf);
 
 struct kmtls_peer_info {
 	struct kmtls_peer_key key;

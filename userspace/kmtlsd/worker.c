@@ -28,7 +28,7 @@
 #include "log.h"
 #include "loop.h"
 #include "pods.h"
-#include "policy.h"
+#include "modes.h"
 #include "pressure.h"
 #include "refusals.h"
 #include "rekey.h"
@@ -105,7 +105,7 @@ static int configure(struct kmtls_daemon *daemon, char *why)
 		return 0;
 	err = kmtls_bpf_attach_daemon(daemon->bpf, daemon->cgroup_fd, why);
 	if (!err)
-		err = kmtls_policy_apply_config(daemon->bpf, daemon->config, why);
+		err = kmtls_modes_apply_config(daemon->bpf, daemon->config, why);
 	if (!err)
 		err = kmtls_authorization_apply_config(daemon->bpf, daemon->config, why);
 	if (!err)
