@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "bpf_loader.h"
+#include "match.h"
 #include "policy.h"
 
 #define BATCH 512
@@ -251,7 +252,7 @@ static bool is_named(struct kmtls_bpf *bpf, unsigned kind, __u64 hash, const cha
 
 	if (kind == KMTLS_MATCH_ANY || kmtls_policy_name_get(bpf, hash, text) < 0)
 		return true;
-	return !strncmp(text, id, strlen(text));
+	return kmtls_match_holds(kind, text, id);
 }
 
 /* Nothing is said: no entry, and everyone is allowed. */

@@ -118,7 +118,6 @@ static struct kmtls_authorization_key make_key(const struct kmtls_subject *sourc
 	};
 }
 
-/* Before the entry: two texts of one hash must not become one rule. */
 static int name_subject(struct kmtls_bpf *bpf, const char *what,
 			const struct kmtls_subject *subject, char *ret_why)
 {
@@ -129,11 +128,17 @@ static int name_subject(struct kmtls_bpf *bpf, const char *what,
 		return 0;
 	err = kmtls_policy_name_put(bpf, subject->text, &hash);
 	if (err)
-		snprintf(ret_why, KMTLS_WHY, "the names map refused the %s: %s", what,
-			 err == -EEXIST	 ? "its hash names another text"
-			 : err == -E2BIG ? "it is full"
-					 : strerror(-err));
+		kmtls_policy_name_why(what, err, ret_why);
 	return err;
+}
+
+/* Before the entry: two texts of one hash must not become one rule. */
+static int name_both(struct kmtls_bpf *bpf, const struct kmtls_subject *source,
+		     const struct kmtls_subject *destination, char *ret_why)
+{
+	int err = name_subject(bpf, "source", source, ret_why);
+
+	return err ? err : name_subject(bpf, "destination", destination, ret_why);
 }
 
 int kmtls_authorization_add(struct kmtls_bpf *bpf, const struct kmtls_subject *source,
@@ -142,17 +147,18 @@ int kmtls_authorization_add(struct kmtls_bpf *bpf, const struct kmtls_subject *s
 {
 	struct kmtls_authorization_key key = make_key(source, destination, port);
 	struct kmtls_authorization_value value = { .action = action };
-	int err = name_subject(bpf, "source", source, ret_why);
+	int err = name_both(bpf, source, destination, ret_why);
 
-	if (!err)
-		err = name_subject(bpf, "destination", destination, ret_why);
+	/* Collecting may take the first of the two as well: both again. */
+	if (err == -ENOSPC && kmtls_policy_names_collect(bpf))
+		err = name_both(bpf, source, destination, ret_why);
 	if (err)
 		return err;
 	if (bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_AUTHORIZATIONS), &key, &value,
 				BPF_ANY) < 0) {
-		err = -errno;
+		err = kmtls_policy_map_refused(errno);
 		snprintf(ret_why, KMTLS_WHY, "the authorizations map refused the entry: %s",
-			 err == -E2BIG ? "it is full" : strerror(-err));
+			 err == -ENOSPC ? "it is full" : strerror(-err));
 		return err;
 	}
 	return write_settings(bpf, NULL);

@@ -16,8 +16,7 @@
 #include "pods.h"
 #include "policy.h"
 
-/* A hash says E2BIG when it is full, a trie ENOSPC: counted, and one error from here on. */
-static int map_refused(int error)
+int kmtls_policy_map_refused(int error)
 {
 	if (error != E2BIG && error != ENOSPC)
 		return -error;
@@ -37,7 +36,7 @@ int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_ha
 	memcpy(value.text, text, value.length);
 	if (bpf_map_update_elem(fd, &hash, &value, BPF_NOEXIST) < 0) {
 		if (errno != EEXIST)
-			return map_refused(errno);
+			return kmtls_policy_map_refused(errno);
 		if (bpf_map_lookup_elem(fd, &hash, &found) < 0)
 			return -errno;
 		if (memcmp(&found, &value, sizeof(value)) != 0)
@@ -45,6 +44,14 @@ int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_ha
 	}
 	*ret_hash = hash;
 	return 0;
+}
+
+void kmtls_policy_name_why(const char *what, int err, char *ret_why)
+{
+	snprintf(ret_why, KMTLS_WHY, "the names map refused the %s: %s", what,
+		 err == -EEXIST	  ? "its hash names another text"
+		 : err == -ENOSPC ? "it is full"
+				  : strerror(-err));
 }
 
 bool kmtls_policy_names_collect(struct kmtls_bpf *bpf)
@@ -95,7 +102,7 @@ static int peer_put(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
 	int err = 0;
 
 	if (bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PEERS), key, value, BPF_ANY) < 0) {
-		err = map_refused(errno);
+		err = kmtls_policy_map_refused(errno);
 		snprintf(ret_why, KMTLS_WHY, "the peers map refused the entry: %s",
 			 err == -ENOSPC ? "it is full" : strerror(-err));
 		return err;
@@ -118,10 +125,7 @@ int kmtls_policy_peer_add_mesh(struct kmtls_bpf *bpf, const struct kmtls_peer_ke
 	if (err == -ENOSPC && kmtls_policy_names_collect(bpf))
 		err = kmtls_policy_name_put(bpf, text, &value.identity);
 	if (err) {
-		snprintf(ret_why, KMTLS_WHY, "the names map refused the identity: %s",
-			 err == -EEXIST	  ? "its hash names another text"
-			 : err == -ENOSPC ? "it is full"
-					  : strerror(-err));
+		kmtls_policy_name_why("identity", err, ret_why);
 		return err;
 	}
 	return peer_put(bpf, key, &value, ret_why);
