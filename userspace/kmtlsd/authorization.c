@@ -24,7 +24,8 @@
 
 #define BATCH 512
 
-static atomic_bool is_doubtful;
+/* Until the first look has been taken there may be such entries. */
+static atomic_bool is_doubtful = true;
 
 void kmtls_authorization_set_doubtful(bool doubtful)
 {

@@ -10,6 +10,7 @@
 #include "config.h"
 #include "pods.h"
 #include "policy.h"
+#include "settings_map.h"
 
 static const char *const actions[] = {
 	[KMTLS_AUTHORIZATION_ALLOW] = "allow",
@@ -58,24 +59,6 @@ static int read_settings(struct kmtls_bpf *bpf, struct kmtls_settings *ret_setti
 		       : 0;
 }
 
-/* With a generation one higher; value NULL: the default stays. */
-static int write_settings(struct kmtls_bpf *bpf, const __u32 *value)
-{
-	struct kmtls_settings settings;
-	int err = read_settings(bpf, &settings);
-	__u32 zero = 0;
-
-	if (err)
-		return err;
-	settings.generation++;
-	if (value)
-		settings.authorization_default = *value;
-	return bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS), &zero, &settings,
-				   BPF_ANY) < 0
-		       ? -errno
-		       : 0;
-}
-
 int kmtls_authorization_default_get(struct kmtls_bpf *bpf, __u32 *ret_default)
 {
 	struct kmtls_settings settings;
@@ -88,7 +71,7 @@ int kmtls_authorization_default_get(struct kmtls_bpf *bpf, __u32 *ret_default)
 
 int kmtls_authorization_default_set(struct kmtls_bpf *bpf, __u32 value, char *ret_why)
 {
-	int err = write_settings(bpf, &value);
+	int err = kmtls_settings_map_set_default(kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS), value);
 
 	if (err)
 		snprintf(ret_why, KMTLS_WHY, "the settings map refused the default: %s",
@@ -161,7 +144,9 @@ int kmtls_authorization_add(struct kmtls_bpf *bpf, const struct kmtls_subject *s
 			 err == -ENOSPC ? "it is full" : strerror(-err));
 		return err;
 	}
-	return write_settings(bpf, NULL);
+	/* Again: they may have been collected before there was a reference. */
+	err = name_both(bpf, source, destination, ret_why);
+	return err ? err : kmtls_policy_bump_generation(bpf);
 }
 
 int kmtls_authorization_delete(struct kmtls_bpf *bpf, const struct kmtls_subject *source,
@@ -177,5 +162,5 @@ int kmtls_authorization_delete(struct kmtls_bpf *bpf, const struct kmtls_subject
 					: strerror(-err));
 		return err;
 	}
-	return write_settings(bpf, NULL);
+	return kmtls_policy_bump_generation(bpf);
 }

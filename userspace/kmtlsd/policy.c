@@ -2,11 +2,15 @@
 /* policy.c - see policy.h. */
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 
 #include "address.h"
 #include "bpf_loader.h"
+#include "cleanup.h"
 #include "config.h"
 #include "counters.h"
 #include "hash.h"
@@ -15,6 +19,7 @@
 #include "names_collect.h"
 #include "pods.h"
 #include "policy.h"
+#include "settings_map.h"
 
 int kmtls_policy_map_refused(int error)
 {
@@ -54,13 +59,31 @@ void kmtls_policy_name_why(const char *what, int err, char *ret_why)
 				  : strerror(-err));
 }
 
+/* `kmtls peer load` holds it while texts are written whose references follow later. */
+static int lock_maps(struct kmtls_bpf *bpf)
+{
+	char path[PATH_MAX];
+	__cleanup_fd int fd = -1;
+
+	snprintf(path, sizeof(path), "%s/internal", kmtls_bpf_directory(bpf));
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return -errno;
+	return kmtls_take_fd(fd);
+}
+
 bool kmtls_policy_names_collect(struct kmtls_bpf *bpf)
 {
+	__cleanup_fd int lock = lock_maps(bpf);
 	size_t removed = 0;
-	int err = kmtls_names_collect(kmtls_bpf_directory(bpf), NULL, 0, NULL, 0, &removed);
+	int err = lock < 0 ? lock : 0;
 
+	if (!err)
+		err = kmtls_names_collect(kmtls_bpf_directory(bpf), NULL, 0, NULL, 0, &removed);
 	if (err)
-		log_warning("names map not cleared", "err=%s", kmtls_log_quote(strerror(-err)));
+		log_warning("names map not cleared", "err=%s",
+			    kmtls_log_quote(err == -EWOULDBLOCK ? "a load of peers is under way"
+								: strerror(-err)));
 	else
 		log_info("names map was full: unused texts removed", "removed=%zu", removed);
 	return !err && removed;
@@ -84,14 +107,7 @@ int kmtls_policy_name_get(struct kmtls_bpf *bpf, __u64 hash, char *ret_text)
 
 int kmtls_policy_bump_generation(struct kmtls_bpf *bpf)
 {
-	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS);
-	struct kmtls_settings settings;
-	__u32 zero = 0;
-
-	if (bpf_map_lookup_elem(fd, &zero, &settings) < 0)
-		return -errno;
-	settings.generation++;
-	return bpf_map_update_elem(fd, &zero, &settings, BPF_ANY) < 0 ? -errno : 0;
+	return kmtls_settings_map_bump(kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS));
 }
 
 /* ---- peers ---- */
@@ -128,7 +144,9 @@ int kmtls_policy_peer_add_mesh(struct kmtls_bpf *bpf, const struct kmtls_peer_ke
 		kmtls_policy_name_why("identity", err, ret_why);
 		return err;
 	}
-	return peer_put(bpf, key, &value, ret_why);
+	err = peer_put(bpf, key, &value, ret_why);
+	/* Again: it may have been collected before there was a reference. */
+	return err ? err : kmtls_policy_name_put(bpf, text, &value.identity);
 }
 
 int kmtls_policy_peer_add_bypass(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,

@@ -41,7 +41,8 @@ int kmtls_policy_peer_visit(struct kmtls_bpf *bpf,
 int kmtls_policy_peer_lookup(struct kmtls_bpf *bpf, const struct kmtls_address *address,
 			     struct kmtls_peer_value *ret_value);
 
-/* Stores text under its hash. -EEXIST: another text has this hash. -ENOSPC: the map is full. */
+/* Stores text under its hash; once more after what refers to it has been stored, see
+ * names_collect.h. -EEXIST: another text has this hash. -ENOSPC: the map is full. */
 int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_hash);
 /* That sentence, for whose name what is. ret_why: 256 bytes. */
 void kmtls_policy_name_why(const char *what, int err, char *ret_why);
