@@ -48,9 +48,10 @@ KMTLS_MAP(dials, LRU_HASH, struct kmtls_leg_key, struct kmtls_socket, 65536, 0);
 KMTLS_MAP(callers, LRU_HASH, struct kmtls_leg_key, struct kmtls_endpoint, 65536, 0);
 KMTLS_MAP(verdicts, LRU_HASH, __u64, struct kmtls_verdict, 65536, 0);
 KMTLS_MAP(turned_names, LRU_HASH, struct kmtls_leg_key, struct kmtls_endpoint, 4096, 0);
+#define EVENTS_SIZE (1 << 21)
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 21);
+	__uint(max_entries, EVENTS_SIZE);
 } events SEC(".maps");
 KMTLS_MAP(listeners, HASH, struct kmtls_local_key, __u32, 65536, BPF_F_NO_PREALLOC);
 KMTLS_MAP(own_addresses, HASH, struct kmtls_own_address_key, __u32, 8192, BPF_F_NO_PREALLOC);

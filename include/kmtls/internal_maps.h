@@ -31,6 +31,7 @@ enum kmtls_socket_kind {
 	KMTLS_SOCKET_TURNED = 2, /* daemon's accepted end of that */
 	KMTLS_SOCKET_DELIVERING = 3, /* daemon's, towards the accepting application */
 	KMTLS_SOCKET_ACCEPTED = 4, /* application's accepted end of that */
+	KMTLS_SOCKET_PLAIN = 5, /* application's, accepted in plaintext without the daemon */
 };
 
 /* Options of the application's socket at connect(), to be set on the wire socket. */
@@ -97,6 +98,7 @@ struct kmtls_verdict {
 enum kmtls_event_type {
 	KMTLS_EVENT_SYN = 1, /* a SYN is held */
 	KMTLS_EVENT_GONE = 2, /* a socket gave up connecting */
+	KMTLS_EVENT_DENIED = 3, /* struct kmtls_denied */
 };
 
 /* IPv4 or IPv6 and TCP headers with all options fit. */
@@ -109,6 +111,23 @@ struct kmtls_event {
 	__u64 cookie;
 	struct kmtls_socket socket; /* SYN */
 	__u8 packet[KMTLS_EVENT_PACKET]; /* SYN: network and TCP header */
+};
+
+/* Who refused. */
+enum kmtls_hook {
+	KMTLS_HOOK_CONNECT = 1, /* connect() */
+	KMTLS_HOOK_LOOKUP = 2, /* a SYN that came in */
+	KMTLS_HOOK_BACKSTOP = 3, /* a packet on its way out */
+};
+
+/* What was refused by a program, which has counted it. */
+struct kmtls_denied {
+	__u32 type; /* KMTLS_EVENT_DENIED */
+	__u32 reason; /* enum kmtls_reason */
+	__u64 netns; /* cookie */
+	struct kmtls_endpoint source, destination; /* port 0: not known */
+	__u32 hook; /* enum kmtls_hook */
+	__u32 pad;
 };
 
 /*
@@ -144,6 +163,7 @@ KMTLS_ASSERT_SIZE(struct kmtls_leg_key, 48);
 KMTLS_ASSERT_SIZE(struct kmtls_local_key, 32);
 KMTLS_ASSERT_SIZE(struct kmtls_verdict, 8);
 KMTLS_ASSERT_SIZE(struct kmtls_event, 248);
+KMTLS_ASSERT_SIZE(struct kmtls_denied, 64);
 KMTLS_ASSERT_SIZE(struct kmtls_own_address_key, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_acceptor_key, 16);
 

@@ -11,6 +11,7 @@
 
 #include "bpf_loader.h"
 #include "counters.h"
+#include "denials.h"
 #include "handshake.h"
 #include "hold.h"
 #include "inject.h"
@@ -196,9 +197,11 @@ static int on_event(void *context, void *data, size_t size)
 	struct kmtls_hold *hold = context;
 	const struct kmtls_event *event = data;
 
-	if (size < sizeof(*event))
+	if (size >= sizeof(event->type) && event->type == KMTLS_EVENT_DENIED)
+		kmtls_denials_log(hold->daemon->pods, data, size);
+	else if (size < sizeof(*event))
 		return 0;
-	if (event->type == KMTLS_EVENT_SYN)
+	else if (event->type == KMTLS_EVENT_SYN)
 		on_syn(hold, event);
 	else if (event->type == KMTLS_EVENT_GONE)
 		on_gone(hold, event);

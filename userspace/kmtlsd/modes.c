@@ -108,15 +108,29 @@ static int exclude_ports(struct kmtls_bpf *bpf, __u8 direction, const uint16_t *
 	return err;
 }
 
+/* A configuration that does not name a mode leaves what has been said at run time. */
+static int configure_mesh(struct kmtls_bpf *bpf, __u8 direction, enum kmtls_mode mode)
+{
+	struct kmtls_mode_key key;
+
+	kmtls_mode_rule_key(KMTLS_MODE_RULE_MESH, 0, 0, direction, 0, &key);
+	if (mode == KMTLS_MODE_UNSET) {
+		if (mode_at(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), &key) != KMTLS_MODE_UNSET)
+			return 0;
+		mode = KMTLS_MODE_PERMISSIVE;
+	}
+	return mode_put(bpf, KMTLS_SCOPE_MESH, direction, 0, mode);
+}
+
 int kmtls_modes_apply_config(struct kmtls_bpf *bpf, const struct kmtls_config *config,
 			     char *ret_why)
 {
 	int err;
 
 	delete_configured_ports(bpf);
-	err = mode_put(bpf, KMTLS_SCOPE_MESH, KMTLS_INBOUND, 0, config->mode);
+	err = configure_mesh(bpf, KMTLS_INBOUND, config->mode);
 	if (!err)
-		err = mode_put(bpf, KMTLS_SCOPE_MESH, KMTLS_OUTBOUND, 0, config->mode);
+		err = configure_mesh(bpf, KMTLS_OUTBOUND, config->mode);
 	if (!err)
 		err = exclude_ports(bpf, KMTLS_OUTBOUND, config->exclude.outbound_ports,
 				    config->exclude.outbound_ports_count);

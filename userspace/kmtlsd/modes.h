@@ -18,8 +18,9 @@ struct kmtls_config;
 
 /*
  * Writes what the configuration says: the mesh's mode, both directions, and ports excluded for
- * all pods. At start it replaces the entries of these two kinds; entries for namespaces, pods and
- * pods' ports are the operator's and stay. ret_why: 256 bytes.
+ * all pods. At start it replaces the ports, and the mode if the configuration names one; where it
+ * does not, and nothing has been said of the mesh, that becomes permissive. Entries for
+ * namespaces, pods and pods' ports are the operator's and stay. ret_why: 256 bytes.
  */
 int kmtls_modes_apply_config(struct kmtls_bpf *bpf, const struct kmtls_config *config,
 			     char *ret_why);
