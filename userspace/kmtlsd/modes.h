@@ -45,7 +45,30 @@ enum kmtls_mode kmtls_modes_resolve(struct kmtls_bpf *bpf, __u64 pod_name, __u64
 				    enum kmtls_direction direction, __u16 port,
 				    struct kmtls_mode_consulted *ret_consulted);
 
+/* One element, or the two of both directions, as somebody means to have it. */
+struct kmtls_mode_change {
+	struct kmtls_mode_key key; /* direction 0: both */
+	enum kmtls_mode mode; /* UNSET: taken away */
+};
+
+/* As if change had been made; NULL: as it is. */
+enum kmtls_mode kmtls_modes_resolve_if(struct kmtls_bpf *bpf,
+				       const struct kmtls_mode_change *change, __u64 pod_name,
+				       __u64 pod_namespace, enum kmtls_direction direction,
+				       __u16 port, struct kmtls_mode_consulted *ret_consulted);
+/* All or nothing. -ENOENT: there is nothing to take away; -ENOSPC: the map is full. */
+int kmtls_modes_change(struct kmtls_bpf *bpf, const struct kmtls_mode_change *change,
+		       char *ret_why);
+/* Which rule reads an element of that key; KMTLS_MODE_RULE_COUNT: none. */
+enum kmtls_mode_rule kmtls_modes_rule_of(const struct kmtls_mode_key *key);
+/* Every element, in the map's order. A non-zero return of visit stops it. */
+int kmtls_modes_visit(struct kmtls_bpf *bpf,
+		      int (*visit)(void *context, const void *key, const void *value),
+		      void *context);
+
 /* "off", "permissive", "strict"; "unset". */
 const char *kmtls_mode_name(enum kmtls_mode mode);
+/* -EINVAL: none of the first three. */
+int kmtls_mode_parse(const char *text, enum kmtls_mode *ret_mode);
 
 #endif
