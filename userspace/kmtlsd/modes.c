@@ -49,18 +49,12 @@ static enum kmtls_mode mode_if(struct kmtls_bpf *bpf, const struct kmtls_mode_ch
 	return mode_at(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), key);
 }
 
-static enum kmtls_mode mesh_if(struct kmtls_bpf *bpf, const struct kmtls_mode_change *change,
-			       enum kmtls_direction direction)
+enum kmtls_mode kmtls_modes_mesh(struct kmtls_bpf *bpf, enum kmtls_direction direction)
 {
 	struct kmtls_mode_key key;
 
 	kmtls_mode_rule_key(KMTLS_MODE_RULE_MESH, 0, 0, direction, 0, &key);
-	return kmtls_mode_of_mesh(mode_if(bpf, change, &key));
-}
-
-enum kmtls_mode kmtls_modes_mesh(struct kmtls_bpf *bpf, enum kmtls_direction direction)
-{
-	return mesh_if(bpf, NULL, direction);
+	return kmtls_mode_of_mesh(mode_if(bpf, NULL, &key));
 }
 
 enum kmtls_mode kmtls_modes_resolve(struct kmtls_bpf *bpf, __u64 pod_name, __u64 pod_namespace,
@@ -71,27 +65,37 @@ enum kmtls_mode kmtls_modes_resolve(struct kmtls_bpf *bpf, __u64 pod_name, __u64
 				      ret_consulted);
 }
 
+enum kmtls_mode kmtls_modes_decide(struct kmtls_mode_consulted *consulted)
+{
+	enum kmtls_mode mesh = kmtls_mode_of_mesh(consulted[KMTLS_MODE_RULE_MESH].mode);
+
+	for (unsigned rule = 0; rule < KMTLS_MODE_RULE_MESH; rule++)
+		consulted[rule].ignored = kmtls_mode_is_ignored(rule, consulted[rule].mode, mesh);
+	for (unsigned rule = 0; rule < KMTLS_MODE_RULE_MESH; rule++) {
+		if (consulted[rule].mode == KMTLS_MODE_UNSET || consulted[rule].ignored)
+			continue;
+		consulted[rule].decided = true;
+		return consulted[rule].mode;
+	}
+	consulted[KMTLS_MODE_RULE_MESH].decided = true;
+	return mesh;
+}
+
 enum kmtls_mode kmtls_modes_resolve_if(struct kmtls_bpf *bpf,
 				       const struct kmtls_mode_change *change, __u64 pod_name,
 				       __u64 pod_namespace, enum kmtls_direction direction,
 				       __u16 port, struct kmtls_mode_consulted *ret_consulted)
 {
-	enum kmtls_mode mesh = mesh_if(bpf, change, direction), result = KMTLS_MODE_UNSET;
+	struct kmtls_mode_consulted consulted[KMTLS_MODE_RULE_COUNT] = {};
+	enum kmtls_mode result;
 
-	for (int rule = 0; rule < KMTLS_MODE_RULE_COUNT; rule++) {
-		struct kmtls_mode_consulted consulted = {};
-
+	for (unsigned rule = 0; rule < KMTLS_MODE_RULE_COUNT; rule++)
 		if (kmtls_mode_rule_key(rule, pod_name, pod_namespace, direction, port,
-					&consulted.key))
-			consulted.mode = mode_if(bpf, change, &consulted.key);
-		consulted.ignored = kmtls_mode_is_ignored(rule, consulted.mode, mesh);
-		if (rule == KMTLS_MODE_RULE_MESH && !result)
-			result = mesh, consulted.decided = true;
-		if (!result && consulted.mode && !consulted.ignored)
-			result = consulted.mode, consulted.decided = true;
-		if (ret_consulted)
-			ret_consulted[rule] = consulted;
-	}
+					&consulted[rule].key))
+			consulted[rule].mode = mode_if(bpf, change, &consulted[rule].key);
+	result = kmtls_modes_decide(consulted);
+	if (ret_consulted)
+		memcpy(ret_consulted, consulted, sizeof(consulted));
 	return result;
 }
 

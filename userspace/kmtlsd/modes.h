@@ -37,6 +37,10 @@ struct kmtls_mode_consulted {
 	bool decided;
 };
 
+/* The decision by itself: consulted has the modes of all rules, by enum kmtls_mode_rule; what became
+ * of them is written into it. */
+enum kmtls_mode kmtls_modes_decide(struct kmtls_mode_consulted *consulted);
+
 /*
  * As the programs decide, for a pod by the hashes of `pods`. port: of the destination, whichever
  * the direction. ret_consulted: KMTLS_MODE_RULE_COUNT elements by enum kmtls_mode_rule, or NULL.
