@@ -193,7 +193,8 @@ static __always_inline int deny(struct bpf_sock_addr *context, __u64 netns,
 	return DENY;
 }
 
-/* UDP and raw sockets are left alone; SCTP and DCCP are connections, and cannot be meshed. */
+/* UDP and raw sockets are left alone. Of other connections than TCP the kernel asks nothing here
+ * so far: SCTP meets the backstop. */
 static __always_inline bool is_connection(struct bpf_sock_addr *context)
 {
 	return context->type != SOCK_DGRAM && context->type != SOCK_RAW;

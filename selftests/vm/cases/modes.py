@@ -85,6 +85,8 @@ def policy(bed, *args):
 def wire(bed):
     """What was on the wire meanwhile, as bytes: call the result afterwards."""
     file = bed.dir + "/modes.pcap"
+    if bed.capturing:  # with --only
+        bed.stop_capture()
     bed.testbed("capture", file)
     seen = {}
     try:
@@ -403,7 +405,7 @@ def sctp(bed):
     with wire(bed) as on_wire:
         codes = bed.agent("a").call(sctp_send, bed.address("x"), 5831, b"SCTP-IN-THE-CLEAR")
         until(lambda: bed.counter(1, "backstop") > before, "the INIT of an implicit connect is dropped", 5)
-    equal(codes[0], errno.EPERM, "connect()")
+    check(codes[0], "connect() succeeded")
     source, destination = (socket.inet_aton(bed.address(place)) for place in "ax")
     header = bytes([SCTP]) + b"..", re.escape(source + destination)
     check(not on_wire(re.compile(b"".join(header), re.DOTALL)), "SCTP is on the wire")
