@@ -22,6 +22,7 @@
 #include "pods.h"
 
 #define BUCKETS 4096 /* a power of two */
+#define DENIALS_AT_A_TIME 512
 
 struct kmtls_hold {
 	struct kmtls_daemon *daemon;
@@ -29,7 +30,7 @@ struct kmtls_hold {
 	struct ring_buffer *ring;
 	pthread_mutex_t consumer; /* the ring has one reader at a time */
 	struct kmtls_loop *loop; /* that reader */
-	unsigned budget;
+	unsigned budget, denials; /* of what it reads in one go */
 	pthread_mutex_t lock; /* of the buckets */
 	struct kmtls_attempt *buckets[BUCKETS];
 };
@@ -197,11 +198,15 @@ static int on_event(void *context, void *data, size_t size)
 	struct kmtls_hold *hold = context;
 	const struct kmtls_event *event = data;
 
-	if (size >= sizeof(event->type) && event->type == KMTLS_EVENT_DENIED)
+	if (size >= sizeof(event->type) && event->type == KMTLS_EVENT_DENIED) {
+		/* Cheap, and not what the budget is for; but whoever is denied may try again faster
+		 * than can be read. */
 		kmtls_denials_log(hold->daemon->pods, data, size);
-	else if (size < sizeof(*event))
+		return --hold->denials ? 0 : -EAGAIN;
+	}
+	if (size < sizeof(*event))
 		return 0;
-	else if (event->type == KMTLS_EVENT_SYN)
+	if (event->type == KMTLS_EVENT_SYN)
 		on_syn(hold, event);
 	else if (event->type == KMTLS_EVENT_GONE)
 		on_gone(hold, event);
@@ -217,6 +222,7 @@ bool kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop, unsign
 		return false;
 	hold->loop = loop;
 	hold->budget = budget;
+	hold->denials = DENIALS_AT_A_TIME;
 	ring_buffer__consume(hold->ring);
 	pthread_mutex_unlock(&hold->consumer);
 	/* After unlocking: whoever was woken meanwhile and found it locked has gone away. */
