@@ -34,18 +34,8 @@ static enum kmtls_mode mode_at(int fd, const struct kmtls_mode_key *key)
 	return kmtls_mode_read(value.mode);
 }
 
-static bool is_changed(const struct kmtls_mode_change *change, const struct kmtls_mode_key *key)
+enum kmtls_mode kmtls_modes_at(struct kmtls_bpf *bpf, const struct kmtls_mode_key *key)
 {
-	return change && change->key.scope == key->scope && change->key.id == key->id &&
-	       change->key.port == key->port &&
-	       (!change->key.direction || change->key.direction == key->direction);
-}
-
-static enum kmtls_mode mode_if(struct kmtls_bpf *bpf, const struct kmtls_mode_change *change,
-			       const struct kmtls_mode_key *key)
-{
-	if (is_changed(change, key))
-		return change->mode;
 	return mode_at(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), key);
 }
 
@@ -54,15 +44,7 @@ enum kmtls_mode kmtls_modes_mesh(struct kmtls_bpf *bpf, enum kmtls_direction dir
 	struct kmtls_mode_key key;
 
 	kmtls_mode_rule_key(KMTLS_MODE_RULE_MESH, 0, 0, direction, 0, &key);
-	return kmtls_mode_of_mesh(mode_if(bpf, NULL, &key));
-}
-
-enum kmtls_mode kmtls_modes_resolve(struct kmtls_bpf *bpf, __u64 pod_name, __u64 pod_namespace,
-				    enum kmtls_direction direction, __u16 port,
-				    struct kmtls_mode_consulted *ret_consulted)
-{
-	return kmtls_modes_resolve_if(bpf, NULL, pod_name, pod_namespace, direction, port,
-				      ret_consulted);
+	return kmtls_mode_of_mesh(kmtls_modes_at(bpf, &key));
 }
 
 enum kmtls_mode kmtls_modes_decide(struct kmtls_mode_consulted *consulted)
@@ -81,8 +63,7 @@ enum kmtls_mode kmtls_modes_decide(struct kmtls_mode_consulted *consulted)
 	return mesh;
 }
 
-enum kmtls_mode kmtls_modes_resolve_if(struct kmtls_bpf *bpf,
-				       const struct kmtls_mode_change *change, __u64 pod_name,
+enum kmtls_mode kmtls_modes_resolve_by(const struct kmtls_modes_reader *reader, __u64 pod_name,
 				       __u64 pod_namespace, enum kmtls_direction direction,
 				       __u16 port, struct kmtls_mode_consulted *ret_consulted)
 {
@@ -92,11 +73,54 @@ enum kmtls_mode kmtls_modes_resolve_if(struct kmtls_bpf *bpf,
 	for (unsigned rule = 0; rule < KMTLS_MODE_RULE_COUNT; rule++)
 		if (kmtls_mode_rule_key(rule, pod_name, pod_namespace, direction, port,
 					&consulted[rule].key))
-			consulted[rule].mode = mode_if(bpf, change, &consulted[rule].key);
+			consulted[rule].mode = reader->at(reader->context, &consulted[rule].key);
 	result = kmtls_modes_decide(consulted);
 	if (ret_consulted)
 		memcpy(ret_consulted, consulted, sizeof(consulted));
 	return result;
+}
+
+static enum kmtls_mode read_map(void *bpf, const struct kmtls_mode_key *key)
+{
+	return kmtls_modes_at(bpf, key);
+}
+
+enum kmtls_mode kmtls_modes_resolve(struct kmtls_bpf *bpf, __u64 pod_name, __u64 pod_namespace,
+				    enum kmtls_direction direction, __u16 port,
+				    struct kmtls_mode_consulted *ret_consulted)
+{
+	const struct kmtls_modes_reader reader = { .at = read_map, .context = bpf };
+
+	return kmtls_modes_resolve_by(&reader, pod_name, pod_namespace, direction, port,
+				      ret_consulted);
+}
+
+struct changed_map {
+	struct kmtls_bpf *bpf;
+	const struct kmtls_mode_change *change;
+};
+
+static enum kmtls_mode read_changed_map(void *context, const struct kmtls_mode_key *key)
+{
+	const struct changed_map *map = context;
+	const struct kmtls_mode_key *changed = &map->change->key;
+
+	if (changed->scope == key->scope && changed->id == key->id && changed->port == key->port &&
+	    (!changed->direction || changed->direction == key->direction))
+		return map->change->mode;
+	return kmtls_modes_at(map->bpf, key);
+}
+
+enum kmtls_mode kmtls_modes_resolve_if(struct kmtls_bpf *bpf,
+				       const struct kmtls_mode_change *change, __u64 pod_name,
+				       __u64 pod_namespace, enum kmtls_direction direction,
+				       __u16 port, struct kmtls_mode_consulted *ret_consulted)
+{
+	struct changed_map map = { .bpf = bpf, .change = change };
+	const struct kmtls_modes_reader reader = { .at = read_changed_map, .context = &map };
+
+	return kmtls_modes_resolve_by(&reader, pod_name, pod_namespace, direction, port,
+				      ret_consulted);
 }
 
 const char *kmtls_mode_name(enum kmtls_mode mode)

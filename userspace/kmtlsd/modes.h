@@ -37,6 +37,19 @@ struct kmtls_mode_consulted {
 	bool decided;
 };
 
+/* Where elements come from: at() is what is said by the element of that key, or UNSET. */
+struct kmtls_modes_reader {
+	enum kmtls_mode (*at)(void *context, const struct kmtls_mode_key *key);
+	void *context;
+};
+
+/* As kmtls_modes_resolve(), without the map. */
+enum kmtls_mode kmtls_modes_resolve_by(const struct kmtls_modes_reader *reader, __u64 pod_name,
+				       __u64 pod_namespace, enum kmtls_direction direction,
+				       __u16 port, struct kmtls_mode_consulted *ret_consulted);
+/* What the element of exactly this key says. */
+enum kmtls_mode kmtls_modes_at(struct kmtls_bpf *bpf, const struct kmtls_mode_key *key);
+
 /* The decision by itself: consulted has the modes of all rules, by enum kmtls_mode_rule; what became
  * of them is written into it. */
 enum kmtls_mode kmtls_modes_decide(struct kmtls_mode_consulted *consulted);
@@ -55,7 +68,7 @@ struct kmtls_mode_change {
 	enum kmtls_mode mode; /* UNSET: taken away */
 };
 
-/* As if change had been made; NULL: as it is. */
+/* As if change had been made. */
 enum kmtls_mode kmtls_modes_resolve_if(struct kmtls_bpf *bpf,
 				       const struct kmtls_mode_change *change, __u64 pod_name,
 				       __u64 pod_namespace, enum kmtls_direction direction,
