@@ -2,10 +2,12 @@
 """Modes, outbound: what each of them does at each scope, on the wire; and the backstop behind them."""
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import socket
 import struct
+import subprocess
 import threading
 
 from lib.tap import Skip, case, check, contains, equal, until
@@ -223,6 +225,77 @@ def precedence(bed):
     finally:
         clear(bed)
     equal(agent.call(attempt, address, 5825, b"STRICT-AGAIN"), errno.EPERM, "strict again")
+
+
+def bpftool(bed, *words):
+    done = subprocess.run(["bpftool", "map", words[0], "pinned", f"{bed.env['pins']}/n1/modes", *words[1:]],
+                          capture_output=True, text=True, timeout=30, check=False)
+    check(done.returncode == 0, f"bpftool {' '.join(words)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def element(scope, name, direction, port=0):
+    """The key as bpftool takes it."""
+    digest = hashlib.sha256(name.encode()).digest()[:8][::-1] if name else bytes(8)
+    return ["hex", *(f"{byte:02x}" for byte in digest + struct.pack("<BBHI", scope, direction, port, 0))]
+
+
+@case("kmtls policy: what it shows, and what it says of wrong input; bpftool alone does the same", mesh=True)
+def command(bed):
+    def run(*args):
+        done = subprocess.run([bed.build + "/kmtls", "--socket", f"{bed.env['state']}/n1/control.sock", "policy", *args],
+                              capture_output=True, text=True, timeout=30, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    ignored = "ignored: the mesh is strict\n"
+    mesh = "the mesh always has a mode, which can only be set to another"
+    name = "must be 1 to 127 of A-Z a-z 0-9 . _ -, with at most one / between"
+    try:
+        for words, status, said in (
+                (("set", "off", "--pod", "shop/later", "--port", "80", "--outbound"), 0, ignored),
+                (("set", "permissive", "--namespace", "shop"), 0, ignored),
+                (("set", "strict", "--namespace", "shop", "--now"), 0, "connections reset: 0\n"),
+                (("unset", "--namespace", "shop", "--inbound"), 0, ""),
+                (("unset", "--namespace", "shop", "--inbound"), 1, "kmtls policy unset: nothing is said there\n"),
+                (("dry-run", "off", "--pod", "a"), 0, ignored + "pods whose mode would change: 0\n"
+                                                                "plaintext connections that would be forbidden: 0\n"),
+                (("set",), 2, "kmtls policy set: MODE: is missing\n"),
+                (("set", "unset"), 2, "kmtls policy set: unset: must be off, permissive or strict\n"),
+                (("set", "off", "--pod", "a", "--namespace", "b"), 2,
+                 "kmtls policy set: --namespace: cannot be together with --pod\n"),
+                (("set", "off", "--namespace", "b", "--port", "1"), 2,
+                 "kmtls policy set: --port: cannot be together with --namespace\n"),
+                (("set", "off", "--port", "0"), 2, "kmtls policy set: --port 0: must be a number from 1 to 65535\n"),
+                (("set", "off", "--inbound", "--outbound"), 2, "kmtls policy set: --inbound: cannot be together with "
+                                                               "--outbound; without either it is both\n"),
+                (("set", "off", "--pod", "a//b"), 1, f"kmtls policy set: policy-set: pod: {name}\n"),
+                (("unset",), 2, f"kmtls policy unset: {mesh}; or --namespace, --pod or --port is missing\n"),
+                (("unset", "strict"), 2, "kmtls policy unset: strict: unexpected argument\n"),
+                (("dry-run", "on"), 2, "kmtls policy dry-run: on: must be off, permissive or strict\n"),
+                (("dry-run", "off", "--now"), 2, "kmtls policy dry-run: --now: unknown option\n"),
+                (("show", "a", "b"), 2, "kmtls policy show: b: unexpected argument\n"),
+                (("show", "--port", "x"), 2, "kmtls policy show: --port x: must be a number from 1 to 65535\n"),
+                (("clear",), 2, "kmtls policy: clear: unknown action, there are: show, set, unset, dry-run\n")):
+            equal(run(*words), (status, said), f"policy {' '.join(words)}")
+        status, text = run("show")
+        rows = [line.split(None, 5) for line in text.splitlines()]
+        equal(rows[0], ["SCOPE", "NAME", "DIRECTION", "PORT", "MODE", "REMARK"], "headings")
+        check(["port", "shop/later", "outbound", "80", "off", "ignored: the mesh is strict"] in rows and
+              ["namespace", "shop", "outbound", "-", "strict", "-"] in rows, text)
+        # The same by bpftool alone, for a pod by its name.
+        bed.agent("x").call(echo, bed.address("x"), 5832)
+        equal(bed.agent("a").call(attempt, bed.address("x"), 5832, b"BPFTOOL"), errno.EPERM, "strict")
+        bpftool(bed, "update", "key", *element(1, "", 2), "value", "2", "0", "0", "0")
+        bpftool(bed, "update", "key", *element(3, "a", 2), "value", "3", "0", "0", "0")
+        equal(bed.agent("a").call(attempt, bed.address("x"), 5832, b"BPFTOOL"), errno.EPERM, "the pod is strict")
+        bpftool(bed, "update", "key", *element(4, "a", 2, 5832), "value", "1", "0", "0", "0")
+        equal(bed.agent("a").call(attempt, bed.address("x"), 5832, b"BPFTOOL"), 0, "its port is off")
+        bpftool(bed, "update", "key", *element(4, "a", 2, 5832), "value", "9", "0", "0", "0")
+        equal(bed.agent("a").call(attempt, bed.address("x"), 5832, b"BPFTOOL"), errno.EPERM, "a mode nobody knows")
+        shown = [entry for entry in policy(bed, "show", "--port", "5832")]
+        equal([(entry["mode"], entry["readable"]) for entry in shown], [("strict", False)], "how it is shown")
+    finally:
+        clear(bed)
 
 
 # --- the backstop ----------------------------------------------------------------------------------------
