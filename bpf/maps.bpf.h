@@ -24,7 +24,7 @@
 	} name_ SEC(".maps")
 
 /* ---- the operator's, see abi.h ---- */
-KMTLS_MAP(settings, ARRAY, __u32, struct kmtls_settings, 1, 0);
+KMTLS_MAP(settings, ARRAY, __u32, struct kmtls_settings, 1, BPF_F_MMAPABLE);
 KMTLS_MAP(modes, HASH, struct kmtls_mode_key, struct kmtls_mode_value, 65536, BPF_F_NO_PREALLOC);
 KMTLS_MAP(peers, LPM_TRIE, struct kmtls_peer_key, struct kmtls_peer_value, 131072,
 	  BPF_F_NO_PREALLOC);
@@ -48,11 +48,14 @@ KMTLS_MAP(dials, LRU_HASH, struct kmtls_leg_key, struct kmtls_socket, 65536, 0);
 KMTLS_MAP(callers, LRU_HASH, struct kmtls_leg_key, struct kmtls_endpoint, 65536, 0);
 KMTLS_MAP(verdicts, LRU_HASH, __u64, struct kmtls_verdict, 65536, 0);
 KMTLS_MAP(turned_names, LRU_HASH, struct kmtls_leg_key, struct kmtls_endpoint, 4096, 0);
-#define EVENTS_SIZE (1 << 21)
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, EVENTS_SIZE);
+	__uint(max_entries, 1 << 21);
 } events SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} denials SEC(".maps");
 KMTLS_MAP(listeners, HASH, struct kmtls_local_key, __u32, 65536, BPF_F_NO_PREALLOC);
 KMTLS_MAP(own_addresses, HASH, struct kmtls_own_address_key, __u32, 8192, BPF_F_NO_PREALLOC);
 KMTLS_MAP(acceptors, SOCKHASH, struct kmtls_acceptor_key, __u64, 4096, 0);

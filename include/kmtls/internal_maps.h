@@ -98,7 +98,6 @@ struct kmtls_verdict {
 enum kmtls_event_type {
 	KMTLS_EVENT_SYN = 1, /* a SYN is held */
 	KMTLS_EVENT_GONE = 2, /* a socket gave up connecting */
-	KMTLS_EVENT_DENIED = 3, /* struct kmtls_denied */
 };
 
 /* IPv4 or IPv6 and TCP headers with all options fit. */
@@ -120,14 +119,16 @@ enum kmtls_hook {
 	KMTLS_HOOK_BACKSTOP = 3, /* a packet on its way out */
 };
 
-/* What was refused by a program, which has counted it. */
+/*
+ * denials: ring buffer, what the programs refused and have counted, for the log. Apart from events,
+ * and nobody is woken by it: a pod that tries in a loop what it may not do costs neither held SYNs
+ * their room nor the daemon its time.
+ */
 struct kmtls_denied {
-	__u32 type; /* KMTLS_EVENT_DENIED */
 	__u32 reason; /* enum kmtls_reason */
+	__u32 hook; /* enum kmtls_hook */
 	__u64 netns; /* cookie */
 	struct kmtls_endpoint source, destination; /* port 0: not known */
-	__u32 hook; /* enum kmtls_hook */
-	__u32 pad;
 };
 
 /*
@@ -163,7 +164,7 @@ KMTLS_ASSERT_SIZE(struct kmtls_leg_key, 48);
 KMTLS_ASSERT_SIZE(struct kmtls_local_key, 32);
 KMTLS_ASSERT_SIZE(struct kmtls_verdict, 8);
 KMTLS_ASSERT_SIZE(struct kmtls_event, 248);
-KMTLS_ASSERT_SIZE(struct kmtls_denied, 64);
+KMTLS_ASSERT_SIZE(struct kmtls_denied, 56);
 KMTLS_ASSERT_SIZE(struct kmtls_own_address_key, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_acceptor_key, 16);
 

@@ -48,6 +48,7 @@ static const struct {
 	[KMTLS_MAP_VERDICTS] = { "verdicts", "internal/" },
 	[KMTLS_MAP_TURNED_NAMES] = { "turned_names", "internal/" },
 	[KMTLS_MAP_EVENTS] = { "events", "internal/" },
+	[KMTLS_MAP_DENIALS] = { "denials", "internal/" },
 	[KMTLS_MAP_LISTENERS] = { "listeners", "internal/" },
 	[KMTLS_MAP_OWN_ADDRESSES] = { "own_addresses", "internal/" },
 	[KMTLS_MAP_ACCEPTORS] = { "acceptors", "internal/" },

@@ -11,7 +11,6 @@
 
 #include "bpf_loader.h"
 #include "counters.h"
-#include "denials.h"
 #include "handshake.h"
 #include "hold.h"
 #include "inject.h"
@@ -22,7 +21,6 @@
 #include "pods.h"
 
 #define BUCKETS 4096 /* a power of two */
-#define DENIALS_AT_A_TIME 512
 
 struct kmtls_hold {
 	struct kmtls_daemon *daemon;
@@ -30,7 +28,7 @@ struct kmtls_hold {
 	struct ring_buffer *ring;
 	pthread_mutex_t consumer; /* the ring has one reader at a time */
 	struct kmtls_loop *loop; /* that reader */
-	unsigned budget, denials; /* of what it reads in one go */
+	unsigned budget;
 	pthread_mutex_t lock; /* of the buckets */
 	struct kmtls_attempt *buckets[BUCKETS];
 };
@@ -198,12 +196,6 @@ static int on_event(void *context, void *data, size_t size)
 	struct kmtls_hold *hold = context;
 	const struct kmtls_event *event = data;
 
-	if (size >= sizeof(event->type) && event->type == KMTLS_EVENT_DENIED) {
-		/* Cheap, and not what the budget is for; but whoever is denied may try again faster
-		 * than can be read. */
-		kmtls_denials_log(hold->daemon->pods, data, size);
-		return --hold->denials ? 0 : -EAGAIN;
-	}
 	if (size < sizeof(*event))
 		return 0;
 	if (event->type == KMTLS_EVENT_SYN)
@@ -222,7 +214,6 @@ bool kmtls_hold_consume(struct kmtls_hold *hold, struct kmtls_loop *loop, unsign
 		return false;
 	hold->loop = loop;
 	hold->budget = budget;
-	hold->denials = DENIALS_AT_A_TIME;
 	ring_buffer__consume(hold->ring);
 	pthread_mutex_unlock(&hold->consumer);
 	/* After unlocking: whoever was woken meanwhile and found it locked has gone away. */

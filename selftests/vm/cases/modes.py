@@ -201,17 +201,17 @@ def precedence(bed):
     agent, address = bed.agent("a"), bed.address("x")
     bed.agent("x").call(echo, address, 5825, 5826)
     since = bed.log_size(1)
-    answer = policy(bed, "set", "off", "--pod", "a")
-    equal(answer["ignored"], True, "policy set says that it is ignored")
-    equal(agent.call(attempt, address, 5825, b"IGNORED"), errno.EPERM, "strict mesh, pod off")
-    line = bed.wait_log(1, since, "connection refused", "reason=no-peer")
-    contains(line, f"destination={address}:5825", "the log names the destination")
-    contains(line, f"source={bed.address('a')}:", "the log names the source")
-    shown = [entry for entry in policy(bed, "show") if entry["scope"] == "pod"]
-    equal([(entry["name"], entry["direction"], entry["mode"], entry["ignored"]) for entry in shown],
-          [("a", "inbound", "off", True), ("a", "outbound", "off", True)], "policy show")
-    policy(bed, "set", "permissive")
     try:
+        answer = policy(bed, "set", "off", "--pod", "a")
+        equal(answer["ignored"], True, "policy set says that it is ignored")
+        equal(agent.call(attempt, address, 5825, b"IGNORED"), errno.EPERM, "strict mesh, pod off")
+        line = bed.wait_log(1, since, "connection refused", "reason=no-peer")
+        contains(line, f"destination={address}:5825", "the log names the destination")
+        contains(line, f"source={bed.address('a')}:", "the log names the source")
+        shown = [entry for entry in policy(bed, "show") if entry["scope"] == "pod"]
+        equal([(entry["name"], entry["direction"], entry["mode"], entry["ignored"]) for entry in shown],
+              [("a", "inbound", "off", True), ("a", "outbound", "off", True)], "policy show")
+        policy(bed, "set", "permissive")
         equal(agent.call(attempt, address, 5825, b"NOT-IGNORED"), 0, "permissive mesh, pod off")
         policy(bed, "set", "strict", "--pod", "a")
         answer = policy(bed, "set", "off", "--outbound", "--pod", "a", "--port", "5825")
