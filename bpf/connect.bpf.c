@@ -5,8 +5,10 @@
  * the daemon's listener in the pod's network namespace. getpeername and getsockname give the
  * application the addresses it would see without us; accept() asks getpeername too.
  *
- * UDP is never touched. Refusals are EPERM, at once.
+ * UDP is never touched. Refusals are EPERM, at once. (off: nothing is ours. permissive: meshed
+ * peers are reached by mTLS or not at all, all others in plaintext. strict: all others are denied.)
  */
+#include "denied.bpf.h"
 #include "policy.bpf.h"
 
 #define SOCK_DGRAM 2
@@ -28,50 +30,51 @@
 #define ALLOW 1
 #define DENY 0 /* EPERM */
 
+/* Or a positive number, the enum kmtls_reason for which it is denied. */
 enum verdict {
-	VERDICT_LEAVE, /* not ours: plaintext, as without us */
-	VERDICT_DENY,
-	VERDICT_TURN,
+	VERDICT_LEAVE = 0, /* not ours: plaintext, as without us */
+	VERDICT_TURN = -1,
 };
 
-static __always_inline enum verdict deny(enum kmtls_reason reason)
-{
-	count(reason);
-	return VERDICT_DENY;
-}
-
-static __always_inline enum verdict leave(enum kmtls_reason reason)
+static __always_inline int leave(enum kmtls_reason reason)
 {
 	count(reason);
 	return VERDICT_LEAVE;
 }
 
-static __always_inline enum verdict decide(struct bpf_sock_addr *context, __u64 netns,
-					   struct kmtls_endpoint *to)
+/* Where plaintext is what is left. */
+static __always_inline int leave_unless_strict(enum kmtls_mode mode, enum kmtls_reason reason)
+{
+	return mode == KMTLS_MODE_PERMISSIVE ? leave(KMTLS_REASON_PASSED) : (int)reason;
+}
+
+static __always_inline int decide(struct bpf_sock_addr *context, __u64 netns,
+				  struct kmtls_endpoint *to)
 {
 	struct kmtls_pod_value *pod;
 	struct kmtls_peer_value *peer;
+	enum kmtls_mode mode;
 
 	if (is_loopback(&to->address))
 		return VERDICT_LEAVE;
 	pod = bpf_map_lookup_elem(&pods, &netns);
 	if (!pod)
-		return deny(KMTLS_REASON_POD_UNKNOWN);
+		return KMTLS_REASON_POD_UNKNOWN;
 	if (is_own(netns, &to->address))
 		return VERDICT_LEAVE;
-	if (mode_of(pod, KMTLS_OUTBOUND, to->port) == KMTLS_MODE_OFF)
+	mode = mode_of(pod, KMTLS_OUTBOUND, to->port);
+	if (mode == KMTLS_MODE_OFF)
 		return leave(KMTLS_REASON_PASSED);
 	peer = find_peer(&to->address);
-	if (!peer)
-		return deny(KMTLS_REASON_NO_PEER);
-	if (is_bypassed(peer, to->port))
+	if (peer && is_bypassed(peer, to->port))
 		return leave(KMTLS_REASON_PASSED);
-	if (peer->kind == KMTLS_PEER_BYPASS)
-		return deny(KMTLS_REASON_NO_PEER);
+	if (!peer || peer->kind == KMTLS_PEER_BYPASS)
+		return leave_unless_strict(mode, KMTLS_REASON_NO_PEER);
+	/* Whom the map promises is not reached in plaintext, whatever the mode. */
 	if (peer->kind != KMTLS_PEER_MESH || !is_known_match(peer->match))
-		return deny(KMTLS_REASON_BAD_POLICY);
+		return KMTLS_REASON_BAD_POLICY;
 	if (context->protocol != IPPROTO_TCP_ && context->protocol != IPPROTO_MPTCP_)
-		return deny(KMTLS_REASON_NOT_TCP);
+		return leave_unless_strict(mode, KMTLS_REASON_NOT_TCP);
 	return VERDICT_TURN;
 }
 
@@ -137,17 +140,16 @@ static __always_inline void read_options(struct bpf_sock_addr *context,
 }
 
 /* Fills *intercept and returns VERDICT_TURN, or says to leave or deny. */
-static __always_inline enum verdict turn(struct bpf_sock_addr *context, struct kmtls_endpoint *to,
-					 struct kmtls_endpoint *intercept)
+static __always_inline int turn(struct bpf_sock_addr *context, __u64 netns,
+				struct kmtls_endpoint *to, struct kmtls_endpoint *intercept)
 {
 	struct bpf_sock *sk = context->sk;
-	__u64 netns = bpf_get_netns_cookie(context);
 	struct kmtls_pod_value *pod;
 	struct kmtls_socket *socket;
-	enum verdict verdict;
+	int verdict;
 
 	if (!sk)
-		return deny(KMTLS_REASON_STORAGE_FAILED);
+		return KMTLS_REASON_STORAGE_FAILED;
 	verdict = decide(context, netns, to);
 	if (verdict != VERDICT_TURN) {
 		/* The socket may be used a second time, for another destination. */
@@ -157,7 +159,7 @@ static __always_inline enum verdict turn(struct bpf_sock_addr *context, struct k
 	pod = bpf_map_lookup_elem(&pods, &netns);
 	socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!pod || !socket)
-		return deny(KMTLS_REASON_STORAGE_FAILED);
+		return KMTLS_REASON_STORAGE_FAILED;
 	choose_intercept(to, sk->bound_dev_if != 0, pod, intercept);
 	__builtin_memset(&socket->options, 0, sizeof(socket->options));
 	read_options(context, &socket->options);
@@ -174,7 +176,25 @@ static __always_inline enum verdict turn(struct bpf_sock_addr *context, struct k
 	return VERDICT_TURN;
 }
 
-/* UDP and raw sockets are left alone; SCTP and DCCP are connections, and cannot be meshed. */
+/* Its source is the pod's address, unless the application has bound another. */
+static __always_inline int deny(struct bpf_sock_addr *context, __u64 netns,
+				struct kmtls_endpoint *to, enum kmtls_reason reason)
+{
+	struct kmtls_pod_value *pod = bpf_map_lookup_elem(&pods, &netns);
+	struct kmtls_endpoint from = {};
+	struct bpf_sock *sk = context->sk;
+
+	if (pod)
+		from.address = is_v4(&to->address) ? pod->address4 : pod->address6;
+	if (sk)
+		from.port = sk->src_port;
+	count(reason);
+	tell_denied(reason, KMTLS_HOOK_CONNECT, netns, &from, to);
+	return DENY;
+}
+
+/* UDP and raw sockets are left alone. Of other connections than TCP the kernel asks nothing here
+ * so far: SCTP meets the backstop. */
 static __always_inline bool is_connection(struct bpf_sock_addr *context)
 {
 	return context->type != SOCK_DGRAM && context->type != SOCK_RAW;
@@ -184,15 +204,16 @@ SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *context)
 {
 	struct kmtls_endpoint to = {}, intercept = {};
-	enum verdict verdict;
+	__u64 netns = bpf_get_netns_cookie(context);
+	int verdict;
 
 	if (!is_connection(context))
 		return ALLOW;
 	set_v4(&to.address, context->user_ip4);
 	to.port = bpf_ntohs(context->user_port);
-	verdict = turn(context, &to, &intercept);
+	verdict = turn(context, netns, &to, &intercept);
 	if (verdict != VERDICT_TURN)
-		return verdict == VERDICT_LEAVE ? ALLOW : DENY;
+		return verdict == VERDICT_LEAVE ? ALLOW : deny(context, netns, &to, verdict);
 	context->user_ip4 = words(&intercept.address)[3];
 	context->user_port = bpf_htons(intercept.port);
 	return ALLOW;
@@ -202,15 +223,16 @@ SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *context)
 {
 	struct kmtls_endpoint to = {}, intercept = {};
-	enum verdict verdict;
+	__u64 netns = bpf_get_netns_cookie(context);
+	int verdict;
 
 	if (!is_connection(context))
 		return ALLOW;
 	LOAD_V6(context, struct bpf_sock_addr, user_ip, &to.address);
 	to.port = bpf_ntohs(context->user_port);
-	verdict = turn(context, &to, &intercept);
+	verdict = turn(context, netns, &to, &intercept);
 	if (verdict != VERDICT_TURN)
-		return verdict == VERDICT_LEAVE ? ALLOW : DENY;
+		return verdict == VERDICT_LEAVE ? ALLOW : deny(context, netns, &to, verdict);
 	context->user_ip6[0] = words(&intercept.address)[0];
 	context->user_ip6[1] = words(&intercept.address)[1];
 	context->user_ip6[2] = words(&intercept.address)[2];

@@ -52,6 +52,10 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 21);
 } events SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} denials SEC(".maps");
 KMTLS_MAP(listeners, HASH, struct kmtls_local_key, __u32, 65536, BPF_F_NO_PREALLOC);
 KMTLS_MAP(own_addresses, HASH, struct kmtls_own_address_key, __u32, 8192, BPF_F_NO_PREALLOC);
 KMTLS_MAP(acceptors, SOCKHASH, struct kmtls_acceptor_key, __u64, 4096, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * policy.bpf.h - pure decisions from the operator's maps: which mode applies, what a peer
- * is. No side effects but counters; used by connect and sk_lookup alike.
+ * policy.bpf.h - pure decisions from the maps: which mode applies, what a peer is, whether an
+ * application listens. Used by connect, sk_lookup and backstop alike.
  */
 #ifndef KMTLS_POLICY_BPF_H
 #define KMTLS_POLICY_BPF_H
@@ -62,6 +62,33 @@ static __always_inline bool is_bypassed(struct kmtls_peer_value *peer, __u16 por
 		if (i < peer->port_count && peer->ports[i] == port)
 			return true;
 	return false;
+}
+
+/* ---- does an application of the pod listen there? ---- */
+
+static __always_inline bool counted(struct kmtls_local_key *key)
+{
+	__u32 *number = bpf_map_lookup_elem(&listeners, key);
+
+	return number && *number;
+}
+
+static __always_inline bool is_listening(struct kmtls_local_key *local)
+{
+	struct kmtls_local_key key = *local;
+
+	if (counted(&key))
+		return true;
+	__builtin_memset(&key.local.address, 0, sizeof(key.local.address));
+	if (counted(&key)) /* [::]:port */
+		return true;
+	if (is_v4(&local->local.address)) {
+		set_v4(&key.local.address, 0); /* 0.0.0.0:port */
+		if (counted(&key))
+			return true;
+	}
+	__builtin_memset(&key.local, 0, sizeof(key.local));
+	return counted(&key); /* more than there is room for */
 }
 
 #endif

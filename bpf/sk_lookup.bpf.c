@@ -2,12 +2,14 @@
 /*
  * sk_lookup.bpf.c - inbound: one instance per pod, attached to its network namespace. Steers
  * the SYN of a turned connect to the daemon's local listener, and a SYN from outside to its
- * inbound listener, unless policy leaves it alone or no application listens there.
+ * inbound listener, unless policy leaves it alone or no application listens there. The daemon
+ * looks at the mode again: in permissive it takes plaintext, too.
  *
  * The interface a packet came in on decides nothing: a local connection to the pod's own
  * address reports the outer interface. Addresses decide. There is no way here to the pod in
  * plaintext but PASS, so each PASS says why.
  */
+#include "denied.bpf.h"
 #include "policy.bpf.h"
 
 #define IPPROTO_TCP_ 6
@@ -21,7 +23,16 @@ static __always_inline int drop(enum kmtls_reason reason)
 	return SK_DROP; /* answered with RST, like a closed port */
 }
 
-static __always_inline int assign(struct bpf_sk_lookup *context, __u32 acceptor)
+/* A stranger's SYN that found no listener is no news: everything else is. */
+static __always_inline int refuse(enum kmtls_reason reason, struct kmtls_endpoint *from,
+				  struct kmtls_endpoint *to)
+{
+	tell_denied(reason, KMTLS_HOOK_LOOKUP, own_netns, from, to);
+	return drop(reason);
+}
+
+/* false: the daemon does not listen there. */
+static __always_inline bool assign(struct bpf_sk_lookup *context, __u32 acceptor)
 {
 	struct kmtls_acceptor_key key = { .netns = own_netns, .acceptor = acceptor };
 	struct bpf_sock *listener;
@@ -31,10 +42,10 @@ static __always_inline int assign(struct bpf_sk_lookup *context, __u32 acceptor)
 		key.acceptor++; /* each 6 follows its 4 */
 	listener = bpf_map_lookup_elem(&acceptors, &key);
 	if (!listener)
-		return drop(KMTLS_REASON_NO_DAEMON);
+		return false;
 	err = bpf_sk_assign(context, listener, 0);
 	bpf_sk_release(listener);
-	return err ? drop(KMTLS_REASON_NO_DAEMON) : SK_PASS;
+	return !err;
 }
 
 /* From the pod to itself: ours only if this very connect was turned to this address. */
@@ -45,32 +56,14 @@ static __always_inline int from_inside(struct bpf_sk_lookup *context, struct kmt
 
 	if (!bpf_map_lookup_elem(&dials, &key))
 		return SK_PASS;
-	return assign(context, KMTLS_ACCEPTOR_TURNED4);
+	return assign(context, KMTLS_ACCEPTOR_TURNED4) ? SK_PASS : drop(KMTLS_REASON_NO_DAEMON);
 }
 
-static __always_inline bool counted(struct kmtls_local_key *key)
+/* May it reach the application in plaintext, where the daemon cannot be asked? Not one whom the
+ * map promises, nor one of whom it says something nobody can read. */
+static __always_inline bool is_clear(enum kmtls_mode mode, struct kmtls_peer_value *peer)
 {
-	__u32 *number = bpf_map_lookup_elem(&listeners, key);
-
-	return number && *number;
-}
-
-static __always_inline bool is_listening(struct kmtls_local_key *local)
-{
-	struct kmtls_local_key key = *local;
-
-	if (counted(&key))
-		return true;
-	__builtin_memset(&key.local.address, 0, sizeof(key.local.address));
-	if (counted(&key)) /* [::]:port */
-		return true;
-	if (is_v4(&local->local.address)) {
-		set_v4(&key.local.address, 0); /* 0.0.0.0:port */
-		if (counted(&key))
-			return true;
-	}
-	__builtin_memset(&key.local, 0, sizeof(key.local));
-	return counted(&key); /* more than there is room for */
+	return mode == KMTLS_MODE_PERMISSIVE && (!peer || peer->kind == KMTLS_PEER_BYPASS);
 }
 
 SEC("sk_lookup")
@@ -81,6 +74,8 @@ int steer(struct bpf_sk_lookup *context)
 	struct kmtls_pod_value *pod;
 	struct kmtls_peer_value *peer;
 	__u64 netns = own_netns;
+	enum kmtls_mode mode;
+	bool clear;
 
 	if (LOAD(context, struct bpf_sk_lookup, protocol) != IPPROTO_TCP_)
 		return SK_PASS; /* UDP stays as it is */
@@ -93,16 +88,20 @@ int steer(struct bpf_sk_lookup *context)
 		return from_inside(context, &remote, &local.local);
 	pod = bpf_map_lookup_elem(&pods, &netns);
 	if (!pod)
-		return drop(KMTLS_REASON_POD_UNKNOWN);
-	if (mode_of(pod, KMTLS_INBOUND, local.local.port) == KMTLS_MODE_OFF)
+		return refuse(KMTLS_REASON_POD_UNKNOWN, &remote, &local.local);
+	mode = mode_of(pod, KMTLS_INBOUND, local.local.port);
+	if (mode == KMTLS_MODE_OFF)
 		return SK_PASS;
 	peer = find_peer(&remote.address);
 	if (peer && is_bypassed(peer, local.local.port))
 		return SK_PASS;
+	clear = is_clear(mode, peer);
 	if (!is_listening(&local))
-		return drop(KMTLS_REASON_NO_LISTENER);
+		return clear ? SK_PASS : drop(KMTLS_REASON_NO_LISTENER);
+	if (!assign(context, KMTLS_ACCEPTOR_INBOUND4))
+		return clear ? SK_PASS : refuse(KMTLS_REASON_NO_DAEMON, &remote, &local.local);
 	count(KMTLS_REASON_STEERED);
-	return assign(context, KMTLS_ACCEPTOR_INBOUND4);
+	return SK_PASS;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -123,11 +123,17 @@ static __always_inline void learn_caller(struct bpf_sock_ops *context)
 
 	leg_key(context, false, &key);
 	caller = bpf_map_lookup_elem(&callers, &key);
-	if (!caller)
+	/* Someone from outside whom the daemon did not bring: the backstop lets it be answered where
+	 * policy does. */
+	if (!caller && (is_loopback(&key.from.address) || is_own(key.netns, &key.from.address)))
 		return;
 	socket = store(context);
 	if (!socket)
 		return;
+	if (!caller) {
+		socket->kind = KMTLS_SOCKET_PLAIN;
+		return;
+	}
 	socket->peer = *caller;
 	socket->kind = KMTLS_SOCKET_ACCEPTED;
 	bpf_map_delete_elem(&callers, &key);

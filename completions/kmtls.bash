@@ -56,7 +56,7 @@ _kmtls()
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
-	"") choices="pod peer authz flows udp status upgrade log hash --socket --json --version --help" ;;
+	"") choices="pod peer authz policy flows udp status upgrade log hash --socket --json --version --help" ;;
 	pod) choices="add del list --help" ;;
 	peer) choices="add del load list --help" ;;
 	authz) choices="add del list default test --help" ;;
@@ -68,6 +68,17 @@ _kmtls()
 		;;
 	"authz del") choices="any namespace: trust-domain: spiffe:// --port --json --help" ;;
 	"authz default") choices="allow deny --json --help" ;;
+	policy) choices="show set unset dry-run --help" ;;
+	"policy show") choices="$(_kmtls_list name pod) --port --json --help" ;;
+	"policy set" | "policy dry-run")
+		case ${#words_[@]} in
+		2) choices="off permissive strict" ;;
+		*) choices="--namespace --pod --port --inbound --outbound" ;;
+		esac
+		[[ ${words_[1]} == set ]] && choices+=" --now"
+		choices+=" --json --help"
+		;;
+	"policy unset") choices="--namespace --pod --port --inbound --outbound --now --json --help" ;;
 	"pod add") choices="--netns --cgroup --id --connect --json --help" ;;
 	"peer add") choices="--id --namespace --trust-domain --bypass --port --json --help" ;;
 	"peer load")

@@ -268,6 +268,7 @@ struct kmtls_flow {
 	X(7, NOT_TCP, "not-tcp", "a stream protocol that cannot be meshed")                      \
 	X(8, RING_FULL, "ring-full", "the daemon lags behind: a SYN waits for its repetition")   \
 	X(9, ADDRESS_TAKEN, "address-taken", "an application bound an address of the daemon")    \
+	X(10, BACKSTOP, "backstop", "plaintext packets of pods dropped in strict mode")          \
 	X(32, NO_DESTINATION, "no-destination",                                                  \
 	  "a local connection reached the daemon without a remembered destination")              \
 	X(33, NO_IDENTITY, "no-identity", "the pod has no valid SVID")                           \
@@ -338,6 +339,7 @@ struct kmtls_flow {
 	X(106, LINGER_TIMEOUT, "linger-timeout", "the peer never closed its side")               \
 	X(107, PEER_TIMEOUT, "peer-timeout", "the peer does not answer any more")                \
 	X(108, UNAUTHORIZED, "unauthorized", "authorization denies this source by now")          \
+	X(109, FORBIDDEN, "forbidden", "plaintext flow that the mode forbids by now")            \
 	X(110, KEY_LIMIT, "key-limit",                                                           \
 	  "a key has encrypted as much as it may, and cannot be replaced")                       \
 	X(111, PEER_REKEYED, "peer-rekeyed",                                                     \

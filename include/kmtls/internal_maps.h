@@ -31,6 +31,7 @@ enum kmtls_socket_kind {
 	KMTLS_SOCKET_TURNED = 2, /* daemon's accepted end of that */
 	KMTLS_SOCKET_DELIVERING = 3, /* daemon's, towards the accepting application */
 	KMTLS_SOCKET_ACCEPTED = 4, /* application's accepted end of that */
+	KMTLS_SOCKET_PLAIN = 5, /* application's, accepted in plaintext without the daemon */
 };
 
 /* Options of the application's socket at connect(), to be set on the wire socket. */
@@ -111,6 +112,25 @@ struct kmtls_event {
 	__u8 packet[KMTLS_EVENT_PACKET]; /* SYN: network and TCP header */
 };
 
+/* Who refused. */
+enum kmtls_hook {
+	KMTLS_HOOK_CONNECT = 1, /* connect() */
+	KMTLS_HOOK_LOOKUP = 2, /* a SYN that came in */
+	KMTLS_HOOK_BACKSTOP = 3, /* a packet on its way out */
+};
+
+/*
+ * denials: ring buffer, what the programs refused and have counted, for the log. Apart from events,
+ * and nobody is woken by it: a pod that tries in a loop what it may not do costs neither held SYNs
+ * their room nor the daemon its time.
+ */
+struct kmtls_denied {
+	__u32 reason; /* enum kmtls_reason */
+	__u32 hook; /* enum kmtls_hook */
+	__u64 netns; /* cookie */
+	struct kmtls_endpoint source, destination; /* port 0: not known */
+};
+
 /*
  * listeners: hash, {netns, address, port} -> how many sockets of the pod listen there, loopback
  * left out; 0 is none. {netns, ::, 0} counts those there was no room for: as long as it is not 0
@@ -144,6 +164,7 @@ KMTLS_ASSERT_SIZE(struct kmtls_leg_key, 48);
 KMTLS_ASSERT_SIZE(struct kmtls_local_key, 32);
 KMTLS_ASSERT_SIZE(struct kmtls_verdict, 8);
 KMTLS_ASSERT_SIZE(struct kmtls_event, 248);
+KMTLS_ASSERT_SIZE(struct kmtls_denied, 56);
 KMTLS_ASSERT_SIZE(struct kmtls_own_address_key, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_acceptor_key, 16);
 

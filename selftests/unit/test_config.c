@@ -102,10 +102,8 @@ static const struct bad bad_files[] = {
 	  ":3: log_level: must be error, warning, info or debug" },
 	{ "log_level a number", TD "log_level: 7\n",
 	  ":3: log_level: must be error, warning, info or debug" },
-	{ "mode", TD "mode: on\n", ":3: mode: must be strict or off" },
-	{ "mode a number", TD "mode: 3\n", ":3: mode: must be strict or off" },
-	{ "mode permissive", TD "mode: permissive\n",
-	  ":3: mode: permissive is not there yet: this version offers strict and off" },
+	{ "mode", TD "mode: on\n", ":3: mode: must be off, permissive or strict" },
+	{ "mode a number", TD "mode: 3\n", ":3: mode: must be off, permissive or strict" },
 	{ "source", TD "  source: spire\n", ":3: identity.source: must be builtin" },
 	/* numbers */
 	{ "workers many", TD "workers: 257\n", ":3: workers: " WORKERS },
@@ -298,7 +296,7 @@ static void test_defaults(void **state)
 	assert_true(config->rekey && !config->close_at_key_limit && !config->prefer_chacha20);
 	assert_int_equal(config->authorization_default, KMTLS_AUTHORIZATION_DEFAULT_UNSET);
 	assert_int_equal(config->key_limit, 388736063996ull);
-	assert_int_equal(config->mode, KMTLS_MODE_STRICT);
+	assert_int_equal(config->mode, KMTLS_MODE_UNSET);
 	assert_int_equal(config->exclude.outbound_ports_count, 0);
 	assert_int_equal(config->exclude.inbound_ports_count, 0);
 	assert_string_equal(config->identity.trust_domain, "example.org");
@@ -429,7 +427,7 @@ static void test_limits_taken(void **state)
 	struct kmtls_config *config;
 
 	config = load_good(
-		"{workers: 0, max_flows: 64, handshake_timeout: 1s, mode: strict,\n"
+		"{workers: 0, max_flows: 64, handshake_timeout: 1s, mode: permissive,\n"
 		" limits: {flows_per_pod: 0},\n"
 		" exclude: {outbound_ports: [], inbound_ports: []},\n"
 		" control_socket: /" A64 A16 A16 "bbbbbbbbbb,\n"

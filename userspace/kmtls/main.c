@@ -10,6 +10,8 @@
 
 #include "cli.h"
 
+#define POLICY_WHERE "[--namespace NS | --pod POD] [--port N] [--inbound | --outbound]"
+
 static const struct {
 	const char *verb, *action; /* action NULL: the verb has none */
 	int (*run)(struct kmtls_cli *cli, int argc, char **argv);
@@ -35,6 +37,14 @@ static const struct {
 	  "show or set what holds where no authorization decides" },
 	{ "authz", "test", kmtls_cmd_authz_test, "SOURCE-ID DESTINATION-ID PORT",
 	  "tell what would be decided, and by what" },
+	{ "policy", "show", kmtls_cmd_policy_show, "[POD] [--port N]",
+	  "show modes, or what holds for a pod and what decides it" },
+	{ "policy", "set", kmtls_cmd_policy_set, "(off|permissive|strict) " POLICY_WHERE " [--now]",
+	  "say what must be encrypted: for the mesh, a namespace, a pod or a port" },
+	{ "policy", "unset", kmtls_cmd_policy_unset, POLICY_WHERE " [--now]",
+	  "say nothing there any more" },
+	{ "policy", "dry-run", kmtls_cmd_policy_dry_run, "(off|permissive|strict) " POLICY_WHERE,
+	  "tell what setting it would change" },
 	{ "flows", NULL, kmtls_cmd_flows, "", "show flows" },
 	{ "udp", NULL, kmtls_cmd_udp, "[--pod NAME] [--peer PREFIX] [-w]",
 	  "show what pods send and receive in the clear by UDP" },

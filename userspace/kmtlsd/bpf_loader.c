@@ -19,6 +19,7 @@
 #include "log.h"
 #include "pods.h"
 
+#include "backstop.skel.h"
 #include "bind.skel.h"
 #include "connect.skel.h"
 #include "hold.skel.h"
@@ -47,6 +48,7 @@ static const struct {
 	[KMTLS_MAP_VERDICTS] = { "verdicts", "internal/" },
 	[KMTLS_MAP_TURNED_NAMES] = { "turned_names", "internal/" },
 	[KMTLS_MAP_EVENTS] = { "events", "internal/" },
+	[KMTLS_MAP_DENIALS] = { "denials", "internal/" },
 	[KMTLS_MAP_LISTENERS] = { "listeners", "internal/" },
 	[KMTLS_MAP_OWN_ADDRESSES] = { "own_addresses", "internal/" },
 	[KMTLS_MAP_ACCEPTORS] = { "acceptors", "internal/" },
@@ -342,6 +344,26 @@ static int attach_ledger(struct kmtls_bpf *bpf, const char *directory, int cgrou
 	return err;
 }
 
+/* Likewise. */
+static int attach_backstop(struct kmtls_bpf *bpf, const char *directory, int cgroup_fd,
+			   __u64 netns_cookie, char *ret_why)
+{
+	struct backstop_bpf *backstop = backstop_bpf__open();
+	char path[PATH_MAX];
+	int err;
+
+	if (!backstop)
+		return -ENOMEM;
+	backstop->rodata->own_netns = netns_cookie;
+	err = load(backstop->obj, bpf, "backstop", ret_why);
+	if (!err) {
+		snprintf(path, sizeof(path), "%s/backstop", directory);
+		err = kmtls_bpf_link_cgroup(backstop->progs.backstop, cgroup_fd, path, ret_why);
+	}
+	backstop_bpf__destroy(backstop);
+	return err;
+}
+
 int kmtls_bpf_attach_pod(struct kmtls_bpf *bpf, __u64 name_hash, int cgroup_fd, int netns_fd,
 			 __u64 netns_cookie, char *ret_why)
 {
@@ -375,6 +397,9 @@ int kmtls_bpf_attach_pod(struct kmtls_bpf *bpf, __u64 name_hash, int cgroup_fd, 
 		snprintf(path, sizeof(path), "%s/%s", directory, cgroup_programs[i].name);
 		err = kmtls_bpf_link_cgroup(cgroup_programs[i].program, cgroup_fd, path, ret_why);
 	}
+	/* Last: it would drop what the others do not know of yet. */
+	if (!err)
+		err = attach_backstop(bpf, directory, cgroup_fd, netns_cookie, ret_why);
 	/* What an earlier daemon attached stays on failure: refusing is safe. */
 	if (err && !adopted)
 		kmtls_bpf_detach_pod(bpf, name_hash);

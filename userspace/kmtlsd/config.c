@@ -64,7 +64,7 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 
 	config->log_level =
 		file->log_level ? (enum kmtls_log_level)file->log_level : KMTLS_LOG_INFO;
-	config->mode = file->mode ? (enum kmtls_mode)file->mode : KMTLS_MODE_STRICT;
+	config->mode = (enum kmtls_mode)file->mode;
 	config->authorization_default = file->authorization_default;
 	config->max_flows = 65536;
 	config->max_udp_peers = 16384;

@@ -39,7 +39,7 @@ struct kmtls_config {
 		unsigned memory_percent; /* of memory.max: from there on refuse; 0: never; 90 */
 		unsigned flows_per_pod; /* 0: no limit; half of max_flows */
 	} limits;
-	enum kmtls_mode mode; /* strict (default) or off; permissive is refused for now */
+	enum kmtls_mode mode; /* UNSET: what the map says, or else permissive */
 	/* UNSET (default): as it is in the map; that is allow in a new one */
 	enum kmtls_authorization_default authorization_default;
 	bool rekey; /* replace keys where kernel and peer can (auto) */

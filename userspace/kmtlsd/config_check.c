@@ -296,10 +296,6 @@ int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *conf
 		err = check_timeouts(load, config);
 	if (!err)
 		err = check_keys(load, config);
-	if (!err && file->mode == KMTLS_MODE_PERMISSIVE)
-		err = kmtls_config_refuse_item(
-			load, "mode", -1,
-			"permissive is not there yet: this version offers strict and off");
 	if (!err)
 		err = check_ports(load, "exclude.outbound_ports", file->exclude.outbound_ports,
 				  file->exclude.outbound_ports_count);

@@ -41,7 +41,7 @@ static const struct {
 	{ "limits.memory_percent", "must be a number from 0 to 100" },
 	{ "limits.refusal_lines", "must be a number from 0 to 1000000" },
 	{ "limits.flows_per_pod", "must be a number from 0 to 1048576" },
-	{ "mode", "must be strict or off" },
+	{ "mode", "must be off, permissive or strict" },
 	{ "authorization_default", "must be allow or deny" },
 	{ "rekey", "must be auto or off" },
 	{ "key_limit", "must be between 1MiB and 388736063996 bytes (RFC 8446)" },
@@ -77,7 +77,7 @@ static const cyaml_strval_t level_words[] = {
 };
 static const cyaml_strval_t mode_words[] = {
 	{ "off", KMTLS_MODE_OFF },
-	{ "permissive", KMTLS_MODE_PERMISSIVE }, /* known, in order to refuse it by name */
+	{ "permissive", KMTLS_MODE_PERMISSIVE },
 	{ "strict", KMTLS_MODE_STRICT },
 };
 static const cyaml_strval_t authorization_words[] = {

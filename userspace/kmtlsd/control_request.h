@@ -71,6 +71,15 @@ int kmtls_control_authz_test(struct kmtls_daemon *daemon, const json_t *argument
 			     struct kmtls_text *result, char *ret_why);
 int kmtls_control_udp(struct kmtls_daemon *daemon, const json_t *arguments,
 		      struct kmtls_text *result, char *ret_why);
+/* control_policy.c: likewise. */
+int kmtls_control_policy_show(struct kmtls_daemon *daemon, const json_t *arguments,
+			      struct kmtls_text *result, char *ret_why);
+int kmtls_control_policy_set(struct kmtls_daemon *daemon, const json_t *arguments,
+			     struct kmtls_text *result, char *ret_why);
+int kmtls_control_policy_unset(struct kmtls_daemon *daemon, const json_t *arguments,
+			       struct kmtls_text *result, char *ret_why);
+int kmtls_control_policy_dry_run(struct kmtls_daemon *daemon, const json_t *arguments,
+				 struct kmtls_text *result, char *ret_why);
 /* The part of `status`. NULL: no memory, or the maps cannot be read. */
 json_t *kmtls_control_udp_totals(struct kmtls_daemon *daemon);
 

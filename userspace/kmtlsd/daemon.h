@@ -15,6 +15,7 @@
 #include "descriptors.h"
 
 struct kmtls_bpf;
+struct kmtls_denials;
 struct kmtls_flow_table;
 struct kmtls_hold;
 struct kmtls_identity;
@@ -51,6 +52,7 @@ struct kmtls_daemon {
 	struct kmtls_sources *sources; /* inbound handshakes in progress */
 	struct kmtls_pressure *pressure; /* of the daemon's cgroup */
 	struct kmtls_hold *hold; /* held connects */
+	struct kmtls_denials *denials; /* what the programs refused */
 	struct kmtls_loops *loops;
 	struct kmtls_control *control;
 	bool wake_keeper; /* once the answer at hand has left */

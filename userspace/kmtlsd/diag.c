@@ -19,8 +19,12 @@
 #endif
 #define TCP_LISTEN_STATE 10
 
+/* Established, FIN_WAIT1 and 2, CLOSE_WAIT, LAST_ACK, CLOSING. */
+#define TCP_CONNECTED_STATES (1u << 1 | 1u << 4 | 1u << 5 | 1u << 8 | 1u << 9 | 1u << 11)
+
 struct request {
 	int (*visit)(void *context, const struct kmtls_endpoint *local);
+	int (*visit_socket)(void *context, const struct kmtls_diag_socket *socket);
 	void *context;
 	int err;
 	bool found;
@@ -28,7 +32,7 @@ struct request {
 };
 
 /* Sends one inet_diag request and feeds the answers to valid. */
-static int ask(struct inet_diag_req_v2 *query, int flags, nl_recvmsg_msg_cb_t valid,
+static int ask(int type, struct inet_diag_req_v2 *query, int flags, nl_recvmsg_msg_cb_t valid,
 	       struct request *request)
 {
 	struct nl_sock *socket = nl_socket_alloc();
@@ -37,11 +41,11 @@ static int ask(struct inet_diag_req_v2 *query, int flags, nl_recvmsg_msg_cb_t va
 	if (!socket)
 		return -ENOMEM;
 	nl_socket_disable_seq_check(socket);
-	nl_socket_modify_cb(socket, NL_CB_VALID, NL_CB_CUSTOM, valid, request);
+	if (valid)
+		nl_socket_modify_cb(socket, NL_CB_VALID, NL_CB_CUSTOM, valid, request);
 	err = nl_connect(socket, NETLINK_SOCK_DIAG);
 	if (!err)
-		err = nl_send_simple(socket, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | flags, query,
-				     sizeof(*query));
+		err = nl_send_simple(socket, type, NLM_F_REQUEST | flags, query, sizeof(*query));
 	if (err >= 0)
 		err = nl_recvmsgs_default(socket);
 	nl_socket_free(socket);
@@ -49,19 +53,26 @@ static int ask(struct inet_diag_req_v2 *query, int flags, nl_recvmsg_msg_cb_t va
 		return request->err;
 	if (err == -NLE_OBJ_NOTFOUND)
 		return -ENOENT;
+	if (err == -NLE_OPNOTSUPP)
+		return -EOPNOTSUPP;
 	return err < 0 ? -EIO : 0;
+}
+
+static void make_endpoint(int family, const __be32 *words, __be16 port, struct kmtls_endpoint *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	if (family == AF_INET) {
+		ret->address.bytes[10] = ret->address.bytes[11] = 0xff;
+		memcpy(ret->address.bytes + 12, words, 4);
+	} else {
+		memcpy(ret->address.bytes, words, 16);
+	}
+	ret->port = ntohs(port);
 }
 
 static void endpoint_from_id(const struct inet_diag_msg *message, struct kmtls_endpoint *ret)
 {
-	memset(ret, 0, sizeof(*ret));
-	if (message->idiag_family == AF_INET) {
-		ret->address.bytes[10] = ret->address.bytes[11] = 0xff;
-		memcpy(ret->address.bytes + 12, message->id.idiag_src, 4);
-	} else {
-		memcpy(ret->address.bytes, message->id.idiag_src, 16);
-	}
-	ret->port = ntohs(message->id.idiag_sport);
+	make_endpoint(message->idiag_family, message->id.idiag_src, message->id.idiag_sport, ret);
 }
 
 static int on_listener(struct nl_msg *message, void *context)
@@ -78,25 +89,78 @@ static int on_listener(struct nl_msg *message, void *context)
 	return request->err ? NL_STOP : NL_OK;
 }
 
-int kmtls_diag_listeners(int (*visit)(void *context, const struct kmtls_endpoint *local),
-			 void *context)
+/* TCP sockets of both families that are in one of these states. */
+static int dump(__u32 states, nl_recvmsg_msg_cb_t valid, struct request *request)
 {
 	static const int families[] = { AF_INET, AF_INET6 };
-	struct request request = { .visit = visit, .context = context };
 
 	for (int i = 0; i < 2; i++) {
 		struct inet_diag_req_v2 query = {
 			.sdiag_family = families[i],
 			.sdiag_protocol = IPPROTO_TCP,
-			.idiag_states = 1 << TCP_LISTEN_STATE,
+			.idiag_states = states,
 		};
-		int err = ask(&query, NLM_F_DUMP, on_listener, &request);
+		int err = ask(SOCK_DIAG_BY_FAMILY, &query, NLM_F_DUMP, valid, request);
 
 		/* A kernel without IPv6 has no such family: nothing listens there. */
 		if (err && !(families[i] == AF_INET6 && err == -ENOENT))
 			return err;
 	}
 	return 0;
+}
+
+int kmtls_diag_listeners(int (*visit)(void *context, const struct kmtls_endpoint *local),
+			 void *context)
+{
+	struct request request = { .visit = visit, .context = context };
+
+	return dump(1 << TCP_LISTEN_STATE, on_listener, &request);
+}
+
+static int on_connected(struct nl_msg *message, void *context)
+{
+	struct nlmsghdr *header = nlmsg_hdr(message);
+	struct kmtls_diag_socket socket = {};
+	const struct inet_diag_msg *found;
+	struct request *request = context;
+	struct nlattr *cgroup;
+
+	if (header->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
+	    nlmsg_datalen(header) < (int)sizeof(struct inet_diag_msg))
+		return NL_SKIP;
+	found = nlmsg_data(header);
+	endpoint_from_id(found, &socket.local);
+	make_endpoint(found->idiag_family, found->id.idiag_dst, found->id.idiag_dport,
+		      &socket.remote);
+	socket.cookie = found->id.idiag_cookie[0] | (__u64)found->id.idiag_cookie[1] << 32;
+	socket.family = found->idiag_family;
+	socket.id = found->id;
+	cgroup = nlmsg_find_attr(header, sizeof(*found), INET_DIAG_CGROUP_ID);
+	if (cgroup)
+		socket.cgroup = nla_get_u64(cgroup);
+	request->err = request->visit_socket(request->context, &socket);
+	return request->err ? NL_STOP : NL_OK;
+}
+
+int kmtls_diag_connected(int (*visit)(void *context, const struct kmtls_diag_socket *socket),
+			 void *context)
+{
+	struct request request = { .visit_socket = visit, .context = context };
+
+	return dump(TCP_CONNECTED_STATES, on_connected, &request);
+}
+
+int kmtls_diag_destroy(const struct kmtls_diag_socket *socket)
+{
+	struct inet_diag_req_v2 query = {
+		.sdiag_family = socket->family,
+		.sdiag_protocol = IPPROTO_TCP,
+		.idiag_states = ~0u,
+		.id = socket->id,
+	};
+	struct request request = {};
+
+	return ask(SOCK_DESTROY, &query, NLM_F_ACK, NULL, &request);
 }
 
 static __u8 offload(struct nlattr *attribute)
@@ -158,7 +222,7 @@ int kmtls_diag_tls(const struct kmtls_endpoint *local, const struct kmtls_endpoi
 
 	put_address(&local->address, family, query.id.idiag_src);
 	put_address(&remote->address, family, query.id.idiag_dst);
-	err = ask(&query, 0, on_socket, &request);
+	err = ask(SOCK_DIAG_BY_FAMILY, &query, 0, on_socket, &request);
 	if (err)
 		return err;
 	if (!request.found)

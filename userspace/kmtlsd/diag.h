@@ -3,12 +3,30 @@
 #ifndef KMTLS_DIAG_H
 #define KMTLS_DIAG_H
 
+#include <linux/inet_diag.h>
+
 #include "kmtls/abi.h"
 
 /* The calling thread must be inside the namespace (netns.h). A non-zero return of visit stops
  * and is returned. */
 int kmtls_diag_listeners(int (*visit)(void *context, const struct kmtls_endpoint *local),
 			 void *context);
+
+/* A TCP socket that is connected, or is being closed and may still have something to say. */
+struct kmtls_diag_socket {
+	struct kmtls_endpoint local, remote;
+	__u64 cookie; /* SO_COOKIE */
+	__u64 cgroup; /* id of the one it was made in; 0: not told */
+	int family;
+	struct inet_diag_sockid id; /* the kernel's own words, to name it again */
+};
+
+/* Likewise. */
+int kmtls_diag_connected(int (*visit)(void *context, const struct kmtls_diag_socket *socket),
+			 void *context);
+/* Ends it, with a reset towards its peer and ECONNABORTED for its owner. -ENOENT: it is gone;
+ * -EOPNOTSUPP: the kernel is built without CONFIG_INET_DIAG_DESTROY. */
+int kmtls_diag_destroy(const struct kmtls_diag_socket *socket);
 
 /* How the kernel runs TLS on one connected TCP socket: KMTLS_OFFLOAD_*. local and remote are
  * its ends; cookie its SO_COOKIE. */

@@ -356,6 +356,7 @@ void kmtls_handshake_message(struct kmtls_handshake *handshake,
 			kmtls_handshake_fail(handshake, KMTLS_REASON_STALE, NULL);
 		break;
 	case KMTLS_MESSAGE_RESUME:
+	case KMTLS_MESSAGE_FORBIDDEN:
 	case KMTLS_MESSAGE_LEG:
 		break; /* for who has no handshake yet: loop_messages.c */
 	}

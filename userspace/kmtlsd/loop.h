@@ -36,6 +36,7 @@ enum kmtls_message {
 	KMTLS_MESSAGE_REPEATED, /* the application has sent its SYN again */
 	KMTLS_MESSAGE_GONE, /* the application gave up */
 	KMTLS_MESSAGE_STALE, /* the same socket connects anew */
+	KMTLS_MESSAGE_FORBIDDEN, /* established, in plaintext, and not allowed any more */
 	/* After a take-over: */
 	KMTLS_MESSAGE_RESUME, /* the slot is CONFIRMED and has no handshake yet */
 	KMTLS_MESSAGE_LEG, /* fd: an application's connection that nobody looked after; no slot */

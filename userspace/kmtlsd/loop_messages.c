@@ -12,6 +12,7 @@
 #include "handshake.h"
 #include "loop.h"
 #include "outbound.h"
+#include "relay.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -116,6 +117,10 @@ static void deliver(struct kmtls_loop *loop, const struct kmtls_loop_message *me
 		begin_leg(loop, message->fd);
 	else if (message->type == KMTLS_MESSAGE_RESUME)
 		kmtls_handshake_resume(loop, message->slot);
+	else if (message->type == KMTLS_MESSAGE_FORBIDDEN && state == KMTLS_FLOW_ESTABLISHED)
+		kmtls_relay_reset(loop, message->slot, KMTLS_REASON_FORBIDDEN);
+	else if (message->type == KMTLS_MESSAGE_FORBIDDEN)
+		return; /* it has ended by itself */
 	else if (state == KMTLS_FLOW_HANDSHAKE || state == KMTLS_FLOW_CONFIRMED)
 		kmtls_handshake_message(kmtls_loop_private(loop, message->slot)->handshake,
 					message);

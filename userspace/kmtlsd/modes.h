@@ -18,8 +18,9 @@ struct kmtls_config;
 
 /*
  * Writes what the configuration says: the mesh's mode, both directions, and ports excluded for
- * all pods. At start it replaces the entries of these two kinds; entries for namespaces, pods and
- * pods' ports are the operator's and stay. ret_why: 256 bytes.
+ * all pods. At start it replaces the ports, and the mode if the configuration names one; where it
+ * does not, and nothing has been said of the mesh, that becomes permissive. Entries for
+ * namespaces, pods and pods' ports are the operator's and stay. ret_why: 256 bytes.
  */
 int kmtls_modes_apply_config(struct kmtls_bpf *bpf, const struct kmtls_config *config,
 			     char *ret_why);
@@ -36,6 +37,23 @@ struct kmtls_mode_consulted {
 	bool decided;
 };
 
+/* Where elements come from: at() is what is said by the element of that key, or UNSET. */
+struct kmtls_modes_reader {
+	enum kmtls_mode (*at)(void *context, const struct kmtls_mode_key *key);
+	void *context;
+};
+
+/* As kmtls_modes_resolve(), without the map. */
+enum kmtls_mode kmtls_modes_resolve_by(const struct kmtls_modes_reader *reader, __u64 pod_name,
+				       __u64 pod_namespace, enum kmtls_direction direction,
+				       __u16 port, struct kmtls_mode_consulted *ret_consulted);
+/* What the element of exactly this key says. */
+enum kmtls_mode kmtls_modes_at(struct kmtls_bpf *bpf, const struct kmtls_mode_key *key);
+
+/* The decision by itself: consulted has the modes of all rules, by enum kmtls_mode_rule; what became
+ * of them is written into it. */
+enum kmtls_mode kmtls_modes_decide(struct kmtls_mode_consulted *consulted);
+
 /*
  * As the programs decide, for a pod by the hashes of `pods`. port: of the destination, whichever
  * the direction. ret_consulted: KMTLS_MODE_RULE_COUNT elements by enum kmtls_mode_rule, or NULL.
@@ -44,7 +62,30 @@ enum kmtls_mode kmtls_modes_resolve(struct kmtls_bpf *bpf, __u64 pod_name, __u64
 				    enum kmtls_direction direction, __u16 port,
 				    struct kmtls_mode_consulted *ret_consulted);
 
+/* One element, or the two of both directions, as somebody means to have it. */
+struct kmtls_mode_change {
+	struct kmtls_mode_key key; /* direction 0: both */
+	enum kmtls_mode mode; /* UNSET: taken away */
+};
+
+/* As if change had been made. */
+enum kmtls_mode kmtls_modes_resolve_if(struct kmtls_bpf *bpf,
+				       const struct kmtls_mode_change *change, __u64 pod_name,
+				       __u64 pod_namespace, enum kmtls_direction direction,
+				       __u16 port, struct kmtls_mode_consulted *ret_consulted);
+/* All or nothing. -ENOENT: there is nothing to take away; -ENOSPC: the map is full. */
+int kmtls_modes_change(struct kmtls_bpf *bpf, const struct kmtls_mode_change *change,
+		       char *ret_why);
+/* Which rule reads an element of that key; KMTLS_MODE_RULE_COUNT: none. */
+enum kmtls_mode_rule kmtls_modes_rule_of(const struct kmtls_mode_key *key);
+/* Every element, in the map's order. A non-zero return of visit stops it. */
+int kmtls_modes_visit(struct kmtls_bpf *bpf,
+		      int (*visit)(void *context, const void *key, const void *value),
+		      void *context);
+
 /* "off", "permissive", "strict"; "unset". */
 const char *kmtls_mode_name(enum kmtls_mode mode);
+/* -EINVAL: none of the first three. */
+int kmtls_mode_parse(const char *text, enum kmtls_mode *ret_mode);
 
 #endif

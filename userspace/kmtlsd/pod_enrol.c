@@ -30,8 +30,7 @@
 #include "svid_store.h"
 #include "udp_ledger.h"
 
-/* [A-Za-z0-9._-]+, or two of them with a slash between. */
-static bool is_name(const char *name)
+bool kmtls_pods_is_name(const char *name)
 {
 	const char *slash = strchr(name, '/');
 	size_t length = strlen(name);
@@ -51,7 +50,7 @@ static int check_spec(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec
 	const char *rule;
 	struct kmtls_pod *pod;
 
-	if (!is_name(spec->name)) {
+	if (!kmtls_pods_is_name(spec->name)) {
 		snprintf(ret_why, KMTLS_WHY,
 			 "name: must be 1 to %d of A-Z a-z 0-9 . _ -, with at most one / between",
 			 KMTLS_POD_NAME_MAX);

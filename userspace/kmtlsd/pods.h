@@ -39,6 +39,9 @@ struct kmtls_pod_info {
 	unsigned flows; /* open now, handshakes included */
 };
 
+/* [A-Za-z0-9._-]+, or two of them with a slash between; at most KMTLS_POD_NAME_MAX. */
+bool kmtls_pods_is_name(const char *name);
+
 /* Also makes run_dir/pods. own_cgroup_fd: the daemon's, pods may not contain it. */
 int kmtls_pods_open(struct kmtls_daemon *daemon, int own_cgroup_fd, struct kmtls_pods **ret_pods,
 		    char *ret_why);

@@ -23,6 +23,7 @@
 #include "daemon.h"
 #include "flow_table.h"
 #include "handshake.h"
+#include "denials.h"
 #include "hold.h"
 #include "identity.h"
 #include "log.h"
@@ -140,6 +141,8 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 		err = kmtls_pods_open(daemon, daemon->cgroup_fd, &daemon->pods, why);
 	if (!err)
 		err = kmtls_hold_open(daemon, &daemon->hold, why);
+	if (!err)
+		err = kmtls_denials_open(daemon, &daemon->denials, why);
 	if (err)
 		return err;
 	kmtls_review_tick(daemon); /* before anyone new asks: what cannot be read is known */
@@ -182,6 +185,7 @@ static void tick(struct kmtls_daemon *daemon)
 	atomic_fetch_add(&daemon->shared->heartbeat, 1);
 	kmtls_pods_tick(daemon->pods);
 	kmtls_counters_flush(daemon->bpf);
+	kmtls_denials_tick(daemon->denials);
 	kmtls_refusals_tick();
 	trim_memory();
 }
@@ -214,6 +218,7 @@ static void stop(struct kmtls_daemon *daemon)
 	kmtls_control_close(daemon->control);
 	kmtls_loops_close(daemon->loops);
 	kmtls_counters_flush(daemon->bpf);
+	kmtls_denials_close(daemon->denials);
 	kmtls_hold_close(daemon->hold);
 	kmtls_pressure_close(daemon->pressure);
 	kmtls_sources_close(daemon->sources);
