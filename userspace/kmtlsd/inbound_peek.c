@@ -6,6 +6,8 @@
 #include "inbound_peek.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "client_hello.h"
@@ -41,6 +43,14 @@ bool kmtls_inbound_allows_plaintext(struct kmtls_bpf *bpf, const struct kmtls_po
 	       is_bypassed(bpf, &peer->address, self->port);
 }
 
+/* Nothing more will come. */
+static bool has_ended(int fd)
+{
+	struct pollfd wire = { .fd = fd, .events = POLLRDHUP };
+
+	return poll(&wire, 1, 0) == 1;
+}
+
 enum kmtls_first_bytes kmtls_inbound_look(int fd, int *ret_error)
 {
 	unsigned char bytes[KMTLS_CLIENT_HELLO_MAX];
@@ -54,7 +64,7 @@ enum kmtls_first_bytes kmtls_inbound_look(int fd, int *ret_error)
 	}
 	switch (kmtls_client_hello_look(bytes, length)) {
 	case KMTLS_CLIENT_HELLO_PARTIAL:
-		return KMTLS_FIRST_PARTIAL;
+		return has_ended(fd) ? KMTLS_FIRST_PLAIN : KMTLS_FIRST_PARTIAL;
 	case KMTLS_CLIENT_HELLO_OURS:
 		return KMTLS_FIRST_MESH;
 	default:
