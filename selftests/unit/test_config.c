@@ -441,7 +441,8 @@ static void test_limits_taken(void **state)
 	struct kmtls_config *config;
 
 	config = load_good(
-		"{workers: 0, max_flows: 64, handshake_timeout: 1s, peek_timeout: 10ms, mode: strict,\n"
+		"{workers: 0, max_flows: 64, handshake_timeout: 1s, peek_timeout: 10ms, mode: "
+		"strict,\n"
 		" limits: {flows_per_pod: 0},\n"
 		" exclude: {outbound_ports: [], inbound_ports: []},\n"
 		" control_socket: /" A64 A16 A16 "bbbbbbbbbb,\n"
