@@ -611,10 +611,13 @@ def survives(bed):
         size = (8 << 20) * bed.scale
         with Traffic(bed, ROUTES, 6, 16384) as traffic:
             equal(bed.flow_totals(2)["established"], traffic.total, "relays")
+            serving = bed.agent("b").start(pour_from, bed.address("b"), 5911, size, "server")
+            bed.wait_port("b", 5911)
+            dialling = bed.agent("x").start(pour_from, bed.address("b"), 5911, size, "client")
+            # Workers that die all the time accept nothing.
+            until(lambda: bed.flow_totals(2)["established"] == traffic.total + 1, "the large one is relayed", 10)
             with Killer(bed, nodes=(2,), seed=int(time.time())) as killer:
-                serving = bed.agent("b").start(pour_from, bed.address("b"), 5911, size, "server")
-                bed.wait_port("b", 5911)
-                sent, got = bed.agent("x").call(pour_from, bed.address("b"), 5911, size, "client")
+                sent, got = bed.agent("x").result(dialling)
                 equal(bed.agent("b").result(serving), (got, sent), "SHA-256 of what was sent and came, at the server")
                 killed = killer.end()
             check(killed[0]["killed"] > 5, f"workers killed: {killed}")
