@@ -48,6 +48,21 @@ static __always_inline bool assign(struct bpf_sk_lookup *context, __u32 acceptor
 	return !err;
 }
 
+/* Is there a listener of the daemon to give an inbound connection to? */
+static __always_inline bool has_daemon(struct bpf_sk_lookup *context)
+{
+	struct kmtls_acceptor_key key = { .netns = own_netns, .acceptor = KMTLS_ACCEPTOR_INBOUND4 };
+	struct bpf_sock *listener;
+
+	if (LOAD(context, struct bpf_sk_lookup, family) == AF_INET6)
+		key.acceptor++;
+	listener = bpf_map_lookup_elem(&acceptors, &key);
+	if (!listener)
+		return false;
+	bpf_sk_release(listener);
+	return true;
+}
+
 /* From the pod to itself: ours only if this very connect was turned to this address. */
 static __always_inline int from_inside(struct bpf_sk_lookup *context, struct kmtls_endpoint *from,
 				       struct kmtls_endpoint *to)
@@ -93,7 +108,8 @@ int steer(struct bpf_sk_lookup *context)
 	if (mode == KMTLS_MODE_OFF)
 		return SK_PASS;
 	peer = find_peer(&remote.address);
-	if (peer && is_bypassed(peer, local.local.port))
+	/* The daemon lets it speak plaintext; but a client of the mesh may come from there, too. */
+	if (peer && is_bypassed(peer, local.local.port) && !has_daemon(context))
 		return SK_PASS;
 	clear = is_clear(mode, peer);
 	if (!is_listening(&local))

@@ -182,7 +182,7 @@ struct kmtls_udp_value {
 enum kmtls_flow_state {
 	KMTLS_FLOW_FREE = 0,
 	KMTLS_FLOW_HANDSHAKE = 1, /* nothing of the application has been moved */
-	KMTLS_FLOW_ESTABLISHED = 2, /* keys are in the kernel on the wire socket */
+	KMTLS_FLOW_ESTABLISHED = 2, /* keys are in the kernel on the wire socket, or cipher is 0 */
 	KMTLS_FLOW_CLOSING = 3, /* both ended; descriptors are being closed */
 	/* Client: the peer has accepted and the keys are in the kernel; the application's held SYN
 	 * is on its way to the daemon. */
@@ -204,8 +204,8 @@ enum kmtls_notify {
 struct kmtls_flow_direction {
 	__s32 pipe_read; /* descriptors of the pipe that holds bytes, or -1 */
 	__s32 pipe_write;
-	__u8 source_closed; /* to_local: close_notify was seen on the wire */
-	__u8 notify; /* to_wire: enum kmtls_notify */
+	__u8 source_closed; /* to_local: close_notify was seen on the wire; plaintext: a FIN */
+	__u8 notify; /* to_wire: enum kmtls_notify; plaintext: SENT before the FIN */
 	__u8 pad[6];
 	__u64 notify_sequence; /* to_wire: TX record sequence before close_notify */
 };
@@ -224,7 +224,7 @@ struct kmtls_flow {
 	__u32 state; /* enum kmtls_flow_state; stored last, with release order */
 	__u32 generation; /* of the slot; with the slot's index it names the flow */
 	__s32 local_fd; /* towards the application */
-	__s32 wire_fd; /* towards the peer, kernel TLS */
+	__s32 wire_fd; /* towards the peer: kernel TLS, or plain TCP */
 	/* SO_COOKIE of both, so that a reused number is noticed. CONFIRMED: the local one is that of
 	 * the application's own socket, which the connection will bring along. */
 	__u64 local_cookie;
@@ -238,7 +238,9 @@ struct kmtls_flow {
 	struct kmtls_endpoint peer;
 	__u64 started; /* seconds since the epoch */
 	__u64 peer_not_after; /* end of the peer's SVID, seconds since the epoch */
-	__u16 cipher; /* TLS 1.3 cipher suite, e.g. 0x1301 */
+	/* TLS 1.3 cipher suite, e.g. 0x1301. 0 when ESTABLISHED: a plaintext relay, its wire is plain TCP,
+	 * the peer has no identity; role SERVER only */
+	__u16 cipher;
 	__u8 role; /* enum kmtls_role */
 	__u8 ticket; /* server: enum kmtls_ticket */
 	__u32 rekeys; /* keys replaced, both directions together */
@@ -246,7 +248,11 @@ struct kmtls_flow {
 	/* ESTABLISHED: enum kmtls_reason for which it is being reset, 0: it is not. The error it was
 	 * seen by cannot be asked of the kernel again. */
 	__u32 reset_reason;
-	__u8 reserved[16];
+	/* Of a connection that may be plaintext: nothing has been taken from either socket, but looked
+	 * at. HANDSHAKE: can be begun anew. ESTABLISHED: nobody has said anything, and the client may
+	 * still turn out to be of the mesh. */
+	__u8 untaken;
+	__u8 reserved[15];
 };
 
 /* ---- reason codes and counters ------------------------------------------------------ */
@@ -348,6 +354,7 @@ struct kmtls_flow {
 	X(113, REKEY_FAILED, "rekey-failed",                                                     \
 	  "the kernel did not take a new key, or holds one that is not ours")                    \
 	X(115, MAP_FULL, "map-full", "writes that a full map of the operator refused")           \
+	X(116, PLAINTEXT, "plaintext", "flows relayed in plaintext")                             \
 	X(117, ACCEPT_PAUSED, "accept-paused",                                                   \
 	  "pauses in accepting: out of descriptors or memory")                                   \
 	X(118, STRAY_RESET, "stray-reset",                                                       \

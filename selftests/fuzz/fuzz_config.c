@@ -19,6 +19,7 @@ static void check_accepted(const struct kmtls_config *config)
 	HOLDS(config->max_flows >= 64 && config->max_flows <= 1048576);
 	HOLDS(config->max_udp_peers >= 64 && config->max_udp_peers <= 1048576);
 	HOLDS(config->workers <= 256);
+	HOLDS(config->peek_timeout_ms >= 10 && config->peek_timeout_ms <= 10000);
 	HOLDS(config->handshake_timeout >= 1 && config->handshake_timeout <= 300);
 	HOLDS(config->key_limit && config->key_limit <= KMTLS_CONFIG_KEY_LIMIT);
 	HOLDS(config->limits.memory_percent <= 100);

@@ -25,6 +25,7 @@
 #define FLOWS "must be a number from 64 to 1048576"
 #define WORKERS "must be a number from 0 to 256"
 #define TIMEOUT "must be between 1s and 5m"
+#define PEEK "must be between 10ms and 10s"
 #define SVID "must be between 10s and 3650d"
 #define ROOT "must be between 10s and 36500d"
 #define LIMIT "must be between 1MiB and 388736063996 bytes (RFC 8446)"
@@ -162,6 +163,14 @@ static const struct bad bad_files[] = {
 	{ "max_udp_peers many", TD "max_udp_peers: 1048577\n", ":3: max_udp_peers: " FLOWS },
 	{ "max_flows beyond 32 bits", TD "max_flows: 4294967360\n", ":3: max_flows: " FLOWS },
 	/* durations */
+	{ "peek_timeout zero", TD "peek_timeout: 0\n", ":3: peek_timeout: " PEEK },
+	{ "peek_timeout short", TD "peek_timeout: 9ms\n", ":3: peek_timeout: " PEEK },
+	{ "peek_timeout long", TD "peek_timeout: 10001ms\n", ":3: peek_timeout: " PEEK },
+	{ "peek_timeout longer", TD "peek_timeout: 11s\n", ":3: peek_timeout: " PEEK },
+	{ "peek_timeout wraps", TD "peek_timeout: 4294968s\n", ":3: peek_timeout: " PEEK },
+	{ "peek_timeout zero first", TD "peek_timeout: 0100ms\n", ":3: peek_timeout: " PEEK },
+	{ "peek_timeout unit", TD "peek_timeout: 100us\n", ":3: peek_timeout: " PEEK },
+	{ "peek_timeout unit alone", TD "peek_timeout: ms\n", ":3: peek_timeout: " PEEK },
 	{ "handshake_timeout zero", TD "handshake_timeout: 0\n",
 	  ":3: handshake_timeout: " TIMEOUT },
 	{ "handshake_timeout long", TD "handshake_timeout: 301s\n",
@@ -293,6 +302,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config->limits.handshakes_per_source, 256);
 	assert_int_equal(config->limits.refusal_lines, 20);
 	assert_int_equal(config->handshake_timeout, 10);
+	assert_int_equal(config->peek_timeout_ms, 100);
 	assert_true(config->rekey && !config->close_at_key_limit && !config->prefer_chacha20);
 	assert_int_equal(config->authorization_default, KMTLS_AUTHORIZATION_DEFAULT_UNSET);
 	assert_int_equal(config->key_limit, 388736063996ull);
@@ -324,6 +334,7 @@ static void test_everything(void **state)
 						"max_flows: 1048576\n"
 						"max_udp_peers: 1048575\n"
 						"handshake_timeout: 5m\n"
+						"peek_timeout: 10s\n"
 						"limits:\n"
 						"  flows_per_pod: 1048576\n"
 						"  memory_percent: 100\n"
@@ -365,6 +376,7 @@ static void test_everything(void **state)
 	assert_int_equal(config->limits.handshakes_per_source, 1048574);
 	assert_int_equal(config->limits.refusal_lines, 1000000);
 	assert_int_equal(config->handshake_timeout, 300);
+	assert_int_equal(config->peek_timeout_ms, 10000);
 	assert_true(!config->rekey && config->close_at_key_limit && config->prefer_chacha20);
 	assert_int_equal(config->authorization_default, KMTLS_AUTHORIZATION_DEFAULT_DENY);
 	assert_int_equal(config->key_limit, 362ull << 30);
@@ -427,7 +439,8 @@ static void test_limits_taken(void **state)
 	struct kmtls_config *config;
 
 	config = load_good(
-		"{workers: 0, max_flows: 64, handshake_timeout: 1s, mode: permissive,\n"
+		"{workers: 0, max_flows: 64, handshake_timeout: 1s, peek_timeout: 10ms, mode: "
+		"permissive,\n"
 		" limits: {flows_per_pod: 0},\n"
 		" exclude: {outbound_ports: [], inbound_ports: []},\n"
 		" control_socket: /" A64 A16 A16 "bbbbbbbbbb,\n"
@@ -435,6 +448,7 @@ static void test_limits_taken(void **state)
 	assert_int_equal(config->max_flows, 64);
 	assert_int_equal(config->limits.flows_per_pod, 0);
 	assert_int_equal(config->handshake_timeout, 1);
+	assert_int_equal(config->peek_timeout_ms, 10);
 	assert_int_equal(strlen(config->control_socket), 107);
 	assert_int_equal(config->exclude.outbound_ports_count, 0);
 	assert_int_equal(config->identity.builtin.root_ttl, 10);

@@ -41,6 +41,10 @@ static int put_flow(struct kmtls_table *table, const json_t *flow)
 			&peer_port, "ktls_tx", &tx, "ktls_rx", &rx))
 		return -1;
 	cipher = json_string_value(json_object_get(flow, "cipher"));
+	if (json_is_true(json_object_get(flow, "plaintext"))) {
+		cipher = "plaintext";
+		peer_id = "-";
+	}
 	kmtls_table_cell(table, KMTLS_PLAIN, "%s", id);
 	kmtls_table_cell(table, colour_of(state), "%s", state);
 	kmtls_table_cell(table, KMTLS_PLAIN, "%s", role);

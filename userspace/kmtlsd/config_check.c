@@ -89,6 +89,28 @@ static int check_duration(struct kmtls_config_load *load, const char *key, const
 	return 0;
 }
 
+/* "250ms", or a duration in whole seconds -> milliseconds. */
+static int check_peek_timeout(struct kmtls_config_load *load, struct kmtls_config *config)
+{
+	const char *text = load->file->peek_timeout;
+	unsigned value;
+	size_t digits;
+
+	if (!present(load, "peek_timeout"))
+		return 0;
+	digits = strspn(text, "0123456789");
+	if (digits && digits < 6 && *text != '0' && !strcmp(text + digits, "ms"))
+		value = strtoul(text, NULL, 10);
+	else if (parse_duration(text, &value) == 0 && value <= 10)
+		value *= 1000;
+	else
+		value = 0;
+	if (value < 10 || value > 10000)
+		return kmtls_config_refuse(load, "peek_timeout");
+	config->peek_timeout_ms = value;
+	return 0;
+}
+
 /* "1048576", "64MiB", "2GiB" -> bytes. */
 static int parse_size(const char *text, uint64_t *ret_bytes)
 {
@@ -261,6 +283,8 @@ static int check_timeouts(struct kmtls_config_load *load, struct kmtls_config *c
 
 	err = check_duration(load, "handshake_timeout", load->file->handshake_timeout, 1,
 			     5 * KMTLS_CONFIG_MINUTE, &config->handshake_timeout);
+	if (!err)
+		err = check_peek_timeout(load, config);
 	if (!err)
 		err = check_duration(load, "peer_timeout", load->file->peer_timeout, 0,
 				     KMTLS_CONFIG_DAY, &config->peer_timeout);

@@ -68,7 +68,7 @@ static const char *offload_name(unsigned offload)
 	}
 }
 
-/* RFC 8446 appendix B.4; null before the handshake has chosen one. */
+/* RFC 8446 appendix B.4; null before the handshake has chosen one, and for plaintext. */
 static json_t *cipher_json(unsigned cipher)
 {
 	char number[8];
@@ -105,16 +105,17 @@ static int list_flow(void *context, const struct kmtls_flow_info *info)
 	snprintf(id, sizeof(id), "%u.%u", info->slot, flow->generation);
 	return kmtls_text_append_element(
 		context,
-		json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "id",
-			  id, "state", state_name(flow->state), "role", role_name(flow->role),
+		json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I}",
+			  "id", id, "state", state_name(flow->state), "role", role_name(flow->role),
 			  "self", side_json(info->self_id, &flow->self), "peer",
 			  side_json(info->peer_id, &flow->peer), "cipher",
-			  cipher_json(flow->cipher), "ktls_tx", offload_name(info->offload_tx),
-			  "ktls_rx", offload_name(info->offload_rx), "started",
-			  (json_int_t)flow->started, "peer_not_after",
-			  (json_int_t)flow->peer_not_after, "rekeys", (json_int_t)flow->rekeys,
-			  "bytes_sent", (json_int_t)info->bytes_sent, "bytes_received",
-			  (json_int_t)info->bytes_received));
+			  cipher_json(flow->cipher), "plaintext",
+			  flow->state == KMTLS_FLOW_ESTABLISHED && kmtls_flow_is_plain(flow),
+			  "ktls_tx", offload_name(info->offload_tx), "ktls_rx",
+			  offload_name(info->offload_rx), "started", (json_int_t)flow->started,
+			  "peer_not_after", (json_int_t)flow->peer_not_after, "rekeys",
+			  (json_int_t)flow->rekeys, "bytes_sent", (json_int_t)info->bytes_sent,
+			  "bytes_received", (json_int_t)info->bytes_received));
 }
 
 int kmtls_control_flows(struct kmtls_daemon *daemon, const json_t *arguments,

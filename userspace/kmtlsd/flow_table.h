@@ -85,14 +85,14 @@ static inline __u32 kmtls_flow_state(const struct kmtls_flow *flow)
  * X(FROM, TO, "when"): all that may happen to a slot. Checked at each store; docs/flows.md is
  * generated from it (scripts/gen-flows).
  */
-#define KMTLS_FLOW_TRANSITIONS(X)                                                    \
-	X(FREE, HANDSHAKE, "a connection, or a held SYN, gets the slot")             \
-	X(HANDSHAKE, CONFIRMED, "client: the peer accepted, keys are in the kernel") \
-	X(HANDSHAKE, ESTABLISHED, "both legs are there, keys are in the kernel")     \
-	X(CONFIRMED, ESTABLISHED, "the application's connection has come")           \
-	X(HANDSHAKE, CLOSING, "refused, failed, or the worker died")                 \
-	X(CONFIRMED, CLOSING, "the application's connection did not come")           \
-	X(ESTABLISHED, CLOSING, "both sides ended, or one failed")                   \
+#define KMTLS_FLOW_TRANSITIONS(X)                                                                  \
+	X(FREE, HANDSHAKE, "a connection, or a held SYN, gets the slot")                           \
+	X(HANDSHAKE, CONFIRMED, "client: the peer accepted, keys are in the kernel")               \
+	X(HANDSHAKE, ESTABLISHED, "both legs are there, keys are in the kernel or none is needed") \
+	X(CONFIRMED, ESTABLISHED, "the application's connection has come")                         \
+	X(HANDSHAKE, CLOSING, "refused, failed, or the worker died")                               \
+	X(CONFIRMED, CLOSING, "the application's connection did not come")                         \
+	X(ESTABLISHED, CLOSING, "both sides ended, or one failed")                                 \
 	X(CLOSING, FREE, "descriptors are closed")
 
 /* By whoever owns the slot. A transition that is not in the list is a bug: it is logged. */
@@ -110,6 +110,12 @@ static inline __u32 kmtls_flow_state_of(const struct kmtls_flow *flow, __u32 gen
 	return __atomic_load_n(&flow->generation, __ATOMIC_RELAXED) == generation
 		       ? state
 		       : (__u32)KMTLS_FLOW_FREE;
+}
+
+/* Of one that is established: relayed in plaintext. */
+static inline bool kmtls_flow_is_plain(const struct kmtls_flow *flow)
+{
+	return !flow->cipher;
 }
 
 /* In use, and by that loop; the answer is exact in that loop's thread. The order matters: what is

@@ -12,6 +12,7 @@
 #include "address.h"
 #include "counters.h"
 #include "handshake.h"
+#include "inbound_peek.h"
 #include "log.h"
 #include "match.h"
 #include "outbound.h"
@@ -61,28 +62,34 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err)
 	return KMTLS_REASON_DIAL_FAILED;
 }
 
-/* ---- the loop's list, oldest first ---- */
+/* ---- the loop's lists, oldest first ---- */
 
-static void list_append(struct kmtls_loop *loop, struct kmtls_handshake *handshake)
+static void list_append(struct kmtls_handshake_list *list, struct kmtls_handshake *handshake,
+			__u64 milliseconds)
 {
-	handshake->previous = loop->newest;
-	if (loop->newest)
-		loop->newest->next = handshake;
+	handshake->deadline = kmtls_loop_now_ms() + milliseconds;
+	handshake->list = list;
+	handshake->next = NULL;
+	handshake->previous = list->newest;
+	if (list->newest)
+		list->newest->next = handshake;
 	else
-		loop->oldest = handshake;
-	loop->newest = handshake;
+		list->oldest = handshake;
+	list->newest = handshake;
 }
 
-static void list_remove(struct kmtls_loop *loop, struct kmtls_handshake *handshake)
+static void list_remove(struct kmtls_handshake *handshake)
 {
+	struct kmtls_handshake_list *list = handshake->list;
+
 	if (handshake->previous)
 		handshake->previous->next = handshake->next;
 	else
-		loop->oldest = handshake->next;
+		list->oldest = handshake->next;
 	if (handshake->next)
 		handshake->next->previous = handshake->previous;
 	else
-		loop->newest = handshake->previous;
+		list->newest = handshake->previous;
 }
 
 static enum kmtls_reason timeout_reason(const struct kmtls_handshake *handshake)
@@ -97,24 +104,53 @@ static enum kmtls_reason timeout_reason(const struct kmtls_handshake *handshake)
 	}
 }
 
-int kmtls_handshake_expire(struct kmtls_loop *loop)
+static void time_is_over(struct kmtls_handshake *handshake)
+{
+	kmtls_handshake_fail(handshake, timeout_reason(handshake), NULL);
+}
+
+/* ms until the next one's time is over, or -1. */
+static int expire(struct kmtls_handshake_list *list,
+		  void (*over)(struct kmtls_handshake *handshake))
 {
 	__u64 now = kmtls_loop_now_ms();
 
-	while (loop->oldest && loop->oldest->deadline <= now)
-		kmtls_handshake_fail(loop->oldest, timeout_reason(loop->oldest), NULL);
-	return loop->oldest ? (int)(loop->oldest->deadline - now) : -1;
+	while (list->oldest && list->oldest->deadline <= now)
+		over(list->oldest);
+	return list->oldest ? (int)(list->oldest->deadline - now) : -1;
+}
+
+int kmtls_handshake_expire(struct kmtls_loop *loop)
+{
+	/* First: they go on to the other list, or end. */
+	int silent = expire(&loop->silent_list, kmtls_inbound_peek_expire);
+	int shaking = expire(&loop->shaking_list, time_is_over);
+
+	if (silent < 0 || shaking < 0)
+		return silent < 0 ? shaking : silent;
+	return silent < shaking ? silent : shaking;
+}
+
+static void begin_time(struct kmtls_handshake *handshake)
+{
+	struct kmtls_loop *loop = handshake->loop;
+
+	list_append(&loop->shaking_list, handshake,
+		    loop->daemon->config->handshake_timeout * 1000ull);
 }
 
 void kmtls_handshake_more_time(struct kmtls_handshake *handshake)
 {
+	list_remove(handshake);
+	begin_time(handshake);
+}
+
+void kmtls_handshake_wait_for_peek(struct kmtls_handshake *handshake)
+{
 	struct kmtls_loop *loop = handshake->loop;
 
-	list_remove(loop, handshake);
-	handshake->previous = handshake->next = NULL;
-	handshake->deadline =
-		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
-	list_append(loop, handshake);
+	list_remove(handshake);
+	list_append(&loop->silent_list, handshake, loop->daemon->config->peek_timeout_ms);
 }
 
 /* ---- begin and end ---- */
@@ -147,7 +183,7 @@ void kmtls_handshake_reset_socket(int fd)
 
 void kmtls_handshake_free(struct kmtls_handshake *handshake)
 {
-	list_remove(handshake->loop, handshake);
+	list_remove(handshake);
 	if (handshake->entered)
 		kmtls_sources_leave(
 			handshake->loop->daemon->sources,
@@ -187,7 +223,8 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 		goto free_memory;
 	handshake->svid = kmtls_pod_svid(pod);
 	reason = KMTLS_REASON_NO_IDENTITY;
-	if (!handshake->svid)
+	/* A server's client may speak plaintext: found out later (kmtls_handshake_start_tls()). */
+	if (!handshake->svid && role == KMTLS_ROLE_CLIENT)
 		goto free_memory;
 	err = kmtls_flow_table_take(loop->daemon->flows, loop->number, pod->netns_cookie,
 				    &handshake->slot);
@@ -199,9 +236,7 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	handshake->role = role;
 	handshake->pod = pod;
 	atomic_fetch_add(&pod->references, 1);
-	handshake->deadline =
-		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
-	list_append(loop, handshake);
+	begin_time(handshake);
 	kmtls_loop_private(loop, handshake->slot)->handshake = handshake;
 
 	flow = kmtls_loop_flow(loop, handshake->slot);
@@ -252,9 +287,7 @@ static struct kmtls_handshake *resumed(struct kmtls_loop *loop, unsigned slot)
 	handshake->role = flow->role;
 	handshake->stage = KMTLS_HANDSHAKE_PASSED;
 	handshake->pod = pod;
-	handshake->deadline =
-		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
-	list_append(loop, handshake);
+	begin_time(handshake);
 	kmtls_loop_private(loop, slot)->handshake = handshake;
 	return handshake;
 }

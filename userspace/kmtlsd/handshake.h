@@ -5,7 +5,8 @@
  * and every way to fail.
  *
  *   client: DIALING -> TLS -> TICKET_WAIT [-> PASSED] -> established
- *   server:            TLS -> DELIVERING -> established
+ *   server: [PEEKING ->] TLS -> DELIVERING -> established
+ *   server, plaintext: PEEKING -> DELIVERING -> established
  */
 #ifndef KMTLS_HANDSHAKE_H
 #define KMTLS_HANDSHAKE_H
@@ -27,10 +28,12 @@ enum kmtls_handshake_stage {
 	KMTLS_HANDSHAKE_DELIVERING, /* server: TCP to the application */
 	/* client: keys are in the kernel, the held SYN is on its way to us; the slot is CONFIRMED */
 	KMTLS_HANDSHAKE_PASSED,
+	KMTLS_HANDSHAKE_PEEKING, /* server: what does the client speak? (inbound_peek.h) */
 };
 
 struct kmtls_handshake {
-	struct kmtls_handshake *previous, *next; /* in the loop's list, oldest first */
+	struct kmtls_handshake_list *list;
+	struct kmtls_handshake *previous, *next; /* in that list, oldest first */
 	struct kmtls_loop *loop;
 	unsigned slot;
 	enum kmtls_role role;
@@ -47,6 +50,8 @@ struct kmtls_handshake {
 	struct kmtls_attempt attempt; /* client: the SYN it holds, if any */
 	bool retried; /* client: this is the second dial */
 	bool entered; /* server: its source counts it (sources.h) */
+	bool begun_hello; /* PEEKING: the client has sent a part of a ClientHello */
+	bool plain, plain_decided; /* server: no TLS; for certain, or as far as one knows */
 };
 
 /*
@@ -120,6 +125,10 @@ void kmtls_handshake_send_alert(struct kmtls_handshake *handshake, int alert);
 void kmtls_handshake_fail_tls(struct kmtls_handshake *handshake);
 /* The deadline begins anew, for the next part. */
 void kmtls_handshake_more_time(struct kmtls_handshake *handshake);
+/* The deadline is that of a client that says nothing. */
+void kmtls_handshake_wait_for_peek(struct kmtls_handshake *handshake);
+/* Keepalive and user timeout of the wire. */
+void kmtls_handshake_watch_wire(struct kmtls_handshake *handshake);
 const char *kmtls_handshake_direction(enum kmtls_role role); /* for logs */
 
 #endif

@@ -17,6 +17,7 @@
 #include "counters.h"
 #include "handshake.h"
 #include "inbound.h"
+#include "inbound_peek.h"
 #include "ktls.h"
 #include "log.h"
 #include "outbound.h"
@@ -209,8 +210,10 @@ static bool is_set(int fd, int level, int name)
 
 /* A peer that was powered off says nothing: ask now and then, and do not wait forever for what it
  * should acknowledge, unless the application had its own idea (outbound.c). */
-static void watch_wire(int fd, const struct kmtls_config *config)
+void kmtls_handshake_watch_wire(struct kmtls_handshake *handshake)
 {
+	const struct kmtls_config *config = handshake->loop->daemon->config;
+	int fd = kmtls_loop_flow(handshake->loop, handshake->slot)->wire_fd;
 	int one = 1, idle = config->keepalive.idle, interval = config->keepalive.interval,
 	    probes = config->keepalive.probes, milliseconds = config->peer_timeout * 1000;
 
@@ -231,6 +234,10 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 	SSL *ssl;
 	int err;
 
+	if (!handshake->svid) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_IDENTITY, NULL);
+		return;
+	}
 	/*
 	 * Now, not with the keys: the kernel wants an established socket, and a peer that speaks
 	 * first and ends at once has sent its FIN by then. Without keys it is plain TCP.
@@ -243,7 +250,7 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 					      strerror(-err));
 		return;
 	}
-	watch_wire(flow->wire_fd, handshake->loop->daemon->config);
+	kmtls_handshake_watch_wire(handshake);
 	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
 	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
 	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||
@@ -262,7 +269,9 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 /* The relay tells the client, with the ticket. */
 void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake)
 {
-	if (hand_over(handshake))
+	if (handshake->plain)
+		kmtls_inbound_relay_plain(handshake);
+	else if (hand_over(handshake))
 		kmtls_handshake_establish(handshake);
 }
 
@@ -277,7 +286,8 @@ void kmtls_handshake_send_alert(struct kmtls_handshake *handshake, int alert)
 
 void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err)
 {
-	kmtls_handshake_send_alert(handshake, ALERT_APPLICATION_REFUSED);
+	if (!handshake->plain)
+		kmtls_handshake_send_alert(handshake, ALERT_APPLICATION_REFUSED);
 	kmtls_handshake_fail(handshake, KMTLS_REASON_APPLICATION_REFUSED, strerror(err));
 }
 
@@ -311,6 +321,9 @@ void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag sid
 	case KMTLS_HANDSHAKE_DELIVERING:
 		if (events & (EPOLLERR | EPOLLHUP))
 			kmtls_handshake_fail(handshake, KMTLS_REASON_HANDSHAKE_RESET, NULL);
+		break;
+	case KMTLS_HANDSHAKE_PEEKING:
+		kmtls_inbound_peek(handshake);
 		break;
 	case KMTLS_HANDSHAKE_PASSED:
 		break; /* the relay will find it, once there is someone to tell */
@@ -358,6 +371,7 @@ void kmtls_handshake_message(struct kmtls_handshake *handshake,
 	case KMTLS_MESSAGE_RESUME:
 	case KMTLS_MESSAGE_FORBIDDEN:
 	case KMTLS_MESSAGE_LEG:
+	case KMTLS_MESSAGE_WIRE:
 		break; /* for who has no handshake yet: loop_messages.c */
 	}
 }

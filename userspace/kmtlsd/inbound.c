@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +18,9 @@
 #include "bpf_loader.h"
 #include "handshake.h"
 #include "inbound.h"
+#include "inbound_peek.h"
+#include "log.h"
+#include "relay.h"
 #include "sources.h"
 
 void kmtls_inbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int fd)
@@ -51,7 +55,27 @@ void kmtls_inbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int fd
 		return;
 	}
 	handshake->entered = true;
-	kmtls_handshake_start_tls(handshake);
+	if (kmtls_inbound_allows_plaintext(loop->daemon->bpf, pod, &self, &peer))
+		kmtls_inbound_peek_begin(handshake);
+	else
+		kmtls_handshake_start_tls(handshake);
+}
+
+void kmtls_inbound_accept_again(struct kmtls_loop *loop, unsigned slot)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct kmtls_pod *pod = kmtls_pods_find(loop->daemon->pods, flow->netns_cookie);
+	int fd = flow->wire_fd;
+
+	log_debug("client is of the mesh after all", "flow=%u.%u", slot, flow->generation);
+	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	flow->wire_fd = -1;
+	kmtls_relay_release(loop, slot);
+	if (pod)
+		kmtls_inbound_accept(loop, pod, fd);
+	else
+		close(fd);
+	kmtls_pod_put(pod);
 }
 
 /*

@@ -307,7 +307,7 @@ static bool on_wake(struct kmtls_loop *loop)
 	return stop;
 }
 
-/* Peers that never close TCP after close_notify. Looks once a second, and only if any. */
+/* Peers that never close TCP after close_notify, or never end their ClientHello. Looks once a second, and only if any. */
 static void sweep_lingering(struct kmtls_loop *loop)
 {
 	struct kmtls_flow_table *table = loop->daemon->flows;
@@ -321,7 +321,10 @@ static void sweep_lingering(struct kmtls_loop *loop)
 		    table->private[slot].linger_deadline &&
 		    table->private[slot].linger_deadline <= now &&
 		    kmtls_flow_state(&table->slots[slot]) == KMTLS_FLOW_ESTABLISHED)
-			kmtls_relay_reset(loop, slot, KMTLS_REASON_LINGER_TIMEOUT);
+			kmtls_relay_reset(loop, slot,
+					  table->slots[slot].untaken
+						  ? KMTLS_REASON_HANDSHAKE_TIMEOUT
+						  : KMTLS_REASON_LINGER_TIMEOUT);
 }
 
 static int next_timeout(struct kmtls_loop *loop)

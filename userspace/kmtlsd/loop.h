@@ -40,6 +40,7 @@ enum kmtls_message {
 	/* After a take-over: */
 	KMTLS_MESSAGE_RESUME, /* the slot is CONFIRMED and has no handshake yet */
 	KMTLS_MESSAGE_LEG, /* fd: an application's connection that nobody looked after; no slot */
+	KMTLS_MESSAGE_WIRE, /* fd: a connection to a pod of which nothing was taken; likewise */
 };
 
 struct kmtls_loop_message {
@@ -57,6 +58,11 @@ struct kmtls_answer {
 	__u8 packet[KMTLS_EVENT_PACKET];
 };
 #define KMTLS_ANSWERS 256
+
+/* Oldest first: all of one list have the same time. */
+struct kmtls_handshake_list {
+	struct kmtls_handshake *oldest, *newest;
+};
 
 /* A listener that is not looked at for a while. */
 struct kmtls_pause {
@@ -76,8 +82,8 @@ struct kmtls_loop {
 	unsigned *again, again_count; /* slots with work left after their budget */
 	bool starved; /* one of them waits for a descriptor: not at once */
 	struct kmtls_pipes pipes;
-	/* Handshakes in progress, oldest first: all have the same time. */
-	struct kmtls_handshake *oldest, *newest;
+	/* Handshakes in progress, and those whose client has not said anything yet. */
+	struct kmtls_handshake_list shaking_list, silent_list;
 	bool hold_pending; /* events are left in the ring buffer for this loop */
 	bool shaking; /* handshakes made progress in this round */
 	struct kmtls_answer *answers; /* a ring of KMTLS_ANSWERS, in the order they are due */

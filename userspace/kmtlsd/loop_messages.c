@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "handshake.h"
+#include "inbound.h"
 #include "loop.h"
 #include "outbound.h"
 #include "relay.h"
@@ -93,7 +94,7 @@ void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *m
 }
 
 /* A connection without a handshake: as if it had just been accepted. */
-static void begin_leg(struct kmtls_loop *loop, int fd)
+static void begin(struct kmtls_loop *loop, int fd, bool inbound)
 {
 	socklen_t length = sizeof(__u64);
 	struct kmtls_pod *pod = NULL;
@@ -101,7 +102,9 @@ static void begin_leg(struct kmtls_loop *loop, int fd)
 
 	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) == 0)
 		pod = kmtls_pods_find(loop->daemon->pods, cookie);
-	if (pod)
+	if (pod && inbound)
+		kmtls_inbound_accept(loop, pod, fd);
+	else if (pod)
 		kmtls_outbound_accept(loop, pod, fd);
 	else
 		close(fd);
@@ -113,8 +116,8 @@ static void deliver(struct kmtls_loop *loop, const struct kmtls_loop_message *me
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, message->slot);
 	__u32 state = kmtls_flow_state_of(flow, message->generation);
 
-	if (message->type == KMTLS_MESSAGE_LEG)
-		begin_leg(loop, message->fd);
+	if (message->type == KMTLS_MESSAGE_LEG || message->type == KMTLS_MESSAGE_WIRE)
+		begin(loop, message->fd, message->type == KMTLS_MESSAGE_WIRE);
 	else if (message->type == KMTLS_MESSAGE_RESUME)
 		kmtls_handshake_resume(loop, message->slot);
 	else if (message->type == KMTLS_MESSAGE_FORBIDDEN && state == KMTLS_FLOW_ESTABLISHED)

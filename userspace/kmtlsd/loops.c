@@ -73,7 +73,7 @@ static void adopt_flow(struct kmtls_loop *loop, unsigned slot)
 	}
 	private->source_ended[KMTLS_TO_LOCAL] = flow->to_local.source_closed;
 	private->error = true;
-	if (!reason)
+	if (!reason && !kmtls_flow_is_plain(flow))
 		reason = kmtls_rekey_adopt(loop, slot);
 	if (!reason && (kmtls_loop_watch(loop, KMTLS_TAG_LOCAL, slot, flow->local_fd) < 0 ||
 			kmtls_loop_watch(loop, KMTLS_TAG_WIRE, slot, flow->wire_fd) < 0))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * relay.c - see relay.h. The rules (each was found out, see docs/kernel.md):
+ * relay.c - see relay.h. What depends on what the wire speaks is in relay_tls.c and relay_plain.c.
+ * The rules (each was found out, see docs/kernel.md):
  *  - splice into kernel TLS with exactly the length that is in the pipe, never SPLICE_F_MORE:
  *    with more, 6.12 and 7.2 leave the last record open.
  *  - one splice out of kernel TLS gives at most one record; EINVAL: the next is a control
@@ -22,33 +23,23 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "counters.h"
-#include "ktls.h"
 #include "log.h"
 #include "loop.h"
 #include "reason.h"
 #include "refusals.h"
 #include "rekey.h"
 #include "relay.h"
+#include "relay_wire.h"
 
-#define ALERT_WARNING 1
-#define ALERT_CLOSE_NOTIFY 0
 /* Rounds of both directions before other flows get their turn. */
 #define PUMP_BUDGET 16
 /* The peer has acknowledged the end with close_notify and must now close TCP. */
 #define LINGER_SECONDS 30
-
-/* What one attempt to move bytes came to. */
-enum step {
-	STEP_IDLE, /* nothing to do now: wait for an event */
-	STEP_MOVED,
-	STEP_ENDED, /* the flow is gone: do not touch it */
-};
 
 static struct linger reset_on_close = { .l_onoff = 1, .l_linger = 0 };
 static struct linger close_in_order = { .l_onoff = 0, .l_linger = 0 };
@@ -98,7 +89,7 @@ static void close_pipe(struct kmtls_loop *loop, struct kmtls_flow_direction *dir
 }
 
 /* Closes everything the slot names. The sockets' SO_LINGER decides how. */
-static void release(struct kmtls_loop *loop, unsigned slot)
+void kmtls_relay_release(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
@@ -108,7 +99,8 @@ static void release(struct kmtls_loop *loop, unsigned slot)
 	close_pipe(loop, &flow->to_local, !private->queued[KMTLS_TO_LOCAL]);
 	if (flow->local_fd >= 0)
 		close(flow->local_fd);
-	close(flow->wire_fd);
+	if (flow->wire_fd >= 0)
+		close(flow->wire_fd);
 	if (private->linger_deadline)
 		loop->lingering--;
 	kmtls_loop_return_slot(loop, slot);
@@ -123,29 +115,31 @@ void kmtls_relay_reset(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason
 	log_end(loop, slot, kmtls_rekey_end_reason(loop, slot, reason));
 	/* The local leg has it from birth. */
 	setsockopt(flow->wire_fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
-	release(loop, slot);
+	kmtls_relay_release(loop, slot);
 }
 
-static enum step reset(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
+enum kmtls_step kmtls_relay_end(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
 {
 	kmtls_relay_reset(loop, slot, reason);
-	return STEP_ENDED;
+	return KMTLS_STEP_ENDED;
 }
 
-static enum step end_in_order(struct kmtls_loop *loop, unsigned slot)
+static enum kmtls_step end_in_order(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 
 	log_end(loop, slot, KMTLS_REASON_ENDED);
 	setsockopt(flow->local_fd, SOL_SOCKET, SO_LINGER, &close_in_order, sizeof(close_in_order));
-	release(loop, slot);
-	return STEP_ENDED;
+	/* A plain one has it from birth, too. */
+	setsockopt(flow->wire_fd, SOL_SOCKET, SO_LINGER, &close_in_order, sizeof(close_in_order));
+	kmtls_relay_release(loop, slot);
+	return KMTLS_STEP_ENDED;
 }
 
 /* Which side failed with err, as a reason. */
-static enum kmtls_reason failure(enum kmtls_tag side, int err)
+enum kmtls_reason kmtls_relay_failure(enum kmtls_tag side, int error)
 {
-	switch (err) {
+	switch (error) {
 	case ECONNRESET:
 	case EPIPE:
 	case ECONNABORTED:
@@ -160,38 +154,6 @@ static enum kmtls_reason failure(enum kmtls_tag side, int err)
 		return KMTLS_REASON_BAD_RECORD;
 	}
 	return KMTLS_REASON_RELAY_FAILED;
-}
-
-/* A verdict of rekey.c on a flow. */
-static enum step follow(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
-{
-	return reason ? reset(loop, slot, reason) : STEP_MOVED;
-}
-
-/* The next record on the wire is not data. */
-static enum step take_control_record(struct kmtls_loop *loop, unsigned slot)
-{
-	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
-	unsigned char record[64];
-	__u8 type;
-	ssize_t length;
-
-	length = kmtls_ktls_receive(flow->wire_fd, true, record, sizeof(record), &type);
-	if (length == -EAGAIN) /* splice said EINVAL: junk on the wire */
-		return reset(loop, slot, KMTLS_REASON_BAD_RECORD);
-	if (length < 0)
-		return reset(loop, slot, failure(KMTLS_TAG_WIRE, -length));
-	if (type == KMTLS_RECORD_HANDSHAKE)
-		return follow(loop, slot, kmtls_rekey_receive(loop, slot, record, length));
-	if (type != KMTLS_RECORD_ALERT)
-		return reset(loop, slot, KMTLS_REASON_UNEXPECTED_RECORD);
-	if (length != 2 || record[1] != ALERT_CLOSE_NOTIFY)
-		return reset(loop, slot, KMTLS_REASON_PEER_ALERT);
-	flow->to_local.source_closed = 1;
-	kmtls_loop_private(loop, slot)->source_ended[KMTLS_TO_LOCAL] = true;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	kmtls_ktls_receive(flow->wire_fd, false, record, sizeof(record), &type);
-	return STEP_MOVED;
 }
 
 /*
@@ -213,7 +175,7 @@ static void watch_local(int fd)
  * like an end in order. But a FIN alone does not close a connection whose other end is open: as
  * long as the peer has not ended we have sent none.
  */
-static bool was_reset(int fd)
+bool kmtls_relay_was_reset(int fd)
 {
 	struct tcp_info tcp;
 	socklen_t length = sizeof(tcp);
@@ -222,8 +184,13 @@ static bool was_reset(int fd)
 	       tcp.tcpi_state == TCP_CLOSE;
 }
 
+static const struct kmtls_relay_wire *wire_of(const struct kmtls_flow *flow)
+{
+	return kmtls_flow_is_plain(flow) ? &kmtls_relay_plain : &kmtls_relay_tls;
+}
+
 /* Source into pipe. */
-static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
+static enum kmtls_step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
@@ -233,7 +200,7 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 
 	if (private->source_ended[way] || private->queued[way] >= KMTLS_PIPE_BYTES ||
 	    kmtls_rekey_closing(private))
-		return STEP_IDLE;
+		return KMTLS_STEP_IDLE;
 	if (direction->pipe_read < 0) {
 		int read_fd, write_fd;
 
@@ -242,7 +209,7 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 				kmtls_counters_add(KMTLS_REASON_PIPE_WAIT);
 			private->pipe_wait = true;
 			kmtls_loop_again_later(loop, slot);
-			return STEP_IDLE;
+			return KMTLS_STEP_IDLE;
 		}
 		private->pipe_wait = false;
 		direction->pipe_write = write_fd;
@@ -253,51 +220,46 @@ static enum step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way
 	if (moved > 0) {
 		private->queued[way] += moved;
 		if (way == KMTLS_TO_LOCAL)
-			kmtls_rekey_count(private, way, moved);
-		return STEP_MOVED;
+			wire_of(flow)->count(private, way, moved);
+		return KMTLS_STEP_MOVED;
 	}
-	if (moved == 0) {
-		if (way == KMTLS_TO_LOCAL)
-			return reset(loop, slot, KMTLS_REASON_TRUNCATED);
-		if (!flow->to_local.source_closed && was_reset(source))
-			return reset(loop, slot, KMTLS_REASON_LOCAL_RESET);
-		private->source_ended[way] = true;
-		watch_local(flow->local_fd);
-		return STEP_MOVED;
-	}
-	if (errno == EAGAIN)
-		return STEP_IDLE;
-	if (errno == EINVAL && way == KMTLS_TO_LOCAL)
-		return take_control_record(loop, slot);
-	if (errno == EKEYEXPIRED && way == KMTLS_TO_LOCAL)
-		return follow(loop, slot, kmtls_rekey_resume(loop, slot));
-	return reset(loop, slot,
-		     failure(way == KMTLS_TO_WIRE ? KMTLS_TAG_LOCAL : KMTLS_TAG_WIRE, errno));
+	if (moved < 0 && errno == EAGAIN)
+		return KMTLS_STEP_IDLE;
+	if (way == KMTLS_TO_LOCAL)
+		return wire_of(flow)->no_data(loop, slot, moved ? errno : 0);
+	if (moved < 0)
+		return kmtls_relay_end(loop, slot, kmtls_relay_failure(KMTLS_TAG_LOCAL, errno));
+	if (!flow->to_local.source_closed && kmtls_relay_was_reset(source))
+		return kmtls_relay_end(loop, slot, KMTLS_REASON_LOCAL_RESET);
+	private->source_ended[way] = true;
+	watch_local(flow->local_fd);
+	return KMTLS_STEP_MOVED;
 }
 
 /* Pipe into sink. */
-static enum step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
+static enum kmtls_step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
 	struct kmtls_flow_direction *direction = kmtls_flow_way(flow, way);
 	int sink = way == KMTLS_TO_WIRE ? flow->wire_fd : flow->local_fd;
-	enum step step = STEP_IDLE;
+	enum kmtls_step step = KMTLS_STEP_IDLE;
 
 	if (private->queued[way] && !kmtls_rekey_blocks(private, way)) {
 		ssize_t moved = splice(direction->pipe_read, NULL, sink, NULL, private->queued[way],
 				       SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
 		if (moved < 0 && errno != EAGAIN)
-			return reset(
-				loop, slot,
-				failure(way == KMTLS_TO_WIRE ? KMTLS_TAG_WIRE : KMTLS_TAG_LOCAL,
-					errno));
+			return kmtls_relay_end(loop, slot,
+					       kmtls_relay_failure(way == KMTLS_TO_WIRE
+									   ? KMTLS_TAG_WIRE
+									   : KMTLS_TAG_LOCAL,
+								   errno));
 		if (moved > 0) {
 			private->queued[way] -= moved;
 			if (way == KMTLS_TO_WIRE)
-				kmtls_rekey_count(private, way, moved);
-			step = STEP_MOVED;
+				wire_of(flow)->count(private, way, moved);
+			step = KMTLS_STEP_MOVED;
 		}
 	}
 	if (!private->queued[way])
@@ -305,154 +267,62 @@ static enum step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_way wa
 	return step;
 }
 
-/* With INTENT stored: did the close_notify go out? Nothing else can have been sent since. */
-static bool was_notified(const struct kmtls_flow *flow)
-{
-	__u64 sequence;
-
-	return kmtls_ktls_tx_sequence(flow->wire_fd, flow->cipher, &sequence) == 0 &&
-	       sequence != flow->to_wire.notify_sequence;
-}
-
-/* Tells the peer that our application has ended. */
-static enum step notify_peer(struct kmtls_loop *loop, unsigned slot)
-{
-	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
-	struct pollfd wire = { .fd = flow->wire_fd, .events = POLLOUT };
-	int err;
-
-	if (flow->to_wire.notify == KMTLS_NOTIFY_INTENT && was_notified(flow))
-		flow->to_wire.notify = KMTLS_NOTIFY_SENT;
-	if (flow->to_wire.notify == KMTLS_NOTIFY_SENT)
-		return STEP_MOVED;
-	/* As long as records wait inside kernel TLS the alert would wait behind them, and the
-	 * FIN would overtake both. Asking also arms the edge that tells. */
-	if (poll(&wire, 1, 0) != 1)
-		return STEP_IDLE;
-	err = kmtls_ktls_tx_sequence(flow->wire_fd, flow->cipher, &flow->to_wire.notify_sequence);
-	if (!err) {
-		__atomic_store_n(&flow->to_wire.notify, KMTLS_NOTIFY_INTENT, __ATOMIC_RELEASE);
-		err = kmtls_ktls_send_alert(flow->wire_fd, ALERT_WARNING, ALERT_CLOSE_NOTIFY);
-	}
-	if (err == -EAGAIN)
-		return STEP_IDLE;
-	if (err)
-		return reset(loop, slot, failure(KMTLS_TAG_WIRE, -err));
-	__atomic_store_n(&flow->to_wire.notify, KMTLS_NOTIFY_SENT, __ATOMIC_RELEASE);
-	return STEP_MOVED;
-}
-
 /* The source has ended and all its bytes are delivered: pass the end on. */
-static enum step end_sink(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
+static enum kmtls_step end_sink(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
-	enum step step;
+	enum kmtls_step step;
 
 	if (!private->source_ended[way] || private->queued[way] || private->sink_ended[way])
-		return STEP_IDLE;
+		return KMTLS_STEP_IDLE;
 	if (way == KMTLS_TO_WIRE) {
-		step = notify_peer(loop, slot);
-		if (step != STEP_MOVED)
+		step = wire_of(flow)->say_end(loop, slot);
+		if (step != KMTLS_STEP_MOVED)
 			return step;
 	}
 	shutdown(way == KMTLS_TO_WIRE ? flow->wire_fd : flow->local_fd, SHUT_WR);
 	private->sink_ended[way] = true;
-	return STEP_MOVED;
+	return KMTLS_STEP_MOVED;
 }
 
-/* After close_notify only the FIN may come. Closing before it was read would send RST. */
-static enum step await_fin(struct kmtls_loop *loop, unsigned slot)
+static enum kmtls_step move_one_way(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
 {
-	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
-	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
-	unsigned char record[64];
-	__u8 type;
-	ssize_t length;
-
-	if (!private->source_ended[KMTLS_TO_LOCAL] || private->wire_finished)
-		return STEP_IDLE;
-	length = kmtls_ktls_receive(flow->wire_fd, false, record, sizeof(record), &type);
-	if (length == -EAGAIN)
-		return STEP_IDLE;
-	if (length < 0)
-		return reset(loop, slot, failure(KMTLS_TAG_WIRE, -length));
-	if (length > 0 && type == KMTLS_RECORD_ALERT)
-		return STEP_MOVED; /* a second close_notify, after a crash of the peer */
-	if (type)
-		return reset(loop, slot, KMTLS_REASON_UNEXPECTED_RECORD);
-	private->wire_finished = true;
-	return STEP_MOVED;
-}
-
-static enum step move_one_way(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
-{
-	static enum step (*const steps[])(struct kmtls_loop *, unsigned,
-					  enum kmtls_way) = { fill, drain, end_sink };
-	enum step result = STEP_IDLE;
+	static enum kmtls_step (*const steps[])(struct kmtls_loop *, unsigned,
+						enum kmtls_way) = { fill, drain, end_sink };
+	enum kmtls_step result = KMTLS_STEP_IDLE;
 
 	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		enum step step = steps[i](loop, slot, way);
+		enum kmtls_step step = steps[i](loop, slot, way);
 
-		if (step == STEP_ENDED)
-			return STEP_ENDED;
-		if (step == STEP_MOVED)
-			result = STEP_MOVED;
+		if (step == KMTLS_STEP_ENDED)
+			return KMTLS_STEP_ENDED;
+		if (step == KMTLS_STEP_MOVED)
+			result = KMTLS_STEP_MOVED;
 	}
 	return result;
 }
 
-/*
- * The server's first record: our application has accepted. Nothing is resumed with it, so it
- * says "forget me at once" (RFC 8446 section 4.6.1: a lifetime of zero) and can be made again by
- * whoever comes after a crash.
- */
-static enum step send_ticket(struct kmtls_loop *loop, unsigned slot)
-{
-	static const unsigned char ticket[] = {
-		4, 0, 0, 15, /* NewSessionTicket, length */
-		0, 0, 0, 0, /* lifetime */
-		0, 0, 0, 0, /* age_add */
-		1, 0, /* nonce */
-		0, 1, 0, /* ticket */
-		0, 0, /* extensions */
-	};
-	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
-	__u64 sequence;
-	int err;
-
-	err = kmtls_ktls_tx_sequence(flow->wire_fd, flow->cipher, &sequence);
-	if (!err && sequence == 0)
-		err = kmtls_ktls_send(flow->wire_fd, KMTLS_RECORD_HANDSHAKE, ticket,
-				      sizeof(ticket));
-	if (err == -EAGAIN)
-		return STEP_IDLE;
-	if (err)
-		return reset(loop, slot, failure(KMTLS_TAG_WIRE, -err));
-	flow->ticket = KMTLS_TICKET_NONE;
-	return STEP_MOVED;
-}
-
 /* One round of everything. */
-static enum step move(struct kmtls_loop *loop, unsigned slot)
+static enum kmtls_step move(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
-	enum step to_wire, to_local, fin;
+	const struct kmtls_relay_wire *wire = wire_of(kmtls_loop_flow(loop, slot));
+	enum kmtls_step first, to_wire, to_local, fin;
+	bool wait = false;
 
-	if (kmtls_loop_flow(loop, slot)->ticket == KMTLS_TICKET_DUE)
-		return send_ticket(loop, slot);
-	if (kmtls_rekey_wanted(loop, private) &&
-	    follow(loop, slot, kmtls_rekey_serve(loop, slot)) == STEP_ENDED)
-		return STEP_ENDED;
+	first = wire->prepare(loop, slot, &wait);
+	if (first != KMTLS_STEP_IDLE || wait)
+		return first;
 	to_wire = move_one_way(loop, slot, KMTLS_TO_WIRE);
-	if (to_wire == STEP_ENDED)
-		return STEP_ENDED;
+	if (to_wire == KMTLS_STEP_ENDED)
+		return KMTLS_STEP_ENDED;
 	to_local = move_one_way(loop, slot, KMTLS_TO_LOCAL);
-	if (to_local == STEP_ENDED)
-		return STEP_ENDED;
-	fin = await_fin(loop, slot);
-	if (fin == STEP_ENDED)
-		return STEP_ENDED;
+	if (to_local == KMTLS_STEP_ENDED)
+		return KMTLS_STEP_ENDED;
+	fin = wire->await_end(loop, slot);
+	if (fin == KMTLS_STEP_ENDED)
+		return KMTLS_STEP_ENDED;
 	if (private->sink_ended[KMTLS_TO_WIRE] && private->sink_ended[KMTLS_TO_LOCAL]) {
 		if (private->wire_finished)
 			return end_in_order(loop, slot);
@@ -461,12 +331,14 @@ static enum step move(struct kmtls_loop *loop, unsigned slot)
 			loop->lingering++;
 		}
 	}
-	return to_wire == STEP_MOVED || to_local == STEP_MOVED || fin == STEP_MOVED ? STEP_MOVED
-										    : STEP_IDLE;
+	return to_wire == KMTLS_STEP_MOVED || to_local == KMTLS_STEP_MOVED ||
+			       fin == KMTLS_STEP_MOVED
+		       ? KMTLS_STEP_MOVED
+		       : KMTLS_STEP_IDLE;
 }
 
 /* An error the moving calls did not meet, e.g. a reset of a side that has ended already. */
-static enum step check_errors(struct kmtls_loop *loop, unsigned slot)
+static enum kmtls_step check_errors(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 	static const enum kmtls_tag sides[] = { KMTLS_TAG_LOCAL, KMTLS_TAG_WIRE };
@@ -478,21 +350,21 @@ static enum step check_errors(struct kmtls_loop *loop, unsigned slot)
 		int error = 0;
 
 		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error)
-			return reset(loop, slot, failure(sides[i], error));
+			return kmtls_relay_end(loop, slot, kmtls_relay_failure(sides[i], error));
 	}
-	return STEP_IDLE;
+	return KMTLS_STEP_IDLE;
 }
 
 void kmtls_relay_pump(struct kmtls_loop *loop, unsigned slot, bool error)
 {
-	enum step step = STEP_MOVED;
+	enum kmtls_step step = KMTLS_STEP_MOVED;
 
 	if (error)
 		kmtls_loop_private(loop, slot)->error = true;
-	for (int i = 0; i < PUMP_BUDGET && step == STEP_MOVED; i++)
+	for (int i = 0; i < PUMP_BUDGET && step == KMTLS_STEP_MOVED; i++)
 		step = move(loop, slot);
-	if (step == STEP_MOVED)
+	if (step == KMTLS_STEP_MOVED)
 		kmtls_loop_again(loop, slot);
-	else if (step == STEP_IDLE && kmtls_loop_private(loop, slot)->error)
+	else if (step == KMTLS_STEP_IDLE && kmtls_loop_private(loop, slot)->error)
 		check_errors(loop, slot);
 }

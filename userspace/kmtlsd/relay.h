@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * relay.h - an established flow: bytes from the application into kernel TLS and back, by
- * splice, never through user space; and its end, as what it is.
+ * relay.h - an established flow: bytes from the application into kernel TLS (or, where plaintext
+ * is allowed, into plain TCP) and back, by splice, never through user space; and its end, as what
+ * it is.
  */
 #ifndef KMTLS_RELAY_H
 #define KMTLS_RELAY_H
@@ -17,5 +18,8 @@ struct kmtls_loop;
 void kmtls_relay_pump(struct kmtls_loop *loop, unsigned slot, bool error);
 /* Resets both sides and frees the slot. */
 void kmtls_relay_reset(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason);
+
+/* Closes everything the slot names, as the sockets' SO_LINGER says, and frees it. Counts nothing. */
+void kmtls_relay_release(struct kmtls_loop *loop, unsigned slot);
 
 #endif

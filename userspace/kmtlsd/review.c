@@ -206,12 +206,12 @@ static unsigned look_at(struct kmtls_loop *loop, unsigned slot)
 	switch (kmtls_flow_state(&table->slots[slot])) {
 	case KMTLS_FLOW_HANDSHAKE:
 		handshake = table->private[slot].handshake;
-		if (handshake->stage != KMTLS_HANDSHAKE_DELIVERING)
-			return 0; /* it will ask */
+		if (handshake->stage != KMTLS_HANDSHAKE_DELIVERING || handshake->plain)
+			return 0; /* it will ask, or has nobody to ask about */
 		kmtls_handshake_authorize(handshake);
 		return 1;
 	case KMTLS_FLOW_ESTABLISHED:
-		return ask_again(loop, slot);
+		return kmtls_flow_is_plain(&table->slots[slot]) ? 0 : ask_again(loop, slot);
 	}
 	return 0;
 }

@@ -26,8 +26,11 @@
 struct kmtls_takeover {
 	struct kmtls_daemon *daemon;
 	struct kmtls_descriptor_set left; /* open, and nobody's yet */
-	int *legs; /* accepted from applications, not in a slot */
-	size_t leg_count, leg_room;
+	struct list {
+		int *fds;
+		size_t count, room;
+	} legs, /* accepted from applications, not in a slot */
+		wires; /* to pods, nothing was taken from them, not in a slot any more */
 	unsigned flows, confirmed, cut, closed;
 };
 
@@ -123,6 +126,37 @@ static void cut_handshake(struct kmtls_takeover *takeover, unsigned slot, struct
 	finish_closing(takeover, flow, true);
 }
 
+static void keep(struct list *list, int fd)
+{
+	if (list->count == list->room) {
+		size_t room = list->room ? 2 * list->room : 64;
+		int *fds = realloc(list->fds, room * sizeof(*fds));
+
+		if (!fds) {
+			close_reset(fd);
+			return;
+		}
+		list->fds = fds;
+		list->room = room;
+	}
+	list->fds[list->count++] = fd;
+}
+
+/* What the client has sent is all in its socket still: it is as if it had just been accepted. An
+ * application that was being connected to sees a connection that is reset, and another one. */
+static bool begin_anew(struct kmtls_takeover *takeover, struct kmtls_flow *flow)
+{
+	int fd = flow->wire_fd;
+
+	if (!flow->untaken || !is_socket(fd, flow->wire_cookie))
+		return false;
+	kmtls_descriptor_set_remove(&takeover->left, fd);
+	flow->wire_fd = -1;
+	finish_closing(takeover, flow, true);
+	keep(&takeover->wires, fd);
+	return true;
+}
+
 /* Keys in the kernel, the application's connection not here yet. false: the wire is gone. */
 static bool keep_confirmed(struct kmtls_takeover *takeover, struct kmtls_flow *flow)
 {
@@ -165,7 +199,8 @@ static void look_at_slot(struct kmtls_takeover *takeover, unsigned slot)
 	case KMTLS_FLOW_FREE:
 		break;
 	case KMTLS_FLOW_HANDSHAKE:
-		cut_handshake(takeover, slot, flow);
+		if (!begin_anew(takeover, flow))
+			cut_handshake(takeover, slot, flow);
 		break;
 	case KMTLS_FLOW_CONFIRMED:
 		kept = keep_confirmed(takeover, flow);
@@ -217,22 +252,6 @@ static bool is_leg(struct kmtls_takeover *takeover, int fd)
 	       turned.kind == KMTLS_SOCKET_TURNED;
 }
 
-static void keep_leg(struct kmtls_takeover *takeover, int fd)
-{
-	if (takeover->leg_count == takeover->leg_room) {
-		size_t room = takeover->leg_room ? 2 * takeover->leg_room : 64;
-		int *legs = realloc(takeover->legs, room * sizeof(*legs));
-
-		if (!legs) {
-			close_reset(fd);
-			return;
-		}
-		takeover->legs = legs;
-		takeover->leg_room = room;
-	}
-	takeover->legs[takeover->leg_count++] = fd;
-}
-
 /* Epolls, idle pipes, control clients, connections of unfinished business. */
 static int sort_out(void *context, int fd)
 {
@@ -241,7 +260,7 @@ static int sort_out(void *context, int fd)
 	if (!kmtls_descriptor_set_has(&takeover->left, fd))
 		return 0;
 	if (is_leg(takeover, fd)) {
-		keep_leg(takeover, fd);
+		keep(&takeover->legs, fd);
 		return 0;
 	}
 	close_reset(fd);
@@ -292,9 +311,9 @@ void kmtls_takeover_begin(struct kmtls_takeover *takeover)
 		kmtls_descriptor_set_remove(&takeover->left, shared->control_fd);
 		kmtls_descriptors_visit(sort_out, takeover);
 		log_info("taking over",
-			 "flows=%u confirmed=%u handshakes_cut=%u legs=%zu closed=%u",
-			 takeover->flows, takeover->confirmed, takeover->cut, takeover->leg_count,
-			 takeover->closed);
+			 "flows=%u confirmed=%u handshakes_cut=%u legs=%zu wires=%zu closed=%u",
+			 takeover->flows, takeover->confirmed, takeover->cut, takeover->legs.count,
+			 takeover->wires.count, takeover->closed);
 	}
 	kmtls_flow_table_adopt(daemon->flows, &shared->slots_used);
 }
@@ -361,8 +380,10 @@ void kmtls_takeover_finish(struct kmtls_takeover *takeover)
 	for (unsigned slot = 0; slot < daemon->shared->slots_used; slot++)
 		if (kmtls_flow_state(&daemon->flows->slots[slot]) == KMTLS_FLOW_CONFIRMED)
 			post(daemon, KMTLS_MESSAGE_RESUME, slot, -1);
-	for (size_t i = 0; i < takeover->leg_count; i++)
-		give_leg(daemon, takeover->legs[i]);
+	for (size_t i = 0; i < takeover->legs.count; i++)
+		give_leg(daemon, takeover->legs.fds[i]);
+	for (size_t i = 0; i < takeover->wires.count; i++)
+		post(daemon, KMTLS_MESSAGE_WIRE, -1, takeover->wires.fds[i]);
 	/* Whoever is accepted from here on finds the handshake that waits for it. */
 	kmtls_loops_sync(daemon->loops);
 }
@@ -370,6 +391,7 @@ void kmtls_takeover_finish(struct kmtls_takeover *takeover)
 void kmtls_takeover_close(struct kmtls_takeover *takeover)
 {
 	kmtls_descriptor_set_free(&takeover->left);
-	free(takeover->legs);
+	free(takeover->legs.fds);
+	free(takeover->wires.fds);
 	free(takeover);
 }
