@@ -22,6 +22,8 @@ struct kmtls_cli {
 	const char *verb; /* "pod add", for messages; "" before it is known */
 	bool json; /* print the daemon's result as it is */
 	bool quiet; /* no errors: the caller tries again */
+	char *why; /* errors go here, not to stderr; NULL: to stderr */
+	size_t why_size;
 };
 
 /* One line on stderr: "kmtls VERB: ...". Control bytes become '?'. */
@@ -86,6 +88,7 @@ int kmtls_cmd_authz_default(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_authz_test(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_flows(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_udp(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_check(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_status(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_upgrade(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_log(struct kmtls_cli *cli, int argc, char **argv);

@@ -38,6 +38,8 @@ static const struct {
 	{ "flows", NULL, kmtls_cmd_flows, "", "show flows" },
 	{ "udp", NULL, kmtls_cmd_udp, "[--pod NAME] [--peer PREFIX] [-w]",
 	  "show what pods send and receive in the clear by UDP" },
+	{ "check", NULL, kmtls_cmd_check, "[--bpf-dir DIR]",
+	  "look whether all that the mesh needs is there and works" },
 	{ "status", NULL, kmtls_cmd_status, "", "show the daemon's state and counters" },
 	{ "upgrade", NULL, kmtls_cmd_upgrade, "[--program PATH]",
 	  "replace the daemon by a new version of itself; flows go on" },
@@ -84,7 +86,10 @@ void kmtls_cli_error(const struct kmtls_cli *cli, const char *format, ...)
 	if (cli->quiet)
 		return;
 	va_start(list, format);
-	put_error(cli, format, list);
+	if (cli->why)
+		vsnprintf(cli->why, cli->why_size, format, list);
+	else
+		put_error(cli, format, list);
 	va_end(list);
 }
 

@@ -396,6 +396,7 @@ const struct kmtls_control_verb kmtls_control_verbs[] = {
 	  .arguments = { OPTIONAL_ARGUMENT("pod", KMTLS_CONTROL_STRING),
 			 OPTIONAL_ARGUMENT("peer", KMTLS_CONTROL_STRING) },
 	  .run = kmtls_control_udp },
+	{ .name = "check", .run = kmtls_control_check },
 	{ .name = "status", .run = kmtls_control_status },
 	{ .name = "upgrade",
 	  .arguments = { OPTIONAL_ARGUMENT("program", KMTLS_CONTROL_STRING) },
