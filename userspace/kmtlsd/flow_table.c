@@ -220,6 +220,7 @@ static void read_offload(struct kmtls_daemon *daemon, struct kmtls_flow_info *in
 }
 
 int kmtls_flow_table_visit(struct kmtls_daemon *daemon,
+			   bool (*wants)(void *context, const struct kmtls_flow *flow),
 			   int (*visit)(void *context, const struct kmtls_flow_info *info),
 			   void *context)
 {
@@ -230,7 +231,8 @@ int kmtls_flow_table_visit(struct kmtls_daemon *daemon,
 	for (unsigned i = 0; !err && i < *table->used; i++) {
 		struct kmtls_flow_info info = { .slot = i };
 
-		if (!snapshot(&table->slots[i], &info.flow))
+		if (!snapshot(&table->slots[i], &info.flow) ||
+		    (wants && !wants(context, &info.flow)))
 			continue;
 		read_wire(&info);
 		read_offload(daemon, &info);

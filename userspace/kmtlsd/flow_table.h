@@ -137,8 +137,10 @@ struct kmtls_flow_info {
 	__u8 offload_tx, offload_rx; /* KMTLS_OFFLOAD_*: what the kernel says */
 };
 
-/* Every slot that is not free, in slot order. A non-zero return of visit stops it. */
+/* Every slot that is not free and that wants (NULL: all) says yes to, in slot order. The kernel is
+ * asked about those only. A non-zero return of visit stops it. */
 int kmtls_flow_table_visit(struct kmtls_daemon *daemon,
+			   bool (*wants)(void *context, const struct kmtls_flow *flow),
 			   int (*visit)(void *context, const struct kmtls_flow_info *info),
 			   void *context);
 
