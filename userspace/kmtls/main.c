@@ -40,6 +40,8 @@ static const struct {
 	  "show flows" },
 	{ "udp", NULL, kmtls_cmd_udp, "[--pod NAME] [--peer PREFIX] [-w]",
 	  "show what pods send and receive in the clear by UDP" },
+	{ "monitor", NULL, kmtls_cmd_monitor, "[--pod NAME] [--reason REASON]",
+	  "show what happens, as it happens" },
 	{ "check", NULL, kmtls_cmd_check, "[--bpf-dir DIR]",
 	  "look whether all that the mesh needs is there and works" },
 	{ "status", NULL, kmtls_cmd_status, "", "show the daemon's state and counters" },

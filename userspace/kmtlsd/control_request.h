@@ -71,9 +71,11 @@ int kmtls_control_authz_test(struct kmtls_daemon *daemon, const json_t *argument
 			     struct kmtls_text *result, char *ret_why);
 int kmtls_control_udp(struct kmtls_daemon *daemon, const json_t *arguments,
 		      struct kmtls_text *result, char *ret_why);
-/* control_check.c */
+/* control_check.c, control_monitor.c */
 int kmtls_control_check(struct kmtls_daemon *daemon, const json_t *arguments,
 			struct kmtls_text *result, char *ret_why);
+int kmtls_control_monitor(struct kmtls_daemon *daemon, const json_t *arguments,
+			  struct kmtls_text *result, char *ret_why);
 /* The part of `status`. NULL: no memory, or the maps cannot be read. */
 json_t *kmtls_control_udp_totals(struct kmtls_daemon *daemon);
 
