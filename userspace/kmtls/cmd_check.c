@@ -124,8 +124,8 @@ json_t *kmtls_check_report(struct kmtls_cli *cli, const char *bpf_dir)
 	json_t *report;
 
 	run(&check, bpf_dir);
-	report = json_pack("{s:s, s:o}", "result", level_names[worst_of(check.findings)], "checks",
-			   check.findings);
+	report = json_pack("{s:s, s:o, s:o}", "result", level_names[worst_of(check.findings)],
+			   "bpf_dir", kmtls_json_string(check.bpf_dir), "checks", check.findings);
 	json_decref(check.status);
 	json_decref(check.pods);
 	json_decref(check.probes);

@@ -48,8 +48,7 @@ static bool is_number(const struct kmtls_yaml_entry *entry)
 	       (digits == 1 || *entry->text != '0');
 }
 
-/* "90", "90s", "5m", "24h", "3650d" -> seconds. */
-static int parse_duration(const char *text, unsigned *ret_seconds)
+int kmtls_config_parse_duration(const char *text, unsigned *ret_seconds)
 {
 	static const struct {
 		const char *unit;
@@ -83,7 +82,7 @@ static int check_duration(struct kmtls_config_load *load, const char *key, const
 
 	if (!present(load, key))
 		return 0;
-	if (parse_duration(text, &value) || value < from || value > to)
+	if (kmtls_config_parse_duration(text, &value) || value < from || value > to)
 		return kmtls_config_refuse(load, key);
 	*seconds = value;
 	return 0;

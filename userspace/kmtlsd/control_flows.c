@@ -138,7 +138,8 @@ static int check_state(const char *state, char *ret_why)
 	return -EINVAL;
 }
 
-static int find_pod(struct kmtls_daemon *daemon, const char *name, __u64 *ret_netns, char *ret_why)
+int kmtls_control_find_pod(struct kmtls_daemon *daemon, const char *name, __u64 *ret_netns,
+			   char *ret_why)
 {
 	struct kmtls_pod *pod = kmtls_pods_find_name(daemon->pods, name);
 
@@ -171,7 +172,7 @@ static int read_filters(struct kmtls_daemon *daemon, const json_t *arguments,
 			 "flows: peer: %.64s: not ADDRESS or ADDRESS/LEN", peer);
 		err = -EINVAL;
 	}
-	return err || !pod ? err : find_pod(daemon, pod, &listing->netns, ret_why);
+	return err || !pod ? err : kmtls_control_find_pod(daemon, pod, &listing->netns, ret_why);
 }
 
 static int list_flow(void *context, const struct kmtls_flow_info *info)

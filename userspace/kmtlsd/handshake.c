@@ -61,16 +61,25 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err)
 	return KMTLS_REASON_DIAL_FAILED;
 }
 
-/* ---- the loop's list, oldest first ---- */
+/* ---- the loop's list, first to end first ---- */
 
-static void list_append(struct kmtls_loop *loop, struct kmtls_handshake *handshake)
+static void list_insert(struct kmtls_loop *loop, struct kmtls_handshake *handshake)
 {
-	handshake->previous = loop->newest;
-	if (loop->newest)
-		loop->newest->next = handshake;
+	struct kmtls_handshake *before = loop->newest;
+
+	/* All have the same time, but handshake_timeout may have become shorter. */
+	while (before && before->deadline > handshake->deadline)
+		before = before->previous;
+	handshake->previous = before;
+	handshake->next = before ? before->next : loop->oldest;
+	if (before)
+		before->next = handshake;
 	else
 		loop->oldest = handshake;
-	loop->newest = handshake;
+	if (handshake->next)
+		handshake->next->previous = handshake;
+	else
+		loop->newest = handshake;
 }
 
 static void list_remove(struct kmtls_loop *loop, struct kmtls_handshake *handshake)
@@ -114,7 +123,7 @@ void kmtls_handshake_more_time(struct kmtls_handshake *handshake)
 	handshake->previous = handshake->next = NULL;
 	handshake->deadline =
 		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
-	list_append(loop, handshake);
+	list_insert(loop, handshake);
 }
 
 /* ---- begin and end ---- */
@@ -201,7 +210,7 @@ struct kmtls_handshake *kmtls_handshake_new(struct kmtls_loop *loop, struct kmtl
 	atomic_fetch_add(&pod->references, 1);
 	handshake->deadline =
 		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
-	list_append(loop, handshake);
+	list_insert(loop, handshake);
 	kmtls_loop_private(loop, handshake->slot)->handshake = handshake;
 
 	flow = kmtls_loop_flow(loop, handshake->slot);
@@ -254,7 +263,7 @@ static struct kmtls_handshake *resumed(struct kmtls_loop *loop, unsigned slot)
 	handshake->pod = pod;
 	handshake->deadline =
 		kmtls_loop_now_ms() + loop->daemon->config->handshake_timeout * 1000ull;
-	list_append(loop, handshake);
+	list_insert(loop, handshake);
 	kmtls_loop_private(loop, slot)->handshake = handshake;
 	return handshake;
 }

@@ -75,7 +75,7 @@ struct kmtls_loop {
 	unsigned *again, again_count; /* slots with work left after their budget */
 	bool starved; /* one of them waits for a descriptor: not at once */
 	struct kmtls_pipes pipes;
-	/* Handshakes in progress, oldest first: all have the same time. */
+	/* Handshakes in progress; the one that ends first is the oldest. */
 	struct kmtls_handshake *oldest, *newest;
 	bool hold_pending; /* events are left in the ring buffer for this loop */
 	bool shaking; /* handshakes made progress in this round */

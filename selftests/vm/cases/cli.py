@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line that looks and watches: check, flows with filters, monitor, top, settings, dump."""
+import base64
 import contextlib
 import errno
 import json
 import os
 import re
 import subprocess
+import tarfile
 import time
 
 from lib.tap import case, check, contains, equal, until
@@ -96,7 +98,7 @@ def check_broken(bed):
     os.rename(program, program + "x")
     try:
         result = report(bed, status=1)
-        equal(findings(result, "programs", "failed")[0][7:], f": {program}: No such file or directory", "what failed")
+        equal(findings(result, "programs", "failed")[0][5:], f": {program}: No such file or directory", "what failed")
         contains(json.dumps(result["checks"]), "its traffic may leave in plaintext", "the advice")
     finally:
         os.rename(program + "x", program)
@@ -108,7 +110,7 @@ def check_broken(bed):
     try:
         result = report(bed, status=1, directory=pins(bed))
         contains(findings(result, "daemon", "failed")[0], "the daemon does not answer: ", "the daemon")
-        equal(findings(result, "programs", "failed")[0][7:], f": {program}: is attached to nothing", "what failed")
+        equal(findings(result, "programs", "failed")[0][5:], f": {program}: is attached to nothing", "what failed")
         check(any(text.startswith("10 maps at ") for text in findings(result, "maps", "ok")), "maps are looked at")
         contains(findings(result, "identity", "warning")[0], "the daemon does not answer", "identities")
         text = kmtls(bed, 1, "check", "--bpf-dir", pins(bed), env={"LC_ALL": "C.UTF-8"}).stdout
@@ -283,7 +285,7 @@ def monitor(bed):
             equal(bed.counter(1, "no-peer"), before + 1, "counter")
             equal(all_of_it.wait("refused by a program", reason="no-peer")["count"], "1", "refusals of the program")
             contains("\n".join(text.lines()), "flow ended", "text")
-            check(re.match(r"20\S+Z debug   flow established          flow=\d+\.\d+ pod=a ", next(
+            check(re.match(r"20\S+Z debug   flow established +flow=\d+\.\d+ pod=a ", next(
                 line for line in text.lines() if "flow established" in line)), f"a line: {text.lines()[0]}")
             bed.kill_worker(1)
             equal(all_of_it.wait("worker restarted")["worker"], str(bed.worker_pid(1)), "the new worker")
@@ -297,3 +299,149 @@ def monitor(bed):
         (("monitor", "now"), 2, "monitor: now: unexpected argument"),
         (("monitor", "--reason", "because"), 2, "monitor: --reason because: must be the name of a reason code"),
         (("monitor", "--pod"), 2, "monitor: --pod: a value is missing")))
+
+
+# --- top ---------------------------------------------------------------------------------------------
+
+
+@case("top: what is sent and received, per pod and peer", mesh=True)
+def top(bed):
+    there, back = 1 << 20, 1 << 18
+    with connection(bed) as (client, server), connection(bed, near="c", port=PORT + 1):
+        process = subprocess.Popen([bed.build + "/kmtls", "--json", "--socket", f"{bed.env['state']}/n1/control.sock", "top",
+                                    "-n", "2", "--interval", "3"], stdout=subprocess.PIPE, text=True)
+        time.sleep(1)
+        sending = client.start("sendall", b"x" * there)
+        equal(len(server.recv_exactly(there)), there, "bytes there")
+        client.agent.result(sending)
+        sending = server.start("sendall", b"y" * back)
+        equal(len(client.recv_exactly(back)), back, "bytes back")
+        server.agent.result(sending)
+        output, _ = process.communicate(timeout=30)
+        equal(process.returncode, 0, "status of top")
+        rounds = [{(row["pod"], row["peer_id"]): row for row in json.loads(line)} for line in output.splitlines()]
+        equal(len(rounds), 2, "tables")
+        row, idle = rounds[0][("a", ID + "b")], rounds[0][("c", ID + "b")]
+        check(row["sent"] > there / 10 and 3.5 < row["sent"] / row["received"] < 4.5, f"four times as much there: {row}")
+        equal((row["flows"], idle["flows"], idle["sent"], idle["new"]), (1, 1, 0.0, 0.0), "flows, and an idle one")
+        equal(list(rounds[0])[0], ("a", ID + "b"), "most bytes first")
+        equal(rounds[1][("a", ID + "b")]["sent"], 0.0, "in the second table")
+        text = kmtls(bed, 1, "top", "--pod", "c", "--once", "--interval", "1").stdout.splitlines()
+        equal((text[0].split(), text[1].split()[:2], len(text)),
+              (["POD", "PEER-ID", "SENT/s", "RECEIVED/s", "FLOWS", "NEW/s"], ["c", ID + "b"], 2), "the table")
+    wrong(bed, 1, (
+        (("top", "all"), 2, "top: all: unexpected argument"),
+        (("top", "--pod", "z"), 1, "top: pod z: is not enrolled"),
+        (("top", "-n", "0"), 2, "top: -n 0: must be a number from 1 to 1000000"),
+        (("top", "-n", "1", "--once"), 2, "top: --once: cannot be together with -n"),
+        (("top", "--interval", "1h"), 2, "top: --interval 1h: must be a number from 1 to 3600")))
+
+
+# --- settings ----------------------------------------------------------------------------------------
+
+
+def setting(bed, node, name):
+    return bed.kmtls(node, "settings", "get", name)[0]["value"]
+
+
+@case("settings: what is set counts at once and for the next worker, until a restart", mesh=True)
+def settings(bed):
+    names = {each["name"]: each for each in bed.kmtls(1, "settings", "get")}
+    equal(names["max_flows"]["changes"], "restart", "max_flows")
+    equal(names["authorization_default"]["changes"], "map", "authorization_default")
+    equal((names["handshake_timeout"]["value"], names["handshake_timeout"]["changes"]), ("60s", "run-time"), "handshake_timeout")
+    before = names["limits.flows_per_pod"]["value"]
+    equal(bed.kmtls(1, "settings", "set", "limits.flows_per_pod", "1"),
+          [{"name": "limits.flows_per_pod", "value": "1", "changes": "run-time"}], "the answer")
+    bed.kmtls(1, "settings", "set", "handshake_timeout", "2m")
+    for killed in (False, True):
+        if killed:
+            bed.kill_worker(1)
+        refused = bed.counter(1, "pod-limit")
+        with connection(bed):
+            check(bed.agent("a").socket().connect_ex((bed.address("b"), PORT)) != 0, "a second flow of the pod is refused")
+        check(bed.counter(1, "pod-limit") > refused, "and counted")
+        equal((setting(bed, 1, "limits.flows_per_pod"), setting(bed, 1, "handshake_timeout")), ("1", "120s"), "values")
+    bed.kmtls(1, "settings", "set", "limits.flows_per_pod", before)
+    with connection(bed), connection(bed, port=PORT + 1):
+        pass
+    equal(bed.kmtls(1, "settings", "set", "log_level", "debug")[0]["value"], "debug", "log_level")
+    equal(bed.kmtls(1, "log", "info")["before"], "debug", "the level that was set")
+    bed.kmtls(1, "settings", "set", "authorization_default", "deny")
+    try:
+        equal(bed.kmtls(1, "authz", "default"), {"default": "deny"}, "the default that was set")
+    finally:
+        bed.kmtls(1, "settings", "set", "authorization_default", "allow")
+    table = kmtls(bed, 1, "settings", "get").stdout.splitlines()
+    equal(len(table), len(names) + 1, "lines of the table")
+    bed.testbed("restart", "1")
+    equal((setting(bed, 1, "handshake_timeout"), setting(bed, 1, "limits.flows_per_pod")), ("60s", before), "after a restart")
+    wrong(bed, 1, (
+        (("settings",), 2, "settings: an action is missing: get, set"),
+        (("settings", "get", "a", "b"), 2, "settings get: b: unexpected argument"),
+        (("settings", "get", "colour"), 1,
+         "settings get: colour: there is no such setting, `kmtls settings get` lists them"),
+        (("settings", "get", "mode"), 1, "settings get: mode: is policy, not a setting: kmtls policy"),
+        (("settings", "set", "log_level"), 2, "settings set: VALUE: is missing"),
+        (("settings", "set", "log_level", "loud"), 1,
+         "settings set: log_level: loud: must be error, warning, info or debug"),
+        (("settings", "set", "authorization_default", "dry-run"), 1,
+         "settings set: authorization_default: dry-run: must be allow or deny"),
+        (("settings", "set", "limits.handshakes", "1048577"), 1,
+         "settings set: limits.handshakes: 1048577: must be a number from 0 to 1048576"),
+        (("settings", "set", "limits.memory_percent", "5s"), 1,
+         "settings set: limits.memory_percent: 5s: must be a number from 0 to 100"),
+        (("settings", "set", "handshake_timeout", "6m"), 1,
+         "settings set: handshake_timeout: 6m: must be between 1s and 5m"),
+        (("settings", "set", "max_flows", "100"), 1,
+         "settings set: max_flows: needs a restart: change it in the configuration file"),
+        (("settings", "set", "colour", "red"), 1,
+         "settings set: colour: there is no such setting, `kmtls settings get` lists them")))
+
+
+# --- dump --------------------------------------------------------------------------------------------
+
+FILES = {"README.txt", "version.json", "check.json", "status.json", "pods.json", "peers.json", "authorizations.json",
+         "default.json", "flows.json", "udp.json", "settings.json", "modes.json", "log.txt"}
+
+
+def bundle(path):
+    """The files of a bundle, as bytes."""
+    with tarfile.open(path, "r:gz") as archive:
+        return {os.path.basename(item.name): archive.extractfile(item).read() for item in archive if item.isfile()}
+
+
+def secrets(path):
+    """What of the root's file nobody else may see: its private key's lines, and its bytes."""
+    with open(path, "rb") as file:
+        text = file.read()
+    found = re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\n(.*?)-----END", text, re.DOTALL)
+    check(found, f"{path} has a private key")
+    der = base64.b64decode(found.group(1))
+    return found.group(1).split() + [der[at:at + 16] for at in range(0, len(der) - 16, 8)]
+
+
+@case("dump: everything that other verbs show, and no key", mesh=True)
+def dump(bed):
+    path, root = bed.dir + "/dump.tar.gz", f"{bed.env['state']}/root.pem"
+    with connection(bed):
+        equal(kmtls(bed, 1, "dump", path).stdout, path + "\n", "what dump prints")
+        files = bundle(path)
+    equal(set(files), FILES, "files")
+    equal(os.stat(path).st_mode & 0o777, 0o600, "mode of the bundle")
+    parsed = {name: json.loads(text) for name, text in files.items() if name.endswith(".json")}
+    equal([name for name, value in parsed.items() if "error" in value], [], "files that are errors")
+    check(any(flow["peer"]["port"] == PORT for flow in parsed["flows.json"]), "the flow is in it")
+    equal({pod["name"] for pod in parsed["pods.json"]}, {"a", "c"}, "pods")
+    check(any(mode["scope"] == 1 for mode in parsed["modes.json"]), "the mesh's mode is in it")
+    files["archive"] = open(path, "rb").read()
+    for part in [b"PRIVATE KEY", b"BEGIN CERTIFICATE", *secrets(root)]:
+        equal([name for name, text in files.items() if part in text], [], f"files with {part[:40]!r}")
+    os.unlink(path)
+    done = kmtls(bed, 9, "dump", path)  # a socket where nobody is
+    equal(done.returncode, 0, "dump without a daemon")
+    contains(bundle(path)["status.json"].decode(), "No such file or directory", "the error in the place of the status")
+    wrong(bed, 1, ((("dump", path), 1, f"dump: {path}: File exists"),
+                   (("dump", "/nowhere/dump.tar.gz"), 1, "dump: /nowhere/dump.tar.gz: No such file or directory"),
+                   (("dump", "a", "b"), 2, "dump: b: unexpected argument")))
+    equal([name for name in os.listdir("/tmp") if name.startswith("kmtls.")], [], "what is left in /tmp")
