@@ -27,6 +27,8 @@
 
 #include "control_request.h"
 #include "daemon.h"
+#include "log.h"
+#include "monitor.h"
 
 #define NOBODY 65534
 #define ASK(verb, arguments) "{\"version\":1,\"verb\":\"" verb "\",\"arguments\":" arguments "}"
@@ -63,11 +65,20 @@ static int run_large(struct kmtls_daemon *daemon, const json_t *arguments,
 	return kmtls_text_append_string(result, "\"");
 }
 
+static int run_watch(struct kmtls_daemon *daemon, const json_t *arguments,
+		     struct kmtls_text *result, char *ret_why)
+{
+	int err = kmtls_monitor_subscribe(NULL, NULL, &daemon->subscription);
+
+	return err ? err : kmtls_text_append_string(result, "{}");
+}
+
 static const struct kmtls_control_verb verbs[] = {
 	{ .name = "echo",
 	  .arguments = { { "text", KMTLS_CONTROL_STRING, true } },
 	  .run = run_echo },
 	{ .name = "none", .run = run_echo },
+	{ .name = "watch", .run = run_watch },
 	{ .name = "fail", .run = run_fail },
 	{ .name = "large",
 	  .arguments = { { "ports", KMTLS_CONTROL_PORTS, true } },
@@ -401,6 +412,91 @@ static void test_foreign_user(void **state)
 	chmod(directory, 0700);
 }
 
+/* ---- subscribers ---------------------------------------------------------------------- */
+
+static int watch(void)
+{
+	int fd = dial();
+
+	put_text(fd, ASK("watch", "{}") "\n");
+	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	return fd;
+}
+
+static void expect_event(int fd, const char *part)
+{
+	char *line = get_line(fd);
+
+	assert_non_null(line);
+	if (!strstr(line, part))
+		fail_msg("'%s' is not in '%s'", part, line);
+	free(line);
+}
+
+static void test_events(void **state)
+{
+	int fd = watch(), other = watch();
+
+	log_debug("flow ended", "pod=a number=1");
+	expect_event(fd, "\"event\":\"flow ended\",\"pod\":\"a\",\"number\":\"1\"");
+	expect_event(other, "\"number\":\"1\"");
+	/* What it says now is nobody's business. */
+	put_text(fd, ASK("none", "{}") "\n");
+	close(other);
+	log_debug("flow ended", "pod=a number=2");
+	expect_event(fd, "\"number\":\"2\"");
+	assert_int_equal(calls, 0);
+	close(fd);
+}
+
+/* One that does not read costs a little memory, loses events and is told; others are served. */
+static void test_slow_subscriber(void **state)
+{
+	const unsigned events = 50000;
+	int fd = watch(), other = dial();
+	unsigned told = 0, lost = 0;
+
+	for (unsigned i = 0; i < events; i++)
+		log_debug("flow ended", "pod=a reason=ended number=%u", i);
+	put_text(other, ASK("none", "{}") "\n");
+	expect_line(other, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	while (told + lost < events) {
+		char *line = get_line(fd), *number;
+
+		assert_non_null(line);
+		number = strstr(line, "\"lost\":\"");
+		if (number)
+			lost += (unsigned)strtoul(number + 8, NULL, 10);
+		else
+			told++;
+		free(line);
+	}
+	assert_int_equal(told + lost, events);
+	assert_true(lost > 0);
+	close(other);
+	close(fd);
+}
+
+static void test_too_many_subscribers(void **state)
+{
+	int fds[KMTLS_MONITOR_SUBSCRIBERS], fd;
+
+	for (unsigned i = 0; i < KMTLS_MONITOR_SUBSCRIBERS; i++)
+		fds[i] = watch();
+	fd = dial();
+	put_text(fd, ASK("watch", "{}") "\n");
+	expect_error(fd, "EBUSY", "Device or resource busy");
+	for (unsigned i = 0; i < KMTLS_MONITOR_SUBSCRIBERS; i++)
+		close(fds[i]);
+	/* As soon as the server has seen them go. */
+	for (unsigned i = 0; kmtls_log_is_wanted(KMTLS_LOG_DEBUG, "flow ended"); i++) {
+		assert_true(i < 500);
+		usleep(10 * 1000);
+	}
+	close(watch());
+	close(fd);
+}
+
 /* ---- who has the socket --------------------------------------------------------------- */
 
 static void test_second_daemon(void **state)
@@ -554,6 +650,9 @@ int main(void)
 		WITH_SERVER(test_too_many),
 		WITH_SERVER(test_stalled),
 		WITH_SERVER(test_foreign_user),
+		WITH_SERVER(test_events),
+		WITH_SERVER(test_slow_subscriber),
+		WITH_SERVER(test_too_many_subscribers),
 		WITH_SERVER(test_second_daemon),
 		cmocka_unit_test(test_busy_daemon),
 		cmocka_unit_test(test_dead_daemon),
