@@ -86,12 +86,10 @@ static void check_rekey(struct kmtls_check *check)
 				"set rekey: auto (kmtlsd.conf(5))",
 				"the kernel can replace keys, the daemon does not");
 	else
-		kmtls_check_add(
-			check, KMTLS_CHECK_WARNING, "rekey",
-			"run a kernel of 6.14 or later, or see key_limit in kmtlsd.conf(5)",
-			"the kernel cannot replace keys (%s): a flow can send %lld bytes in "
-			"all",
-			error, number(check->probes, "key_limit"));
+		kmtls_check_add(check, KMTLS_CHECK_WARNING, "rekey",
+				"run a kernel of 6.14 or later, or see key_limit in kmtlsd.conf(5)",
+				"the kernel cannot replace keys (%s): one is meant for %lld bytes",
+				error, number(check->probes, "key_limit"));
 }
 
 static void check_limits(struct kmtls_check *check)

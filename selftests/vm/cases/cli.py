@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import time
 
+from lib.bed import ROOT
 from lib.tap import case, check, contains, equal, until
 
 PORT = 5860
@@ -445,3 +446,37 @@ def dump(bed):
                    (("dump", "/nowhere/dump.tar.gz"), 1, "dump: /nowhere/dump.tar.gz: No such file or directory"),
                    (("dump", "a", "b"), 2, "dump: b: unexpected argument")))
     equal([name for name in os.listdir("/tmp") if name.startswith("kmtls.")], [], "what is left in /tmp")
+
+
+# --- completion --------------------------------------------------------------------------------------
+
+
+def completed(bed, *words):
+    """What bash offers for the last word."""
+    script = ('. "$0/completions/kmtls.bash"; PATH=$1:$PATH; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _kmtls; '
+              'printf "%s\\n" "${COMPREPLY[@]}"')
+    done = subprocess.run(["bash", "-c", script, ROOT, bed.build, "kmtls", *words], capture_output=True, text=True,
+                          timeout=30, check=False,
+                          env={**os.environ, "KMTLS_SOCKET": f"{bed.env['state']}/n1/control.sock"})
+    equal(done.stderr, "", "errors of bash")
+    return done.stdout.split()
+
+
+@case("completion: verbs, actions, options, names of pods and settings", mesh=True)
+def completion(bed):
+    helped = kmtls(bed, 1, "--help").stdout
+    equal(sorted(word for word in completed(bed, "") if not word.startswith("-")),
+          sorted(set(re.findall(r"^  kmtls (\S+)", helped, re.MULTILINE))), "verbs are those of --help")
+    for words, expected in (
+            (("ch",), ["check"]), (("settings", ""), ["get", "set", "--help"]), (("flows", "--st"), ["--state"]),
+            (("flows", "--pod", ""), ["a", "c"]), (("flows", "--state", "e"), ["established"]),
+            (("top", "--o"), ["--once"]), (("monitor", "--r"), ["--reason"]), (("monitor", "--reason", "end"), ["ended"]),
+            (("settings", "set", "limits.h"), ["limits.handshakes", "limits.handshakes_per_source"]),
+            (("settings", "set", "log_level", "limits"), []), (("check", "--b"), ["--bpf-dir"]),
+            (("pod", "del", "a"), ["a"])):
+        equal(completed(bed, *words), expected, f"completion of {' '.join(words)}")
+    for verb in ("flows", "top", "monitor", "check", "settings get", "settings set", "dump"):
+        usage = kmtls(bed, 1, *verb.split(), "--help").stdout
+        offered = completed(bed, *verb.split(), "-")
+        for option in re.findall(r"-[-a-z]+", usage.splitlines()[0]):
+            check(option in offered, f"completion of {verb} has {option}: {offered}")
