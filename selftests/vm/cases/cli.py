@@ -324,9 +324,11 @@ def top(bed):
         equal(len(rounds), 2, "tables")
         row, idle = rounds[0][("a", ID + "b")], rounds[0][("c", ID + "b")]
         check(row["sent"] > there / 10 and 3.5 < row["sent"] / row["received"] < 4.5, f"four times as much there: {row}")
-        equal((row["flows"], idle["flows"], idle["sent"], idle["new"]), (1, 1, 0.0, 0.0), "flows, and an idle one")
+        equal((row["flows"], idle["flows"], idle["new"]), (1, 1, 0.0), "flows")
+        # What was sent before the first look may be acknowledged after it.
+        check(idle["sent"] * 3 <= len(TEXT) + 50, f"the idle flow: {idle}")
         equal(list(rounds[0])[0], ("a", ID + "b"), "most bytes first")
-        equal(rounds[1][("a", ID + "b")]["sent"], 0.0, "in the second table")
+        check(rounds[1][("a", ID + "b")]["sent"] < there / 1000, f"nothing in the second table: {rounds[1]}")
         text = kmtls(bed, 1, "top", "--pod", "c", "--once", "--interval", "1").stdout.splitlines()
         equal((text[0].split(), text[1].split()[:2], len(text)),
               (["POD", "PEER-ID", "SENT/s", "RECEIVED/s", "FLOWS", "NEW/s"], ["c", ID + "b"], 2), "the table")
