@@ -181,6 +181,16 @@ static void expect_end(int fd)
 	close(fd);
 }
 
+/* A client that gets events. */
+static int watch(void)
+{
+	int fd = dial();
+
+	put_text(fd, ASK("watch", "{}") "\n");
+	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	return fd;
+}
+
 /* ---- the socket ----------------------------------------------------------------------- */
 
 static void test_mode(void **state)
@@ -323,16 +333,38 @@ static void test_too_many(void **state)
 		close(fds[i]);
 }
 
+/* Reads until each of so many events has been told, or counted as lost; how many were lost. */
+static unsigned read_events(int fd, unsigned events)
+{
+	unsigned told = 0, lost = 0;
+
+	while (told + lost < events) {
+		char *line = get_line(fd), *number;
+
+		assert_non_null(line);
+		number = strstr(line, "\"lost\":\"");
+		if (number)
+			lost += (unsigned)strtoul(number + 8, NULL, 10);
+		else
+			told += strstr(line, "flow ended") != NULL;
+		free(line);
+	}
+	assert_int_equal(told + lost, events);
+	return lost;
+}
+
 /* Both kinds of stalling, at the same time: they take ten seconds. */
 static void test_stalled(void **state)
 {
-	int line = dial(), answer = dial(), idle = dial();
+	int line = dial(), answer = dial(), idle = dial(), slow = watch();
 	struct timespec from, to;
 	long waited;
 
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	put_text(line, "{\"version\":1,");
 	put_text(answer, ASK("large", "{\"ports\":[20000]}") "\n");
+	for (unsigned i = 0; i < 50000; i++)
+		log_debug("flow ended", "pod=a reason=ended number=%u", i);
 	for (int i = 0; i < 8; i++) {
 		usleep(1000 * 1000);
 		put_text(line, " "); /* a byte now and then does not help */
@@ -355,6 +387,9 @@ static void test_stalled(void **state)
 	put_text(idle, ASK("none", "{}") "\n");
 	expect_line(idle, "{\"version\":1,\"ok\":true,\"result\":{}}");
 	close(idle);
+	/* So may one that gets events and does not read them: it has lost some. */
+	assert_true(read_events(slow, 50000) > 0);
+	close(slow);
 }
 
 /* In the child: the error line and the end, then nothing of the request was done. */
@@ -414,15 +449,6 @@ static void test_foreign_user(void **state)
 
 /* ---- subscribers ---------------------------------------------------------------------- */
 
-static int watch(void)
-{
-	int fd = dial();
-
-	put_text(fd, ASK("watch", "{}") "\n");
-	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{}}");
-	return fd;
-}
-
 static void expect_event(int fd, const char *part)
 {
 	char *line = get_line(fd);
@@ -454,25 +480,12 @@ static void test_slow_subscriber(void **state)
 {
 	const unsigned events = 50000;
 	int fd = watch(), other = dial();
-	unsigned told = 0, lost = 0;
 
 	for (unsigned i = 0; i < events; i++)
 		log_debug("flow ended", "pod=a reason=ended number=%u", i);
 	put_text(other, ASK("none", "{}") "\n");
 	expect_line(other, "{\"version\":1,\"ok\":true,\"result\":{}}");
-	while (told + lost < events) {
-		char *line = get_line(fd), *number;
-
-		assert_non_null(line);
-		number = strstr(line, "\"lost\":\"");
-		if (number)
-			lost += (unsigned)strtoul(number + 8, NULL, 10);
-		else
-			told++;
-		free(line);
-	}
-	assert_int_equal(told + lost, events);
-	assert_true(lost > 0);
+	assert_true(read_events(fd, events) > 0);
 	close(other);
 	close(fd);
 }
