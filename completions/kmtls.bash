@@ -4,9 +4,15 @@
 
 _kmtls_list()
 {
-	local field=$1 verb=$2
+	local field=$1 verb=$2 action=${3:-list}
 
-	kmtls --json "$verb" list 2>/dev/null | sed -n "s/^ *\"$field\": \"\(.*\)\",*\$/\1/p"
+	kmtls --json "$verb" "$action" 2>/dev/null | sed -n "s/^ *\"$field\": \"\(.*\)\",*\$/\1/p"
+}
+
+# Names of counters that are not zero: what there are events of.
+_kmtls_reasons()
+{
+	kmtls --json status 2>/dev/null | sed -n '/"counters": {/,/}/s/^ *"\([a-z-]*\)": [0-9].*/\1/p'
 }
 
 # The words after global options, without options: verb, action, operand.
@@ -17,7 +23,7 @@ _kmtls_words()
 	words_=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer)
+		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer | --state | --reason | --interval | -n)
 			((i++))
 			;;
 		-*) ;;
@@ -42,11 +48,19 @@ _kmtls()
 		mapfile -t COMPREPLY < <(compgen -d -- "$current")
 		return
 		;;
-	--id | --port | --peer | --namespace | --trust-domain)
+	--id | --port | --peer | --namespace | --trust-domain | --interval | -n)
 		return
 		;;
 	--pod)
 		mapfile -t COMPREPLY < <(compgen -W "$(_kmtls_list name pod)" -- "$current")
+		return
+		;;
+	--state)
+		mapfile -t COMPREPLY < <(compgen -W "handshake confirmed established closing" -- "$current")
+		return
+		;;
+	--reason)
+		mapfile -t COMPREPLY < <(compgen -W "$(_kmtls_reasons)" -- "$current")
 		return
 		;;
 	--connect)
@@ -56,7 +70,7 @@ _kmtls()
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
-	"") choices="pod peer authz policy flows udp status upgrade log hash --socket --json --version --help" ;;
+	"") choices="pod peer authz policy flows top monitor udp status check settings dump upgrade log hash --socket --json --version --help" ;;
 	pod) choices="add del list --help" ;;
 	peer) choices="add del load list --help" ;;
 	authz) choices="add del list default test --help" ;;
@@ -88,6 +102,20 @@ _kmtls()
 		;;
 	"pod del") choices="$(_kmtls_list name pod) --json --help" ;;
 	"peer del") choices="$(_kmtls_list prefix peer) --json --help" ;;
+	flows) choices="--pod --peer --id --port --state -w --watch --interval --json --help" ;;
+	top) choices="--pod -n --once --interval --json --help" ;;
+	monitor) choices="--pod --reason --json --help" ;;
+	check) choices="--bpf-dir --json --help" ;;
+	settings) choices="get set --help" ;;
+	"settings get" | "settings set")
+		choices="--json --help"
+		[[ ${#words_[@]} == 2 ]] && choices="$(_kmtls_list name settings get) $choices"
+		;;
+	dump)
+		choices="--json --help"
+		[[ $current == -* ]] || mapfile -t COMPREPLY < <(compgen -f -- "$current")
+		[[ $current == -* ]] || return
+		;;
 	udp) choices="--pod --peer -w --json --help" ;;
 	log) choices="error warning info debug --json --help" ;;
 	upgrade) choices="--program --json --help" ;;

@@ -25,7 +25,13 @@
  *   authz-list
  *   authz-default  optional action (allow, deny): sets it; without, shows it
  *   authz-test source, destination (SPIFFE IDs), port
- *   flows
+ *   flows      optional pod (name), peer (prefix), id, port, state
+ *   top        optional pod (name)
+ *   check
+ *   monitor    optional pod (name), reason; after the answer, a JSON object on a line for each event,
+ *              without end; further requests on that connection are not read
+ *   settings-get  optional name
+ *   settings-set  name, value
  *   udp        optional pod (name), peer (prefix)
  *   status
  *   log        level

@@ -252,14 +252,43 @@ static void test_small_buffers(void **state)
 						 KMTLS_ENDPOINT_TEXT)) < KMTLS_ENDPOINT_TEXT - 1);
 }
 
+static void test_prefix_has(void **state)
+{
+	static const struct {
+		const char *prefix, *address;
+		bool has;
+	} table[] = {
+		{ "10.1.0.0/16", "10.1.255.255", true },
+		{ "10.1.0.0/16", "10.2.0.0", false },
+		{ "10.1.2.4/30", "10.1.2.7", true },
+		{ "10.1.2.4/30", "10.1.2.8", false },
+		{ "10.1.2.4", "10.1.2.4", true },
+		{ "10.1.2.4", "10.1.2.5", false },
+		{ "0.0.0.0/0", "255.1.2.3", true },
+		{ "0.0.0.0/0", "fd00::1", false },
+		{ "::/0", "10.1.2.3", true },
+		{ "fd00:1::/33", "fd00:1:7fff::1", true },
+		{ "fd00:1::/33", "fd00:1:8000::1", false },
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct kmtls_address address;
+		struct kmtls_peer_key prefix;
+
+		assert_int_equal(kmtls_prefix_parse(table[i].prefix, &prefix), 0);
+		assert_int_equal(kmtls_address_parse(table[i].address, &address), 0);
+		assert_int_equal(kmtls_prefix_has(&prefix, &address), table[i].has);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),	       cmocka_unit_test(test_parse_refuses),
-		cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_prefix),
-		cmocka_unit_test(test_prefix_refuses), cmocka_unit_test(test_every_length),
-		cmocka_unit_test(test_endpoint),       cmocka_unit_test(test_sockaddr_mapped),
-		cmocka_unit_test(test_small_buffers),
+		cmocka_unit_test(test_prefix_has),	cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_parse_refuses),	cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_prefix),		cmocka_unit_test(test_prefix_refuses),
+		cmocka_unit_test(test_every_length),	cmocka_unit_test(test_endpoint),
+		cmocka_unit_test(test_sockaddr_mapped), cmocka_unit_test(test_small_buffers),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -27,6 +27,8 @@
 
 #include "control_request.h"
 #include "daemon.h"
+#include "log.h"
+#include "monitor.h"
 
 #define NOBODY 65534
 #define ASK(verb, arguments) "{\"version\":1,\"verb\":\"" verb "\",\"arguments\":" arguments "}"
@@ -63,11 +65,20 @@ static int run_large(struct kmtls_daemon *daemon, const json_t *arguments,
 	return kmtls_text_append_string(result, "\"");
 }
 
+static int run_watch(struct kmtls_daemon *daemon, const json_t *arguments,
+		     struct kmtls_text *result, char *ret_why)
+{
+	int err = kmtls_monitor_subscribe(NULL, NULL, &daemon->subscription);
+
+	return err ? err : kmtls_text_append_string(result, "{}");
+}
+
 static const struct kmtls_control_verb verbs[] = {
 	{ .name = "echo",
 	  .arguments = { { "text", KMTLS_CONTROL_STRING, true } },
 	  .run = run_echo },
 	{ .name = "none", .run = run_echo },
+	{ .name = "watch", .run = run_watch },
 	{ .name = "fail", .run = run_fail },
 	{ .name = "large",
 	  .arguments = { { "ports", KMTLS_CONTROL_PORTS, true } },
@@ -168,6 +179,16 @@ static void expect_end(int fd)
 
 	assert_true(recv(fd, &byte, 1, 0) <= 0);
 	close(fd);
+}
+
+/* A client that gets events. */
+static int watch(void)
+{
+	int fd = dial();
+
+	put_text(fd, ASK("watch", "{}") "\n");
+	expect_line(fd, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	return fd;
 }
 
 /* ---- the socket ----------------------------------------------------------------------- */
@@ -312,16 +333,38 @@ static void test_too_many(void **state)
 		close(fds[i]);
 }
 
+/* Reads until each of so many events has been told, or counted as lost; how many were lost. */
+static unsigned read_events(int fd, unsigned events)
+{
+	unsigned told = 0, lost = 0;
+
+	while (told + lost < events) {
+		char *line = get_line(fd), *number;
+
+		assert_non_null(line);
+		number = strstr(line, "\"lost\":\"");
+		if (number)
+			lost += (unsigned)strtoul(number + 8, NULL, 10);
+		else
+			told += strstr(line, "flow ended") != NULL;
+		free(line);
+	}
+	assert_int_equal(told + lost, events);
+	return lost;
+}
+
 /* Both kinds of stalling, at the same time: they take ten seconds. */
 static void test_stalled(void **state)
 {
-	int line = dial(), answer = dial(), idle = dial();
+	int line = dial(), answer = dial(), idle = dial(), slow = watch();
 	struct timespec from, to;
 	long waited;
 
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	put_text(line, "{\"version\":1,");
 	put_text(answer, ASK("large", "{\"ports\":[20000]}") "\n");
+	for (unsigned i = 0; i < 50000; i++)
+		log_debug("flow ended", "pod=a reason=ended number=%u", i);
 	for (int i = 0; i < 8; i++) {
 		usleep(1000 * 1000);
 		put_text(line, " "); /* a byte now and then does not help */
@@ -344,6 +387,9 @@ static void test_stalled(void **state)
 	put_text(idle, ASK("none", "{}") "\n");
 	expect_line(idle, "{\"version\":1,\"ok\":true,\"result\":{}}");
 	close(idle);
+	/* So may one that gets events and does not read them: it has lost some. */
+	assert_true(read_events(slow, 50000) > 0);
+	close(slow);
 }
 
 /* In the child: the error line and the end, then nothing of the request was done. */
@@ -399,6 +445,69 @@ static void test_foreign_user(void **state)
 	assert_int_equal(run_as_nobody(), 0);
 	assert_int_equal(calls, 0);
 	chmod(directory, 0700);
+}
+
+/* ---- subscribers ---------------------------------------------------------------------- */
+
+static void expect_event(int fd, const char *part)
+{
+	char *line = get_line(fd);
+
+	assert_non_null(line);
+	if (!strstr(line, part))
+		fail_msg("'%s' is not in '%s'", part, line);
+	free(line);
+}
+
+static void test_events(void **state)
+{
+	int fd = watch(), other = watch();
+
+	log_debug("flow ended", "pod=a number=1");
+	expect_event(fd, "\"event\":\"flow ended\",\"pod\":\"a\",\"number\":\"1\"");
+	expect_event(other, "\"number\":\"1\"");
+	/* What it says now is nobody's business. */
+	put_text(fd, ASK("none", "{}") "\n");
+	close(other);
+	log_debug("flow ended", "pod=a number=2");
+	expect_event(fd, "\"number\":\"2\"");
+	assert_int_equal(calls, 0);
+	close(fd);
+}
+
+/* One that does not read costs a little memory, loses events and is told; others are served. */
+static void test_slow_subscriber(void **state)
+{
+	const unsigned events = 50000;
+	int fd = watch(), other = dial();
+
+	for (unsigned i = 0; i < events; i++)
+		log_debug("flow ended", "pod=a reason=ended number=%u", i);
+	put_text(other, ASK("none", "{}") "\n");
+	expect_line(other, "{\"version\":1,\"ok\":true,\"result\":{}}");
+	assert_true(read_events(fd, events) > 0);
+	close(other);
+	close(fd);
+}
+
+static void test_too_many_subscribers(void **state)
+{
+	int fds[KMTLS_MONITOR_SUBSCRIBERS], fd;
+
+	for (unsigned i = 0; i < KMTLS_MONITOR_SUBSCRIBERS; i++)
+		fds[i] = watch();
+	fd = dial();
+	put_text(fd, ASK("watch", "{}") "\n");
+	expect_error(fd, "EBUSY", "Device or resource busy");
+	for (unsigned i = 0; i < KMTLS_MONITOR_SUBSCRIBERS; i++)
+		close(fds[i]);
+	/* As soon as the server has seen them go. */
+	for (unsigned i = 0; kmtls_log_is_wanted(KMTLS_LOG_DEBUG, "flow ended"); i++) {
+		assert_true(i < 500);
+		usleep(10 * 1000);
+	}
+	close(watch());
+	close(fd);
 }
 
 /* ---- who has the socket --------------------------------------------------------------- */
@@ -554,6 +663,9 @@ int main(void)
 		WITH_SERVER(test_too_many),
 		WITH_SERVER(test_stalled),
 		WITH_SERVER(test_foreign_user),
+		WITH_SERVER(test_events),
+		WITH_SERVER(test_slow_subscriber),
+		WITH_SERVER(test_too_many_subscribers),
 		WITH_SERVER(test_second_daemon),
 		cmocka_unit_test(test_busy_daemon),
 		cmocka_unit_test(test_dead_daemon),

@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "kmtls/abi.h"
 
@@ -22,6 +23,8 @@ struct kmtls_cli {
 	const char *verb; /* "pod add", for messages; "" before it is known */
 	bool json; /* print the daemon's result as it is */
 	bool quiet; /* no errors: the caller tries again */
+	char *why; /* errors go here, not to stderr; NULL: to stderr */
+	size_t why_size;
 };
 
 /* One line on stderr: "kmtls VERB: ...". Control bytes become '?'. */
@@ -51,6 +54,7 @@ int kmtls_options_prefix(const struct kmtls_cli *cli, const char *text);
 int kmtls_options_spiffe_id(const struct kmtls_cli *cli, const char *option, const char *text);
 int kmtls_options_number(const struct kmtls_cli *cli, const char *option, const char *text,
 			 unsigned from, unsigned to, unsigned *ret_number);
+int kmtls_options_reason(const struct kmtls_cli *cli, const char *option, const char *text);
 /* An existing path made absolute. *ret_path is freed by the caller. */
 int kmtls_options_path(const struct kmtls_cli *cli, const char *option, const char *text,
 		       char **ret_path);
@@ -65,6 +69,12 @@ int kmtls_options_path(const struct kmtls_cli *cli, const char *option, const ch
  */
 int kmtls_client_call(const struct kmtls_cli *cli, const char *verb, json_t *arguments,
 		      unsigned seconds, json_t **ret_result);
+/*
+ * The same for a verb after whose answer lines follow: *ret_events gives them, without end, and is
+ * to be closed.
+ */
+int kmtls_client_subscribe(const struct kmtls_cli *cli, const char *verb, json_t *arguments,
+			   json_t **ret_result, FILE **ret_events);
 /* For verbs without a result of interest: calls, prints the result if --json. */
 int kmtls_client_do(const struct kmtls_cli *cli, const char *verb, json_t *arguments,
 		    unsigned seconds);
@@ -90,6 +100,12 @@ int kmtls_cmd_policy_unset(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_policy_dry_run(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_flows(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_udp(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_settings_get(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_settings_set(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_top(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_dump(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_monitor(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_check(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_status(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_upgrade(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_log(struct kmtls_cli *cli, int argc, char **argv);

@@ -4,6 +4,7 @@
  * before one deadline, so that a daemon that hangs does not hang its operator.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,25 +173,71 @@ static int exchange(const struct kmtls_cli *cli, const char *request, unsigned s
 	return err ? err : receive_line(fd, line, deadline);
 }
 
-int kmtls_client_call(const struct kmtls_cli *cli, const char *verb, json_t *arguments,
-		      unsigned seconds, json_t **ret_result)
+/* 0 with the line to be freed, or an exit status. */
+static int make_request(const struct kmtls_cli *cli, const char *verb, json_t *arguments,
+			char **ret_text)
 {
-	__cleanup_text struct kmtls_text line = { .limit = ANSWER_MAX };
 	__cleanup_json json_t *request = NULL;
 	__cleanup_free char *text = NULL;
-	int err;
 
 	/* Arguments of the command line that are not UTF-8 cannot be packed. */
 	request = json_pack("{s:i, s:s, s:o*}", "version", KMTLS_CONTROL_VERSION, "verb", verb,
 			    "arguments", arguments);
 	text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	if (!text)
-		return explain(cli, -ENOMEM, seconds);
+		return explain(cli, -ENOMEM, 0);
 	if (strlen(text) >= KMTLS_CONTROL_LINE_MAX)
 		return kmtls_cli_usage(cli, "arguments are longer than %d bytes",
 				       KMTLS_CONTROL_LINE_MAX - 1);
+	*ret_text = kmtls_take_pointer(text);
+	return 0;
+}
+
+int kmtls_client_call(const struct kmtls_cli *cli, const char *verb, json_t *arguments,
+		      unsigned seconds, json_t **ret_result)
+{
+	__cleanup_text struct kmtls_text line = { .limit = ANSWER_MAX };
+	__cleanup_free char *text = NULL;
+	int err = make_request(cli, verb, arguments, &text);
+
+	if (err)
+		return err;
 	err = exchange(cli, text, seconds, &line);
 	return err ? explain(cli, err, seconds) : read_answer(cli, &line, ret_result);
+}
+
+int kmtls_client_subscribe(const struct kmtls_cli *cli, const char *verb, json_t *arguments,
+			   json_t **ret_result, FILE **ret_events)
+{
+	long long deadline = milliseconds() + KMTLS_CLIENT_SECONDS * 1000LL;
+	__cleanup_text struct kmtls_text line = { .limit = ANSWER_MAX };
+	__cleanup_free char *text = NULL;
+	__cleanup_fd int fd = -1;
+	char byte = '\0';
+	int err = make_request(cli, verb, arguments, &text);
+
+	if (err)
+		return err;
+	fd = dial(cli->socket, deadline);
+	err = fd < 0 ? fd : send_all(fd, text, strlen(text), deadline);
+	if (!err)
+		err = send_all(fd, "\n", 1, deadline);
+	/* Byte by byte: what follows the answer is for others to read. */
+	while (!err && byte != '\n') {
+		err = wait_for(fd, POLLIN, deadline);
+		if (!err && recv(fd, &byte, 1, 0) != 1)
+			err = -EPIPE;
+		if (!err)
+			err = kmtls_text_append(&line, &byte, 1);
+	}
+	if (err)
+		return explain(cli, err, KMTLS_CLIENT_SECONDS);
+	err = read_answer(cli, &line, ret_result);
+	if (err)
+		return err;
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	*ret_events = fdopen(kmtls_take_fd(fd), "re");
+	return *ret_events ? 0 : explain(cli, -ENOMEM, 0);
 }
 
 void kmtls_client_print(const json_t *result)

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "cli.h"
+#include "json.h"
 #include "table.h"
+#include "watch.h"
 
 static enum kmtls_colour colour_of(const char *state)
 {
@@ -57,10 +59,71 @@ static int put_flow(struct kmtls_table *table, const json_t *flow)
 	return 0;
 }
 
-int kmtls_cmd_flows(struct kmtls_cli *cli, int argc, char **argv)
+static int show(const struct kmtls_cli *cli, void *arguments)
 {
 	static const char *const headings[] = { "ID",	   "STATE",   "ROLE",	"LOCAL", "PEER",
 						"SELF-ID", "PEER-ID", "CIPHER", "KTLS",	 NULL };
+	__cleanup_json json_t *result = NULL;
+	int status = kmtls_client_call(cli, "flows", json_incref(arguments), KMTLS_CLIENT_SECONDS,
+				       &result);
 
-	return kmtls_table_show(cli, argc, argv, "flows", headings, put_flow);
+	if (status)
+		return status;
+	if (!cli->json)
+		return kmtls_table_list(cli, result, headings, put_flow);
+	kmtls_client_print(result);
+	return KMTLS_EXIT_OK;
+}
+
+struct filters {
+	const char *pod, *peer, *id, *port, *state;
+};
+
+static void add_text(json_t *arguments, const char *name, const char *text)
+{
+	if (text)
+		json_object_set_new(arguments, name, kmtls_json_string(text));
+}
+
+/* 0 with the daemon's arguments, or KMTLS_EXIT_USAGE. */
+static int check_filters(const struct kmtls_cli *cli, const struct filters *filters,
+			 json_t *arguments)
+{
+	unsigned port;
+	int err = 0;
+
+	if (filters->peer)
+		err = kmtls_options_prefix(cli, filters->peer);
+	if (!err && filters->id)
+		err = kmtls_options_spiffe_id(cli, "--id", filters->id);
+	if (!err && filters->port) {
+		err = kmtls_options_number(cli, "--port", filters->port, 1, 65535, &port);
+		json_object_set_new(arguments, "port", json_integer(port));
+	}
+	add_text(arguments, "pod", filters->pod);
+	add_text(arguments, "peer", filters->peer);
+	add_text(arguments, "id", filters->id);
+	add_text(arguments, "state", filters->state);
+	return err;
+}
+
+int kmtls_cmd_flows(struct kmtls_cli *cli, int argc, char **argv)
+{
+	__cleanup_json json_t *arguments = json_object();
+	struct filters filters = { .pod = NULL };
+	struct kmtls_watch watch = { .on = false };
+	const struct kmtls_option options[] = {
+		{ .name = "--pod", .values = &filters.pod, .limit = 1 },
+		{ .name = "--peer", .values = &filters.peer, .limit = 1 },
+		{ .name = "--id", .values = &filters.id, .limit = 1 },
+		{ .name = "--port", .values = &filters.port, .limit = 1 },
+		{ .name = "--state", .values = &filters.state, .limit = 1 },
+		KMTLS_WATCH_OPTIONS(watch),
+		{ .name = NULL },
+	};
+	int err = kmtls_options_parse(cli, argc, argv, options, NULL, NULL);
+
+	if (!err)
+		err = check_filters(cli, &filters, arguments);
+	return err ? err : kmtls_watch_run(cli, &watch, show, arguments);
 }

@@ -45,9 +45,23 @@ static const struct {
 	  "say nothing there any more" },
 	{ "policy", "dry-run", kmtls_cmd_policy_dry_run, "(off|permissive|strict) " POLICY_WHERE,
 	  "tell what setting it would change" },
-	{ "flows", NULL, kmtls_cmd_flows, "", "show flows" },
+	{ "flows", NULL, kmtls_cmd_flows,
+	  "[--pod NAME] [--peer PREFIX] [--id ID] [--port N] [--state STATE] [-w [--interval S]]",
+	  "show flows" },
 	{ "udp", NULL, kmtls_cmd_udp, "[--pod NAME] [--peer PREFIX] [-w]",
 	  "show what pods send and receive in the clear by UDP" },
+	{ "monitor", NULL, kmtls_cmd_monitor, "[--pod NAME] [--reason REASON]",
+	  "show what happens, as it happens" },
+	{ "top", NULL, kmtls_cmd_top, "[--pod NAME] [-n COUNT] [--once] [--interval S]",
+	  "show which pods send how much to whom, live" },
+	{ "settings", "get", kmtls_cmd_settings_get, "[NAME]",
+	  "show the configuration as it is now" },
+	{ "settings", "set", kmtls_cmd_settings_set, "NAME VALUE",
+	  "change what can be changed at run time" },
+	{ "dump", NULL, kmtls_cmd_dump, "[FILE]",
+	  "write all there is to know, without secrets, for whoever is to help" },
+	{ "check", NULL, kmtls_cmd_check, "[--bpf-dir DIR]",
+	  "look whether all that the mesh needs is there and works" },
 	{ "status", NULL, kmtls_cmd_status, "", "show the daemon's state and counters" },
 	{ "upgrade", NULL, kmtls_cmd_upgrade, "[--program PATH]",
 	  "replace the daemon by a new version of itself; flows go on" },
@@ -94,7 +108,10 @@ void kmtls_cli_error(const struct kmtls_cli *cli, const char *format, ...)
 	if (cli->quiet)
 		return;
 	va_start(list, format);
-	put_error(cli, format, list);
+	if (cli->why)
+		vsnprintf(cli->why, cli->why_size, format, list);
+	else
+		put_error(cli, format, list);
 	va_end(list);
 }
 

@@ -13,6 +13,7 @@
 #include "address.h"
 #include "cleanup.h"
 #include "cli.h"
+#include "reason.h"
 #include "spiffe.h"
 
 static const struct kmtls_option *find_option(const struct kmtls_option *options, const char *text,
@@ -157,6 +158,15 @@ int kmtls_options_number(const struct kmtls_cli *cli, const char *option, const 
 				       from, to);
 	*ret_number = (unsigned)value;
 	return 0;
+}
+
+int kmtls_options_reason(const struct kmtls_cli *cli, const char *option, const char *text)
+{
+	for (unsigned reason = 0; reason < KMTLS_REASON_COUNT; reason++) {
+		if (!strcmp(kmtls_reason_name(reason), text) && strcmp(text, "unknown") != 0)
+			return 0;
+	}
+	return kmtls_cli_usage(cli, "%s %s: must be the name of a reason code", option, text);
 }
 
 /*

@@ -22,7 +22,7 @@ static const char *const codes[] = {
 	[KMTLS_GREEN] = "\033[32m", [KMTLS_YELLOW] = "\033[33m", [KMTLS_RED] = "\033[31m",
 };
 
-static void out_of_memory(void)
+void kmtls_table_out_of_memory(void)
 {
 	fprintf(stderr, "kmtls: out of memory\n");
 	exit(1);
@@ -57,13 +57,13 @@ void kmtls_table_cell(struct kmtls_table *table, enum kmtls_colour colour, const
 		text = strdup("-");
 	}
 	if (length < 0 || !text)
-		out_of_memory();
+		kmtls_table_out_of_memory();
 	make_printable(text);
 	if (table->cells == table->size) {
 		table->size = table->size ? table->size * 2 : 64;
 		table->list = reallocarray(table->list, table->size, sizeof(*table->list));
 		if (!table->list)
-			out_of_memory();
+			kmtls_table_out_of_memory();
 	}
 	table->list[table->cells++] = (struct kmtls_cell){ .text = text, .colour = colour };
 }
@@ -98,13 +98,28 @@ static void print_cell(const struct kmtls_cell *cell, bool colour, unsigned widt
 		printf("%*s", (int)(width - strlen(cell->text) + GAP), "");
 }
 
+const char *kmtls_table_code(enum kmtls_colour colour)
+{
+	return coloured() ? codes[colour] : "";
+}
+
+void kmtls_table_put(enum kmtls_colour colour, const char *text)
+{
+	const char *code = kmtls_table_code(colour);
+
+	fputs(code, stdout);
+	for (; *text; text++)
+		putchar((unsigned char)*text < 0x20 || (unsigned char)*text >= 0x7f ? '?' : *text);
+	fputs(*code ? "\033[0m" : "", stdout);
+}
+
 void kmtls_table_print(struct kmtls_table *table)
 {
 	unsigned *widths = calloc(table->columns, sizeof(*widths));
 	bool colour = coloured();
 
 	if (!widths)
-		out_of_memory();
+		kmtls_table_out_of_memory();
 	for (unsigned column = 0; column < table->columns; column++)
 		widths[column] = width_of(table, column);
 	for (unsigned i = 0; i < table->cells; i++) {

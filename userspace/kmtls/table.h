@@ -35,6 +35,11 @@ void kmtls_table_cell(struct kmtls_table *table, enum kmtls_colour colour, const
 /* A row for each element of list, printed; an error if put refused one. Exit status. */
 int kmtls_table_list(const struct kmtls_cli *cli, const json_t *list, const char *const *headings,
 		     int (*put)(struct kmtls_table *table, const json_t *element));
+/* One text by itself, coloured like a cell; bytes that are not printable become '?'. */
+void kmtls_table_put(enum kmtls_colour colour, const char *text);
+/* What switches a terminal to it; "" where there are no colours. */
+const char *kmtls_table_code(enum kmtls_colour colour);
+void kmtls_table_out_of_memory(void) __attribute__((noreturn));
 /* Prints and frees. */
 void kmtls_table_print(struct kmtls_table *table);
 

@@ -16,6 +16,7 @@
 #include "cleanup.h"
 #include "config.h"
 #include "kmtls/abi.h"
+#include "link_names.h"
 #include "log.h"
 #include "pods.h"
 
@@ -384,6 +385,9 @@ int kmtls_bpf_attach_pod(struct kmtls_bpf *bpf, __u64 name_hash, int cgroup_fd, 
 		{ "connect4", bpf->connect->progs.connect4 },
 		{ "connect6", bpf->connect->progs.connect6 },
 	};
+	_Static_assert(sizeof(cgroup_programs) / sizeof(cgroup_programs[0]) ==
+			       KMTLS_POD_SHARED_LINK_COUNT,
+		       "KMTLS_POD_SHARED_LINKS in link_names.h names each of them");
 	char directory[PATH_MAX - 32], path[PATH_MAX];
 	bool adopted;
 	int err;

@@ -48,8 +48,7 @@ static bool is_number(const struct kmtls_yaml_entry *entry)
 	       (digits == 1 || *entry->text != '0');
 }
 
-/* "90", "90s", "5m", "24h", "3650d" -> seconds. */
-static int parse_duration(const char *text, unsigned *ret_seconds)
+int kmtls_config_parse_duration(const char *text, unsigned *ret_seconds)
 {
 	static const struct {
 		const char *unit;
@@ -83,7 +82,7 @@ static int check_duration(struct kmtls_config_load *load, const char *key, const
 
 	if (!present(load, key))
 		return 0;
-	if (parse_duration(text, &value) || value < from || value > to)
+	if (kmtls_config_parse_duration(text, &value) || value < from || value > to)
 		return kmtls_config_refuse(load, key);
 	*seconds = value;
 	return 0;
@@ -101,7 +100,7 @@ static int check_peek_timeout(struct kmtls_config_load *load, struct kmtls_confi
 	digits = strspn(text, "0123456789");
 	if (digits && digits < 6 && *text != '0' && !strcmp(text + digits, "ms"))
 		value = strtoul(text, NULL, 10);
-	else if (parse_duration(text, &value) == 0 && value <= 10)
+	else if (kmtls_config_parse_duration(text, &value) == 0 && value <= 10)
 		value *= 1000;
 	else
 		value = 0;

@@ -59,6 +59,8 @@ struct kmtls_config_load {
 	bool unknown_key;
 };
 
+/* "90", "90s", "5m", "24h", "3650d" -> seconds. -EINVAL, -ERANGE. */
+int kmtls_config_parse_duration(const char *text, unsigned *ret_seconds);
 /* The rule a key must keep, as a sentence; "unknown key" if there is no such key. */
 const char *kmtls_config_rule(const char *key);
 /* The one place that writes an error. line 0 and key "" are left out. Always -EINVAL. */

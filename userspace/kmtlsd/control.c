@@ -24,9 +24,12 @@
 #include "control_request.h"
 #include "control_socket.h"
 #include "daemon.h"
+#include "monitor.h"
 #include "shared.h"
 
 #define CLIENTS 64
+#define TELL_BYTES 65536 /* of events, in memory for a client that does not read them */
+#define TELL_ROUNDS 16 /* before others have their turn */
 #define STALL 10 /* seconds a client may leave an answer unread or a line unfinished */
 
 struct client {
@@ -36,6 +39,7 @@ struct client {
 	size_t used; /* bytes of input */
 	size_t sent; /* bytes of answer */
 	struct kmtls_text answer;
+	struct kmtls_subscription *subscription; /* gets events, asks nothing any more */
 	char *input; /* KMTLS_CONTROL_LINE_MAX bytes */
 };
 
@@ -44,6 +48,7 @@ struct kmtls_control {
 	const struct kmtls_control_verb *verbs;
 	struct kmtls_control_socket socket;
 	int epoll_fd, stop_fd;
+	bool watches_events;
 	pthread_t thread;
 	struct client clients[CLIENTS];
 };
@@ -59,9 +64,17 @@ static time_t monotonic(void)
 static void drop(struct client *client)
 {
 	close(client->fd); /* which takes it out of the epoll set */
+	kmtls_monitor_unsubscribe(client->subscription);
 	free(client->input);
 	kmtls_text_free(&client->answer);
 	*client = (struct client){ .fd = -1 };
+}
+
+static int watch_source(struct kmtls_control *control, int fd, void *source)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = source };
+
+	return epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
 /* ---- accepting ------------------------------------------------------------------------ */
@@ -177,6 +190,34 @@ static void give_away(struct kmtls_control *control, struct client *client)
 	*client = (struct client){ .fd = -1 };
 }
 
+/* The client asked for events: from here on it is told, and not asked. */
+static int subscribe(struct kmtls_control *control, struct client *client)
+{
+	client->subscription = control->daemon->subscription;
+	control->daemon->subscription = NULL;
+	if (control->watches_events)
+		return 0;
+	control->watches_events = true;
+	return watch_source(control, kmtls_monitor_fd(), &control->watches_events);
+}
+
+/* Sends what has happened. What does not fit now waits in the ring, and is lost if that is long. */
+static int tell(struct client *client)
+{
+	bool more = true;
+	int err = 0;
+
+	for (unsigned i = 0; !err && more && !has_answer(client) && i < TELL_ROUNDS; i++) {
+		more = kmtls_monitor_read(client->subscription, TELL_BYTES, &client->answer);
+		err = client->answer.err;
+		if (!err)
+			err = send_answer(client);
+	}
+	if (!err && more && !has_answer(client))
+		kmtls_monitor_wake();
+	return err;
+}
+
 /* Answers the first line in the input, if there is a whole one. 1: answered; 0: none. */
 static int answer_line(struct kmtls_control *control, struct client *client)
 {
@@ -184,6 +225,10 @@ static int answer_line(struct kmtls_control *control, struct client *client)
 	size_t length;
 	int err;
 
+	if (client->subscription) {
+		client->used = 0;
+		return 0;
+	}
 	if (!newline && client->used < KMTLS_CONTROL_LINE_MAX)
 		return 0;
 	if (!newline) {
@@ -196,6 +241,8 @@ static int answer_line(struct kmtls_control *control, struct client *client)
 	length = (size_t)(newline - client->input);
 	err = kmtls_control_answer(control->daemon, control->verbs, client->input, length,
 				   &client->answer);
+	if (control->daemon->subscription && subscribe(control, client) < 0)
+		err = -EIO;
 	if (!err && control->daemon->give_away) {
 		give_away(control, client);
 		return 0;
@@ -234,7 +281,7 @@ static int watch(struct kmtls_control *control, struct client *client)
 		event.events = EPOLLIN;
 	else
 		return -EPIPE;
-	if (!has_answer(client) && !client->used)
+	if (client->subscription || (!has_answer(client) && !client->used))
 		client->stalls = 0;
 	else if (!client->stalls)
 		client->stalls = monotonic() + STALL;
@@ -254,6 +301,8 @@ static void serve(struct kmtls_control *control, struct client *client)
 		client->stalls = 0;
 		err = send_answer(client);
 	}
+	if (!err && client->fd >= 0 && client->subscription && !has_answer(client))
+		err = tell(client);
 	if (control->daemon->wake_keeper && (err || !has_answer(client))) {
 		control->daemon->wake_keeper = false;
 		eventfd_write(control->daemon->wake_fd, 1);
@@ -283,6 +332,29 @@ static void drop_stalled(struct kmtls_control *control)
 	}
 }
 
+static void tell_all(struct kmtls_control *control)
+{
+	kmtls_monitor_woken();
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		struct client *client = &control->clients[i];
+
+		if (client->fd >= 0 && client->subscription && !has_answer(client))
+			serve(control, client);
+	}
+}
+
+static void handle(struct kmtls_control *control, void *source)
+{
+	struct client *client = source;
+
+	if (source == &control->socket)
+		accept_clients(control);
+	else if (source == &control->watches_events)
+		tell_all(control);
+	else if (client->fd >= 0) /* tell_all() may have dropped it */
+		serve(control, client);
+}
+
 static void *run(void *argument)
 {
 	struct kmtls_control *control = argument;
@@ -296,12 +368,10 @@ static void *run(void *argument)
 
 			if (source == &control->stop_fd)
 				return NULL;
-			if (source == &control->socket)
-				accept_clients(control);
-			else
-				serve(control, source);
+			handle(control, source);
 		}
 		drop_stalled(control);
+		kmtls_monitor_tick(control->daemon);
 	}
 }
 
@@ -316,13 +386,6 @@ static int start_thread(struct kmtls_control *control)
 	err = pthread_create(&control->thread, NULL, run, control);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return -err;
-}
-
-static int watch_source(struct kmtls_control *control, int fd, void *source)
-{
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = source };
-
-	return epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
 static struct kmtls_control *new_control(struct kmtls_daemon *daemon,

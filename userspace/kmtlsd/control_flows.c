@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,8 +16,10 @@
 #include "control_request.h"
 #include "daemon.h"
 #include "flow_table.h"
+#include "hash.h"
 #include "map_walk.h"
 #include "pods.h"
+#include "pods_table.h"
 #include "modes.h"
 #include "policy.h"
 #include "reason.h"
@@ -97,14 +100,90 @@ static json_t *side_json(const char *id, const struct kmtls_endpoint *endpoint)
 			 address, "port", (int)endpoint->port);
 }
 
+/* What the client wants to see, and what it gets. */
+struct listing {
+	struct kmtls_text *result;
+	bool of_pod, of_peer;
+	__u64 netns; /* of the pod */
+	struct kmtls_peer_key peer;
+	__u64 id; /* of either end; 0: any */
+	unsigned port; /* likewise */
+	const char *state; /* NULL: any */
+};
+
+static bool is_wanted(void *context, const struct kmtls_flow *flow)
+{
+	const struct listing *listing = context;
+
+	return (!listing->of_pod || flow->netns_cookie == listing->netns) &&
+	       (!listing->of_peer || kmtls_prefix_has(&listing->peer, &flow->peer.address)) &&
+	       (!listing->id || flow->self_identity == listing->id ||
+		flow->peer_identity == listing->id) &&
+	       (!listing->port || flow->self.port == listing->port ||
+		flow->peer.port == listing->port) &&
+	       (!listing->state || strcmp(state_name(flow->state), listing->state) == 0);
+}
+
+static int check_state(const char *state, char *ret_why)
+{
+	unsigned known = KMTLS_FLOW_CONFIRMED;
+
+	while (known && strcmp(state_name(known), state))
+		known--;
+	if (known)
+		return 0;
+	snprintf(ret_why, KMTLS_CONTROL_WHY,
+		 "flows: state: %.64s: must be handshake, confirmed, established or closing",
+		 state);
+	return -EINVAL;
+}
+
+int kmtls_control_find_pod(struct kmtls_daemon *daemon, const char *name, __u64 *ret_netns,
+			   char *ret_why)
+{
+	struct kmtls_pod *pod = kmtls_pods_find_name(daemon->pods, name);
+
+	if (!pod) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY, "pod %.150s: is not enrolled", name);
+		return -ENOENT;
+	}
+	*ret_netns = pod->netns_cookie;
+	kmtls_pod_put(pod);
+	return 0;
+}
+
+static int read_filters(struct kmtls_daemon *daemon, const json_t *arguments,
+			struct listing *listing, char *ret_why)
+{
+	const char *pod = json_string_value(json_object_get(arguments, "pod"));
+	const char *peer = json_string_value(json_object_get(arguments, "peer"));
+	const char *id = json_string_value(json_object_get(arguments, "id"));
+	int err = 0;
+
+	listing->of_pod = pod;
+	listing->of_peer = peer;
+	listing->id = id ? kmtls_hash_text(id) : 0;
+	listing->port = (unsigned)json_integer_value(json_object_get(arguments, "port"));
+	listing->state = json_string_value(json_object_get(arguments, "state"));
+	if (listing->state)
+		err = check_state(listing->state, ret_why);
+	if (!err && peer && kmtls_prefix_parse(peer, &listing->peer) < 0) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY,
+			 "flows: peer: %.64s: not ADDRESS or ADDRESS/LEN", peer);
+		err = -EINVAL;
+	}
+	return err || !pod ? err : kmtls_control_find_pod(daemon, pod, &listing->netns, ret_why);
+}
+
 static int list_flow(void *context, const struct kmtls_flow_info *info)
 {
+	const struct listing *listing = context;
 	const struct kmtls_flow *flow = &info->flow;
 	char id[32];
 
 	snprintf(id, sizeof(id), "%u.%u", info->slot, flow->generation);
 	return kmtls_text_append_element(
-		context,
+		listing->result,
 		json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:I}",
 			  "id", id, "state", state_name(flow->state), "role", role_name(flow->role),
 			  "self", side_json(info->self_id, &flow->self), "peer",
@@ -121,10 +200,13 @@ static int list_flow(void *context, const struct kmtls_flow_info *info)
 int kmtls_control_flows(struct kmtls_daemon *daemon, const json_t *arguments,
 			struct kmtls_text *result, char *ret_why)
 {
-	int err;
+	struct listing listing = { .result = result };
+	int err = read_filters(daemon, arguments, &listing, ret_why);
 
+	if (err)
+		return err;
 	kmtls_text_append_string(result, "[");
-	err = kmtls_flow_table_visit(daemon, list_flow, result);
+	err = kmtls_flow_table_visit(daemon, is_wanted, list_flow, &listing);
 	kmtls_text_append_string(result, "]");
 	return result->err ? 0 : err; /* the caller looks at result->err */
 }

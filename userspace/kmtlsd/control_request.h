@@ -9,6 +9,8 @@
 
 #include <stdbool.h>
 
+#include <linux/types.h>
+
 #include "control.h"
 #include "json.h"
 
@@ -80,6 +82,23 @@ int kmtls_control_policy_unset(struct kmtls_daemon *daemon, const json_t *argume
 			       struct kmtls_text *result, char *ret_why);
 int kmtls_control_policy_dry_run(struct kmtls_daemon *daemon, const json_t *arguments,
 				 struct kmtls_text *result, char *ret_why);
+/* control_verbs.c, control_settings.c, control_check.c, control_monitor.c */
+int kmtls_control_log(struct kmtls_daemon *daemon, const json_t *arguments,
+		      struct kmtls_text *result, char *ret_why);
+int kmtls_control_settings_get(struct kmtls_daemon *daemon, const json_t *arguments,
+			       struct kmtls_text *result, char *ret_why);
+int kmtls_control_settings_set(struct kmtls_daemon *daemon, const json_t *arguments,
+			       struct kmtls_text *result, char *ret_why);
+int kmtls_control_check(struct kmtls_daemon *daemon, const json_t *arguments,
+			struct kmtls_text *result, char *ret_why);
+/* control_flows.c: the cookie of its namespace. -ENOENT and why. */
+int kmtls_control_find_pod(struct kmtls_daemon *daemon, const char *name, __u64 *ret_netns,
+			   char *ret_why);
+/* control_top.c */
+int kmtls_control_top(struct kmtls_daemon *daemon, const json_t *arguments,
+		      struct kmtls_text *result, char *ret_why);
+int kmtls_control_monitor(struct kmtls_daemon *daemon, const json_t *arguments,
+			  struct kmtls_text *result, char *ret_why);
 /* The part of `status`. NULL: no memory, or the maps cannot be read. */
 json_t *kmtls_control_udp_totals(struct kmtls_daemon *daemon);
 

@@ -58,15 +58,6 @@ static int compare_pods(const void *a, const void *b)
 	return (left->netns > right->netns) - (left->netns < right->netns);
 }
 
-static bool is_within(const struct kmtls_address *address, const struct kmtls_peer_key *prefix)
-{
-	unsigned whole = prefix->prefix_len / 8, bits = prefix->prefix_len % 8;
-
-	if (memcmp(address->bytes, prefix->address.bytes, whole))
-		return false;
-	return !bits || !((address->bytes[whole] ^ prefix->address.bytes[whole]) >> (8 - bits));
-}
-
 static void subtract(__u64 *from, __u64 what)
 {
 	*from -= what < *from ? what : *from;
@@ -88,7 +79,7 @@ static void take_entries(struct listing *listing, const struct kmtls_udp_ledger 
 		subtract(&pod->totals.received_packets, value->received_packets);
 		subtract(&pod->totals.received_bytes, value->received_bytes);
 		if (listing->only_peer &&
-		    !is_within(&ledger->keys[i].remote.address, listing->only_peer))
+		    !kmtls_prefix_has(listing->only_peer, &ledger->keys[i].remote.address))
 			continue;
 		listing->rows[listing->row_count++] =
 			(struct row){ .pod = pod->name, .key = ledger->keys[i], .value = *value };

@@ -265,8 +265,8 @@ static int peer_list(struct kmtls_daemon *daemon, const json_t *arguments,
 
 /* ---- log ------------------------------------------------------------------------------ */
 
-static int set_level(struct kmtls_daemon *daemon, const json_t *arguments,
-		     struct kmtls_text *result, char *ret_why)
+int kmtls_control_log(struct kmtls_daemon *daemon, const json_t *arguments,
+		      struct kmtls_text *result, char *ret_why)
 {
 	const char *text = text_of(arguments, "level");
 	enum kmtls_log_level before = kmtls_log_get_level(), level;
@@ -417,16 +417,36 @@ const struct kmtls_control_verb kmtls_control_verbs[] = {
 			 OPTIONAL_ARGUMENT("port", KMTLS_CONTROL_PORT),
 			 OPTIONAL_ARGUMENT("direction", KMTLS_CONTROL_STRING) },
 	  .run = kmtls_control_policy_dry_run },
-	{ .name = "flows", .run = kmtls_control_flows },
+	{ .name = "flows",
+	  .arguments = { OPTIONAL_ARGUMENT("pod", KMTLS_CONTROL_STRING),
+			 OPTIONAL_ARGUMENT("peer", KMTLS_CONTROL_STRING),
+			 OPTIONAL_ARGUMENT("id", KMTLS_CONTROL_STRING),
+			 OPTIONAL_ARGUMENT("port", KMTLS_CONTROL_PORT),
+			 OPTIONAL_ARGUMENT("state", KMTLS_CONTROL_STRING) },
+	  .run = kmtls_control_flows },
 	{ .name = "udp",
 	  .arguments = { OPTIONAL_ARGUMENT("pod", KMTLS_CONTROL_STRING),
 			 OPTIONAL_ARGUMENT("peer", KMTLS_CONTROL_STRING) },
 	  .run = kmtls_control_udp },
+	{ .name = "top",
+	  .arguments = { OPTIONAL_ARGUMENT("pod", KMTLS_CONTROL_STRING) },
+	  .run = kmtls_control_top },
+	{ .name = "settings-get",
+	  .arguments = { OPTIONAL_ARGUMENT("name", KMTLS_CONTROL_STRING) },
+	  .run = kmtls_control_settings_get },
+	{ .name = "settings-set",
+	  .arguments = { REQUIRED_STRING("name"), REQUIRED_STRING("value") },
+	  .run = kmtls_control_settings_set },
+	{ .name = "monitor",
+	  .arguments = { OPTIONAL_ARGUMENT("pod", KMTLS_CONTROL_STRING),
+			 OPTIONAL_ARGUMENT("reason", KMTLS_CONTROL_STRING) },
+	  .run = kmtls_control_monitor },
+	{ .name = "check", .run = kmtls_control_check },
 	{ .name = "status", .run = kmtls_control_status },
 	{ .name = "upgrade",
 	  .arguments = { OPTIONAL_ARGUMENT("program", KMTLS_CONTROL_STRING) },
 	  .run = upgrade },
 	{ .name = "take-over", .run = take_over },
-	{ .name = "log", .arguments = { REQUIRED_STRING("level") }, .run = set_level },
+	{ .name = "log", .arguments = { REQUIRED_STRING("level") }, .run = kmtls_control_log },
 	{ .name = NULL },
 };

@@ -23,6 +23,7 @@ struct kmtls_loops;
 struct kmtls_pods;
 struct kmtls_pressure;
 struct kmtls_sources;
+struct kmtls_subscription;
 struct kmtls_control;
 struct kmtls_secret_region;
 struct kmtls_shared;
@@ -56,6 +57,7 @@ struct kmtls_daemon {
 	struct kmtls_loops *loops;
 	struct kmtls_control *control;
 	bool wake_keeper; /* once the answer at hand has left */
+	struct kmtls_subscription *subscription; /* the control client at hand wants events */
 	bool give_away; /* the control client at hand takes over; its connection is the keeper's */
 };
 

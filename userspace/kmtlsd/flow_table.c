@@ -161,6 +161,13 @@ void kmtls_flow_table_return(struct kmtls_flow_table *table, unsigned slot)
 	pthread_mutex_unlock(&table->lock);
 }
 
+void kmtls_flow_table_limit(struct kmtls_flow_table *table, unsigned pod_limit)
+{
+	pthread_mutex_lock(&table->lock);
+	table->pod_limit = pod_limit;
+	pthread_mutex_unlock(&table->lock);
+}
+
 /* A copy whose state and generation were the same before and after. */
 static bool snapshot(const struct kmtls_flow *flow, struct kmtls_flow *ret_copy)
 {
@@ -203,6 +210,27 @@ static void read_wire(struct kmtls_flow_info *info)
 	}
 }
 
+bool kmtls_flow_table_snapshot(const struct kmtls_flow_table *table, unsigned slot,
+			       struct kmtls_flow *ret_flow)
+{
+	return snapshot(&table->slots[slot], ret_flow);
+}
+
+bool kmtls_flow_bytes(const struct kmtls_flow *flow, __u64 *ret_acked, __u64 *ret_received)
+{
+	socklen_t length = sizeof(struct tcp_info);
+	struct tcp_info tcp = { .tcpi_state = 0 };
+
+	/* In this order, as in read_wire(). */
+	if (flow->state != KMTLS_FLOW_ESTABLISHED ||
+	    getsockopt(flow->wire_fd, IPPROTO_TCP, TCP_INFO, &tcp, &length) < 0 ||
+	    !is_socket(flow->wire_fd, flow->wire_cookie))
+		return false;
+	*ret_acked = tcp.tcpi_bytes_acked;
+	*ret_received = tcp.tcpi_bytes_received;
+	return true;
+}
+
 /* inet_diag asks inside the pod's namespace, by the socket's cookie. */
 static void read_offload(struct kmtls_daemon *daemon, struct kmtls_flow_info *info)
 {
@@ -220,6 +248,7 @@ static void read_offload(struct kmtls_daemon *daemon, struct kmtls_flow_info *in
 }
 
 int kmtls_flow_table_visit(struct kmtls_daemon *daemon,
+			   bool (*wants)(void *context, const struct kmtls_flow *flow),
 			   int (*visit)(void *context, const struct kmtls_flow_info *info),
 			   void *context)
 {
@@ -230,7 +259,8 @@ int kmtls_flow_table_visit(struct kmtls_daemon *daemon,
 	for (unsigned i = 0; !err && i < *table->used; i++) {
 		struct kmtls_flow_info info = { .slot = i };
 
-		if (!snapshot(&table->slots[i], &info.flow))
+		if (!snapshot(&table->slots[i], &info.flow) ||
+		    (wants && !wants(context, &info.flow)))
 			continue;
 		read_wire(&info);
 		read_offload(daemon, &info);

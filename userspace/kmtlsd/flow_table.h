@@ -72,6 +72,8 @@ void kmtls_flow_table_close(struct kmtls_flow_table *table);
  */
 int kmtls_flow_table_take(struct kmtls_flow_table *table, unsigned loop, __u64 netns_cookie,
 			  unsigned *ret_slot);
+/* Another limit of flows per pod from now on; pods that have more keep them. */
+void kmtls_flow_table_limit(struct kmtls_flow_table *table, unsigned pod_limit);
 /* Its state is FREE by now. */
 void kmtls_flow_table_return(struct kmtls_flow_table *table, unsigned slot);
 
@@ -133,6 +135,12 @@ static inline struct kmtls_flow_direction *kmtls_flow_way(struct kmtls_flow *flo
 	return way == KMTLS_TO_WIRE ? &flow->to_wire : &flow->to_local;
 }
 
+/* A copy of a slot that is not free, as it was at one moment. */
+bool kmtls_flow_table_snapshot(const struct kmtls_flow_table *table, unsigned slot,
+			       struct kmtls_flow *ret_flow);
+/* Bytes of TCP's payload on the wire that the other side has acknowledged, and received from it. */
+bool kmtls_flow_bytes(const struct kmtls_flow *flow, __u64 *ret_acked, __u64 *ret_received);
+
 /* What `kmtls flows` shows of a slot. */
 struct kmtls_flow_info {
 	__u32 slot;
@@ -143,8 +151,10 @@ struct kmtls_flow_info {
 	__u8 offload_tx, offload_rx; /* KMTLS_OFFLOAD_*: what the kernel says */
 };
 
-/* Every slot that is not free, in slot order. A non-zero return of visit stops it. */
+/* Every slot that is not free and that wants (NULL: all) says yes to, in slot order. The kernel is
+ * asked about those only. A non-zero return of visit stops it. */
 int kmtls_flow_table_visit(struct kmtls_daemon *daemon,
+			   bool (*wants)(void *context, const struct kmtls_flow *flow),
 			   int (*visit)(void *context, const struct kmtls_flow_info *info),
 			   void *context);
 

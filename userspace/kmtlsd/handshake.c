@@ -62,20 +62,28 @@ enum kmtls_reason kmtls_handshake_dial_reason(int err)
 	return KMTLS_REASON_DIAL_FAILED;
 }
 
-/* ---- the loop's lists, oldest first ---- */
+/* ---- the loop's lists, first to end first ---- */
 
 static void list_append(struct kmtls_handshake_list *list, struct kmtls_handshake *handshake,
 			__u64 milliseconds)
 {
+	struct kmtls_handshake *before = list->newest;
+
 	handshake->deadline = kmtls_loop_now_ms() + milliseconds;
 	handshake->list = list;
-	handshake->next = NULL;
-	handshake->previous = list->newest;
-	if (list->newest)
-		list->newest->next = handshake;
+	/* All of a list have the same time, but it may have become shorter meanwhile. */
+	while (before && before->deadline > handshake->deadline)
+		before = before->previous;
+	handshake->previous = before;
+	handshake->next = before ? before->next : list->oldest;
+	if (before)
+		before->next = handshake;
 	else
 		list->oldest = handshake;
-	list->newest = handshake;
+	if (handshake->next)
+		handshake->next->previous = handshake;
+	else
+		list->newest = handshake;
 }
 
 static void list_remove(struct kmtls_handshake *handshake)

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "counters.h"
 #include "handshake.h"
 #include "inbound.h"
@@ -101,11 +102,15 @@ void kmtls_handshake_establish(struct kmtls_handshake *handshake)
 	struct kmtls_loop *loop = handshake->loop;
 	unsigned slot = handshake->slot;
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT];
 
 	kmtls_counters_add(KMTLS_REASON_ESTABLISHED);
-	log_debug("flow established", "flow=%u.%u pod=%s direction=%s peer_id=%s cipher=%04x", slot,
+	log_debug("flow established",
+		  "flow=%u.%u pod=%s direction=%s self=%s peer=%s peer_id=%s cipher=%04x", slot,
 		  flow->generation, kmtls_log_quote(handshake->pod->name),
 		  kmtls_handshake_direction(handshake->role),
+		  kmtls_endpoint_format(&flow->self, self, sizeof(self)),
+		  kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
 		  kmtls_log_quote(handshake->verify.peer_id), flow->cipher);
 	kmtls_handshake_free(handshake);
 	/* From here on the flow is kernel objects and the slot. */

@@ -21,7 +21,8 @@ struct level {
 };
 
 struct kmtls_pressure {
-	unsigned percent, count;
+	atomic_uint percent; /* 0: never high */
+	unsigned count;
 	struct level levels[LEVELS];
 	pthread_mutex_t lock; /* of looking */
 	atomic_ullong next_look; /* ms, monotonic */
@@ -68,8 +69,7 @@ int kmtls_pressure_open(int cgroup_fd, unsigned percent, struct kmtls_pressure *
 		return -ENOMEM;
 	pressure->percent = percent;
 	pthread_mutex_init(&pressure->lock, NULL);
-	if (percent)
-		open_levels(pressure, cgroup_fd);
+	open_levels(pressure, cgroup_fd); /* percent may become another */
 	*ret_pressure = pressure;
 	return 0;
 }
@@ -82,6 +82,11 @@ void kmtls_pressure_close(struct kmtls_pressure *pressure)
 		close_level(&pressure->levels[i]);
 	pthread_mutex_destroy(&pressure->lock);
 	free(pressure);
+}
+
+void kmtls_pressure_limit(struct kmtls_pressure *pressure, unsigned percent)
+{
+	atomic_store(&pressure->percent, percent);
 }
 
 static bool read_text(int fd, char *ret_text, size_t size)
@@ -131,10 +136,11 @@ static bool is_high(const struct level *level, unsigned percent)
 
 static void look(struct kmtls_pressure *pressure)
 {
+	unsigned percent = atomic_load(&pressure->percent);
 	bool high = false;
 
-	for (unsigned i = 0; !high && i < pressure->count; i++)
-		high = is_high(&pressure->levels[i], pressure->percent);
+	for (unsigned i = 0; percent && !high && i < pressure->count; i++)
+		high = is_high(&pressure->levels[i], percent);
 	if (high != atomic_exchange(&pressure->high, high))
 		log_warning(high ? "memory pressure: new connections are refused"
 				 : "memory pressure is over",
@@ -145,7 +151,7 @@ bool kmtls_pressure_is_high(struct kmtls_pressure *pressure)
 {
 	__u64 now;
 
-	if (!pressure->count)
+	if (!pressure->count || (!atomic_load(&pressure->percent) && !atomic_load(&pressure->high)))
 		return false;
 	now = kmtls_loop_now_ms();
 	if (now >= atomic_load(&pressure->next_look) &&

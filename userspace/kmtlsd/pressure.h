@@ -16,6 +16,8 @@ struct kmtls_pressure;
 int kmtls_pressure_open(int cgroup_fd, unsigned percent, struct kmtls_pressure **ret_pressure);
 void kmtls_pressure_close(struct kmtls_pressure *pressure);
 
+void kmtls_pressure_limit(struct kmtls_pressure *pressure, unsigned percent); /* from now on */
+
 /* Looks at most ten times a second. Any thread. */
 bool kmtls_pressure_is_high(struct kmtls_pressure *pressure);
 

@@ -108,6 +108,8 @@ static void commit(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way,
 	private->key_flags &= ~KMTLS_KEY_ASKED;
 	flow->rekeys++;
 	kmtls_counters_add(KMTLS_REASON_REKEYED);
+	log_debug("key replaced", "flow=%u.%u direction=%s reason=rekeyed", slot, flow->generation,
+		  way == KMTLS_TO_WIRE ? "send" : "receive");
 }
 
 static enum kmtls_reason replace(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way,

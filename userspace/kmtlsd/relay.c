@@ -28,10 +28,10 @@
 #include <unistd.h>
 
 #include "counters.h"
+#include "flow_log.h"
 #include "log.h"
 #include "loop.h"
 #include "reason.h"
-#include "refusals.h"
 #include "rekey.h"
 #include "relay.h"
 #include "relay_wire.h"
@@ -43,34 +43,6 @@
 
 static struct linger reset_on_close = { .l_onoff = 1, .l_linger = 0 };
 static struct linger close_in_order = { .l_onoff = 0, .l_linger = 0 };
-
-/* What people do is not worth a line each by default; what should not happen is. */
-static enum kmtls_log_level end_level(enum kmtls_reason reason)
-{
-	switch (reason) {
-	case KMTLS_REASON_ENDED:
-	case KMTLS_REASON_LOCAL_RESET:
-	case KMTLS_REASON_PEER_RESET:
-	case KMTLS_REASON_STOPPED:
-	case KMTLS_REASON_POD_DELETED:
-	case KMTLS_REASON_UNAUTHORIZED: /* review.c has said more */
-		return KMTLS_LOG_DEBUG;
-	default:
-		return KMTLS_LOG_WARNING;
-	}
-}
-
-static void log_end(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason)
-{
-	enum kmtls_log_level level = end_level(reason);
-
-	kmtls_counters_add(reason);
-	if (level == KMTLS_LOG_WARNING && !kmtls_refusals_worth_a_line(reason))
-		return;
-	kmtls_log(level, "flow ended", "flow=%u.%u reason=%s text=%s", slot,
-		  kmtls_loop_flow(loop, slot)->generation, kmtls_reason_name(reason),
-		  kmtls_log_quote(kmtls_reason_text(reason)));
-}
 
 static void close_pipe(struct kmtls_loop *loop, struct kmtls_flow_direction *direction, bool empty)
 {
@@ -112,7 +84,7 @@ void kmtls_relay_reset(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason
 
 	/* First of all: the next worker could not know. */
 	__atomic_store_n(&flow->reset_reason, reason, __ATOMIC_RELEASE);
-	log_end(loop, slot, kmtls_rekey_end_reason(loop, slot, reason));
+	kmtls_flow_log_end(loop, slot, kmtls_rekey_end_reason(loop, slot, reason));
 	/* The local leg has it from birth. */
 	setsockopt(flow->wire_fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
 	kmtls_relay_release(loop, slot);
@@ -128,7 +100,7 @@ static enum kmtls_step end_in_order(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
 
-	log_end(loop, slot, KMTLS_REASON_ENDED);
+	kmtls_flow_log_end(loop, slot, KMTLS_REASON_ENDED);
 	setsockopt(flow->local_fd, SOL_SOCKET, SO_LINGER, &close_in_order, sizeof(close_in_order));
 	/* A plain one has it from birth, too. */
 	setsockopt(flow->wire_fd, SOL_SOCKET, SO_LINGER, &close_in_order, sizeof(close_in_order));

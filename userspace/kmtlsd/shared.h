@@ -78,7 +78,8 @@ struct kmtls_shared {
 
 	/* Of the daemon's cgroup: accepted sockets have that of their listener, and programs on it. */
 	__u64 cgroup;
-	__u64 spare[63]; /* zero, for later versions */
+	_Atomic __u64 settings[8]; /* settings.h, set at run time: value + 1; 0: as configured */
+	__u64 spare[55]; /* zero, for later versions */
 
 	struct kmtls_shared_pod pods[KMTLS_PODS_MAX];
 };

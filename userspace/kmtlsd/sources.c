@@ -44,6 +44,14 @@ void kmtls_sources_close(struct kmtls_sources *sources)
 	free(sources);
 }
 
+void kmtls_sources_limit(struct kmtls_sources *sources, unsigned per_source, unsigned total)
+{
+	pthread_mutex_lock(&sources->lock);
+	sources->per_source = per_source;
+	sources->total = total ? total : UINT_MAX;
+	pthread_mutex_unlock(&sources->lock);
+}
+
 /* Whoever has one IPv6 address has all of its /64. */
 static struct kmtls_tally_key source_of(const struct kmtls_address *address)
 {

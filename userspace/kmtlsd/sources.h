@@ -17,6 +17,9 @@ int kmtls_sources_open(unsigned per_source, unsigned total, unsigned room,
 		       struct kmtls_sources **ret_sources);
 void kmtls_sources_close(struct kmtls_sources *sources);
 
+/* Other limits from now on; who is over them stays. */
+void kmtls_sources_limit(struct kmtls_sources *sources, unsigned per_source, unsigned total);
+
 /* One more. -EDQUOT: this source has as many as it may, -ENOSPC: all together have. */
 int kmtls_sources_enter(struct kmtls_sources *sources, const struct kmtls_address *address);
 void kmtls_sources_leave(struct kmtls_sources *sources, const struct kmtls_address *address);

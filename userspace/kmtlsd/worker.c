@@ -36,6 +36,7 @@
 #include "review.h"
 #include "sandbox.h"
 #include "secret_region.h"
+#include "settings.h"
 #include "shared.h"
 #include "sources.h"
 #include "takeover.h"
@@ -119,6 +120,7 @@ static int open_limits(struct kmtls_daemon *daemon)
 	const struct kmtls_config *config = daemon->config;
 	int err;
 
+	kmtls_settings_restore(daemon);
 	kmtls_refusals_set_lines(config->limits.refusal_lines);
 	err = kmtls_sources_open(config->limits.handshakes_per_source, config->limits.handshakes,
 				 config->max_flows + daemon->loops->count, &daemon->sources);

@@ -183,6 +183,15 @@ int kmtls_endpoint_from_sockaddr(const struct sockaddr_storage *from,
 	return 0;
 }
 
+bool kmtls_prefix_has(const struct kmtls_peer_key *prefix, const struct kmtls_address *address)
+{
+	unsigned whole = prefix->prefix_len / 8, bits = prefix->prefix_len % 8;
+
+	if (memcmp(address->bytes, prefix->address.bytes, whole))
+		return false;
+	return !bits || !((address->bytes[whole] ^ prefix->address.bytes[whole]) >> (8 - bits));
+}
+
 socklen_t kmtls_endpoint_to_sockaddr(const struct kmtls_endpoint *endpoint,
 				     struct sockaddr_storage *ret_to)
 {

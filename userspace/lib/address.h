@@ -27,6 +27,9 @@ int kmtls_prefix_parse(const char *text, struct kmtls_peer_key *ret_key);
 /* Clears the bits beyond the prefix. */
 void kmtls_prefix_mask(struct kmtls_peer_key *key);
 
+/* Is the address one of the prefix's? */
+bool kmtls_prefix_has(const struct kmtls_peer_key *prefix, const struct kmtls_address *address);
+
 /* Each writes at most size bytes, zero-terminated, and returns buffer. IPv4-mapped is
  * written as IPv4; an IPv6 endpoint in brackets; a prefix always with its length. */
 const char *kmtls_address_format(const struct kmtls_address *address, char *buffer, size_t size);

@@ -25,6 +25,7 @@
 #define LINE_SIZE PIPE_BUF
 
 static const char cut_mark[] = " truncated=true\n";
+static const struct kmtls_log_tap *current_tap; /* atomic */
 static int current_level = KMTLS_LOG_INFO; /* atomic: any thread may set it */
 
 static const struct {
@@ -138,24 +139,51 @@ static void finish_line(char *line, size_t length)
 	write_line(line, length);
 }
 
+void kmtls_log_set_tap(const struct kmtls_log_tap *tap)
+{
+	__atomic_store_n(&current_tap, tap, __ATOMIC_RELEASE);
+}
+
+static const struct kmtls_log_tap *find_tap(enum kmtls_log_level level, const char *msg)
+{
+	const struct kmtls_log_tap *tap = __atomic_load_n(&current_tap, __ATOMIC_ACQUIRE);
+
+	return tap && tap->wants(level, msg) ? tap : NULL;
+}
+
+static bool is_shown(enum kmtls_log_level level)
+{
+	return (int)level <= (int)kmtls_log_get_level();
+}
+
+bool kmtls_log_is_wanted(enum kmtls_log_level level, const char *msg)
+{
+	return is_shown(level) || find_tap(level, msg);
+}
+
 void kmtls_log(enum kmtls_log_level level, const char *msg, const char *fields, ...)
 {
+	const struct kmtls_log_tap *tap = find_tap(level, msg);
+	size_t length, pairs;
 	int saved = errno;
 	char line[LINE_SIZE];
-	size_t length;
 	va_list list;
 
-	if ((int)level > (int)kmtls_log_get_level())
+	if (!tap && !is_shown(level))
 		return;
 	length = put_prefix(line, sizeof(line), level);
 	length += (size_t)snprintf(line + length, sizeof(line) - length, "msg=\"%s\"", msg);
+	pairs = length;
 	if (fields && length < sizeof(line) - 1) {
 		line[length++] = ' ';
 		va_start(list, fields);
 		length += (size_t)vsnprintf(line + length, sizeof(line) - length, fields, list);
 		va_end(list);
 	}
-	finish_line(line, length);
+	if (tap)
+		tap->take(level, msg, pairs < sizeof(line) ? line + pairs : "");
+	if (is_shown(level))
+		finish_line(line, length);
 	errno = saved;
 }
 

@@ -8,6 +8,8 @@
 #ifndef KMTLS_LOG_H
 #define KMTLS_LOG_H
 
+#include <stdbool.h>
+
 enum kmtls_log_level {
 	KMTLS_LOG_ERROR = 3, /* numbers are syslog's */
 	KMTLS_LOG_WARNING = 4,
@@ -28,6 +30,18 @@ const char *kmtls_log_level_name(enum kmtls_log_level level);
  */
 void kmtls_log(enum kmtls_log_level level, const char *msg, const char *fields, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/*
+ * Who else sees lines: wants() says which, whatever the level is; take() gets the pairs without time
+ * and level. Both are called by any thread, also after they were taken out (NULL), and must not log.
+ */
+struct kmtls_log_tap {
+	bool (*wants)(enum kmtls_log_level level, const char *msg);
+	void (*take)(enum kmtls_log_level level, const char *msg, const char *pairs);
+};
+void kmtls_log_set_tap(const struct kmtls_log_tap *tap);
+/* Would anyone see it? For lines that cost more than a few registers to make. */
+bool kmtls_log_is_wanted(enum kmtls_log_level level, const char *msg);
 
 /* Quotes text as a logfmt value into a thread-local ring of 8 buffers of 512 bytes. */
 const char *kmtls_log_quote(const char *text);
