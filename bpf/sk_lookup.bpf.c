@@ -3,7 +3,8 @@
  * sk_lookup.bpf.c - inbound: one instance per pod, attached to its network namespace. Steers
  * the SYN of a turned connect to the daemon's local listener, and a SYN from outside to its
  * inbound listener, unless policy leaves it alone or no application listens there. The daemon
- * looks at the mode again: in permissive it takes plaintext, too.
+ * looks at mode and peer again: in permissive mode, or from someone bypassed, it takes plaintext,
+ * too, and mutual TLS from a bypassed address that speaks it.
  *
  * The interface a packet came in on decides nothing: a local connection to the pod's own
  * address reports the outer interface. Addresses decide. There is no way here to the pod in
@@ -48,21 +49,6 @@ static __always_inline bool assign(struct bpf_sk_lookup *context, __u32 acceptor
 	return !err;
 }
 
-/* Is there a listener of the daemon to give an inbound connection to? */
-static __always_inline bool has_daemon(struct bpf_sk_lookup *context)
-{
-	struct kmtls_acceptor_key key = { .netns = own_netns, .acceptor = KMTLS_ACCEPTOR_INBOUND4 };
-	struct bpf_sock *listener;
-
-	if (LOAD(context, struct bpf_sk_lookup, family) == AF_INET6)
-		key.acceptor++;
-	listener = bpf_map_lookup_elem(&acceptors, &key);
-	if (!listener)
-		return false;
-	bpf_sk_release(listener);
-	return true;
-}
-
 /* From the pod to itself: ours only if this very connect was turned to this address. */
 static __always_inline int from_inside(struct bpf_sk_lookup *context, struct kmtls_endpoint *from,
 				       struct kmtls_endpoint *to)
@@ -76,8 +62,11 @@ static __always_inline int from_inside(struct bpf_sk_lookup *context, struct kmt
 
 /* May it reach the application in plaintext, where the daemon cannot be asked? Not one whom the
  * map promises, nor one of whom it says something nobody can read. */
-static __always_inline bool is_clear(enum kmtls_mode mode, struct kmtls_peer_value *peer)
+static __always_inline bool is_clear(enum kmtls_mode mode, struct kmtls_peer_value *peer,
+				     __u16 port)
 {
+	if (peer && is_bypassed(peer, port))
+		return true;
 	return mode == KMTLS_MODE_PERMISSIVE && (!peer || peer->kind == KMTLS_PEER_BYPASS);
 }
 
@@ -108,10 +97,7 @@ int steer(struct bpf_sk_lookup *context)
 	if (mode == KMTLS_MODE_OFF)
 		return SK_PASS;
 	peer = find_peer(&remote.address);
-	/* The daemon lets it speak plaintext; but a client of the mesh may come from there, too. */
-	if (peer && is_bypassed(peer, local.local.port) && !has_daemon(context))
-		return SK_PASS;
-	clear = is_clear(mode, peer);
+	clear = is_clear(mode, peer, local.local.port);
 	if (!is_listening(&local))
 		return clear ? SK_PASS : drop(KMTLS_REASON_NO_LISTENER);
 	if (!assign(context, KMTLS_ACCEPTOR_INBOUND4))
