@@ -17,7 +17,7 @@ _kmtls_words()
 	words_=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer)
+		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer | --flow)
 			((i++))
 			;;
 		-*) ;;
@@ -42,7 +42,7 @@ _kmtls()
 		mapfile -t COMPREPLY < <(compgen -d -- "$current")
 		return
 		;;
-	--id | --port | --peer | --namespace | --trust-domain)
+	--id | --port | --peer | --flow | --namespace | --trust-domain)
 		return
 		;;
 	--pod)
@@ -56,7 +56,7 @@ _kmtls()
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
-	"") choices="pod peer authz flows udp status upgrade log hash --socket --json --version --help" ;;
+	"") choices="pod peer authz explain flows udp status upgrade log hash --socket --json --version --help" ;;
 	pod) choices="add del list --help" ;;
 	peer) choices="add del load list --help" ;;
 	authz) choices="add del list default test --help" ;;
@@ -77,6 +77,12 @@ _kmtls()
 		;;
 	"pod del") choices="$(_kmtls_list name pod) --json --help" ;;
 	"peer del") choices="$(_kmtls_list prefix peer) --json --help" ;;
+	explain*)
+		choices="--udp --flow --json --help"
+		case ${#words_[@]} in
+		1 | 2) choices="$(_kmtls_list name pod) $choices" ;;
+		esac
+		;;
 	udp) choices="--pod --peer -w --json --help" ;;
 	log) choices="error warning info debug --json --help" ;;
 	upgrade) choices="--program --json --help" ;;

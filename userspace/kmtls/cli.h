@@ -84,6 +84,7 @@ int kmtls_cmd_authz_delete(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_authz_list(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_authz_default(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_authz_test(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_explain(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_flows(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_udp(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_status(struct kmtls_cli *cli, int argc, char **argv);

@@ -35,6 +35,8 @@ static const struct {
 	  "show or set what holds where no authorization decides" },
 	{ "authz", "test", kmtls_cmd_authz_test, "SOURCE-ID DESTINATION-ID PORT",
 	  "tell what would be decided, and by what" },
+	{ "explain", NULL, kmtls_cmd_explain, "SRC DST[:PORT] [--udp] | --flow ID",
+	  "tell why a connection is encrypted, in plaintext or refused" },
 	{ "flows", NULL, kmtls_cmd_flows, "", "show flows" },
 	{ "udp", NULL, kmtls_cmd_udp, "[--pod NAME] [--peer PREFIX] [-w]",
 	  "show what pods send and receive in the clear by UDP" },

@@ -32,27 +32,34 @@ static enum kmtls_mode mode_at(int fd, const struct kmtls_mode_key *key)
 	return kmtls_mode_read(value.mode);
 }
 
+enum kmtls_mode kmtls_modes_at(struct kmtls_bpf *bpf, const struct kmtls_mode_key *key)
+{
+	return mode_at(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), key);
+}
+
 enum kmtls_mode kmtls_modes_mesh(struct kmtls_bpf *bpf, enum kmtls_direction direction)
 {
 	struct kmtls_mode_key key;
 
 	kmtls_mode_rule_key(KMTLS_MODE_RULE_MESH, 0, 0, direction, 0, &key);
-	return kmtls_mode_of_mesh(mode_at(kmtls_bpf_map(bpf, KMTLS_MAP_MODES), &key));
+	return kmtls_mode_of_mesh(kmtls_modes_at(bpf, &key));
 }
 
-enum kmtls_mode kmtls_modes_resolve(struct kmtls_bpf *bpf, __u64 pod_name, __u64 pod_namespace,
-				    enum kmtls_direction direction, __u16 port,
-				    struct kmtls_mode_consulted *ret_consulted)
+enum kmtls_mode kmtls_modes_resolve_by(const struct kmtls_modes_reader *reader, __u64 pod_name,
+				       __u64 pod_namespace, enum kmtls_direction direction,
+				       __u16 port, struct kmtls_mode_consulted *ret_consulted)
 {
-	enum kmtls_mode mesh = kmtls_modes_mesh(bpf, direction), result = KMTLS_MODE_UNSET;
-	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_MODES);
+	enum kmtls_mode mesh, result = KMTLS_MODE_UNSET;
+	struct kmtls_mode_key key;
 
+	kmtls_mode_rule_key(KMTLS_MODE_RULE_MESH, 0, 0, direction, 0, &key);
+	mesh = kmtls_mode_of_mesh(reader->at(reader->context, &key));
 	for (int rule = 0; rule < KMTLS_MODE_RULE_COUNT; rule++) {
 		struct kmtls_mode_consulted consulted = {};
 
 		if (kmtls_mode_rule_key(rule, pod_name, pod_namespace, direction, port,
 					&consulted.key))
-			consulted.mode = mode_at(fd, &consulted.key);
+			consulted.mode = reader->at(reader->context, &consulted.key);
 		consulted.ignored = kmtls_mode_is_ignored(rule, consulted.mode, mesh);
 		if (rule == KMTLS_MODE_RULE_MESH && !result)
 			result = mesh, consulted.decided = true;
@@ -62,6 +69,21 @@ enum kmtls_mode kmtls_modes_resolve(struct kmtls_bpf *bpf, __u64 pod_name, __u64
 			ret_consulted[rule] = consulted;
 	}
 	return result;
+}
+
+static enum kmtls_mode read_map(void *bpf, const struct kmtls_mode_key *key)
+{
+	return kmtls_modes_at(bpf, key);
+}
+
+enum kmtls_mode kmtls_modes_resolve(struct kmtls_bpf *bpf, __u64 pod_name, __u64 pod_namespace,
+				    enum kmtls_direction direction, __u16 port,
+				    struct kmtls_mode_consulted *ret_consulted)
+{
+	const struct kmtls_modes_reader reader = { .at = read_map, .context = bpf };
+
+	return kmtls_modes_resolve_by(&reader, pod_name, pod_namespace, direction, port,
+				      ret_consulted);
 }
 
 const char *kmtls_mode_name(enum kmtls_mode mode)

@@ -36,6 +36,19 @@ struct kmtls_mode_consulted {
 	bool decided;
 };
 
+/* Where elements come from: at() is what is said by the element of that key, or UNSET. */
+struct kmtls_modes_reader {
+	enum kmtls_mode (*at)(void *context, const struct kmtls_mode_key *key);
+	void *context;
+};
+
+/* As kmtls_modes_resolve(), without the map. */
+enum kmtls_mode kmtls_modes_resolve_by(const struct kmtls_modes_reader *reader, __u64 pod_name,
+				       __u64 pod_namespace, enum kmtls_direction direction,
+				       __u16 port, struct kmtls_mode_consulted *ret_consulted);
+/* What the element of exactly this key says. */
+enum kmtls_mode kmtls_modes_at(struct kmtls_bpf *bpf, const struct kmtls_mode_key *key);
+
 /*
  * As the programs decide, for a pod by the hashes of `pods`. port: of the destination, whichever
  * the direction. ret_consulted: KMTLS_MODE_RULE_COUNT elements by enum kmtls_mode_rule, or NULL.
