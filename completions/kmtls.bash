@@ -17,7 +17,7 @@ _kmtls_words()
 	words_=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer | --flow)
+		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer | --flow | -f)
 			((i++))
 			;;
 		-*) ;;
@@ -34,7 +34,7 @@ _kmtls()
 
 	COMPREPLY=()
 	case $previous in
-	--netns | --socket | --program)
+	--netns | --socket | --program | -f)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		return
 		;;
@@ -56,7 +56,7 @@ _kmtls()
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
-	"") choices="pod peer authz explain flows udp status upgrade log hash --socket --json --version --help" ;;
+	"") choices="pod peer authz apply explain flows udp status upgrade log hash --socket --json --version --help" ;;
 	pod) choices="add del list --help" ;;
 	peer) choices="add del load list --help" ;;
 	authz) choices="add del list default test --help" ;;
@@ -77,6 +77,7 @@ _kmtls()
 		;;
 	"pod del") choices="$(_kmtls_list name pod) --json --help" ;;
 	"peer del") choices="$(_kmtls_list prefix peer) --json --help" ;;
+	apply*) choices="-f --diff --dry-run --prune --bpf-dir --json --help" ;;
 	explain*)
 		choices="--udp --flow --json --help"
 		case ${#words_[@]} in

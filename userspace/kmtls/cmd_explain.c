@@ -123,7 +123,7 @@ static void put_flows(struct kmtls_table *table, const json_t *result)
 
 static int show(const struct kmtls_cli *cli, const json_t *result)
 {
-	static const char *const headings[] = { "STAGE", "RULE", "STATE", "", NULL };
+	static const char *const headings[] = { "STAGE", "RULE", "STATE", "WHAT IT SAYS", NULL };
 	struct kmtls_table ends = { .columns = 2 }, outcome = { .columns = 2 };
 	int port = (int)json_integer_value(json_object_get(result, "port")), status;
 

@@ -20,11 +20,11 @@
 #include "cleanup.h"
 #include "hash.h"
 #include "map_walk.h"
+#include "map_write.h"
 #include "names_collect.h"
 
 #define PEER_BATCH 1024
 #define NAME_BATCH 128
-#define ENOMEM_TRIES 10
 #define UNDO_TRIES 10
 
 static int fail(char *ret_why, int err, const char *format, ...)
@@ -42,8 +42,8 @@ static int fail(char *ret_why, int err, const char *format, ...)
 
 /* ---- opening ---- */
 
-static int open_map(const char *directory, const char *name, __u32 key_size, __u32 value_size,
-		    size_t *ret_capacity, char *ret_why)
+int kmtls_peer_maps_open_map(const char *directory, const char *name, __u32 key_size,
+			     __u32 value_size, size_t *ret_capacity, char *ret_why)
 {
 	struct bpf_map_info info = {};
 	__u32 length = sizeof(info);
@@ -104,20 +104,21 @@ int kmtls_peer_maps_open(const char *directory, struct kmtls_peer_maps *ret_maps
 	int err;
 
 	snprintf(maps.directory, sizeof(maps.directory), "%s", directory);
-	err = maps.settings = open_map(directory, "settings", sizeof(__u32),
-				       sizeof(struct kmtls_settings), NULL, ret_why);
+	err = maps.settings = kmtls_peer_maps_open_map(
+		directory, "settings", sizeof(__u32), sizeof(struct kmtls_settings), NULL, ret_why);
 	if (err >= 0)
 		err = check_version(maps.settings, directory, ret_why);
 	if (err >= 0)
-		err = maps.peers =
-			open_map(directory, "peers", sizeof(struct kmtls_peer_key),
-				 sizeof(struct kmtls_peer_value), &maps.capacity, ret_why);
+		err = maps.peers = kmtls_peer_maps_open_map(
+			directory, "peers", sizeof(struct kmtls_peer_key),
+			sizeof(struct kmtls_peer_value), &maps.capacity, ret_why);
 	if (err >= 0)
-		err = maps.names = open_map(directory, "names", sizeof(__u64),
-					    sizeof(struct kmtls_name_value), NULL, ret_why);
+		err = maps.names =
+			kmtls_peer_maps_open_map(directory, "names", sizeof(__u64),
+						 sizeof(struct kmtls_name_value), NULL, ret_why);
 	if (err >= 0)
-		err = maps.counters = open_map(directory, "counters", sizeof(__u32), sizeof(__u64),
-					       NULL, ret_why);
+		err = maps.counters = kmtls_peer_maps_open_map(directory, "counters", sizeof(__u32),
+							       sizeof(__u64), NULL, ret_why);
 	if (err >= 0)
 		err = maps.lock_fd = lock_directory(directory, ret_why);
 	if (err < 0) {
@@ -208,7 +209,7 @@ static void bump_generation(struct kmtls_peer_maps *maps)
 }
 
 /* As the daemon does it; between it and us one of two may be lost, which is less than none. */
-static void count_full(struct kmtls_peer_maps *maps)
+void kmtls_peer_maps_count_full(struct kmtls_peer_maps *maps)
 {
 	__u32 reason = KMTLS_REASON_MAP_FULL;
 	int cpus = libbpf_num_possible_cpus();
@@ -221,19 +222,13 @@ static void count_full(struct kmtls_peer_maps *maps)
 }
 
 /* A signal that wants us to end is waiting (kmtls_peer_maps_apply() holds them back). */
-static bool is_interrupted(void)
+bool kmtls_peer_maps_is_interrupted(void)
 {
 	sigset_t pending;
 
 	return sigpending(&pending) == 0 &&
 	       (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM) ||
 		sigismember(&pending, SIGHUP));
-}
-
-/* A hash says E2BIG when it is full, a trie ENOSPC. */
-static int map_error(void)
-{
-	return errno == E2BIG ? -ENOSPC : -errno;
 }
 
 /* Those of file that the map does not have; -EEXIST with ret_why: a hash names another text. */
@@ -263,24 +258,6 @@ static int find_missing(struct kmtls_peer_maps *maps, const struct kmtls_peer_fi
 	return 0;
 }
 
-/*
- * Entries of a map that is not preallocated come from a small stock, which an interrupt fills up:
- * a writer that is faster than that gets ENOMEM, and finds more a moment later. Written again from
- * the beginning, which changes nothing.
- */
-static int update_batch(int fd, const void *keys, const void *values, __u32 count)
-{
-	for (unsigned tries = 1;; tries++) {
-		__u32 written = count;
-
-		if (bpf_map_update_batch(fd, keys, values, &written, NULL) == 0)
-			return 0;
-		if (errno != ENOMEM || tries == ENOMEM_TRIES)
-			return map_error();
-		usleep(10 * 1000);
-	}
-}
-
 static int write_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_name **names,
 		       size_t count)
 {
@@ -293,7 +270,7 @@ static int write_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_nam
 		__u32 batch = count - done < NAME_BATCH ? (__u32)(count - done) : NAME_BATCH;
 		int err;
 
-		if (is_interrupted())
+		if (kmtls_peer_maps_is_interrupted())
 			return -EINTR;
 		memset(values, 0, NAME_BATCH * sizeof(*values));
 		for (__u32 i = 0; i < batch; i++) {
@@ -301,7 +278,7 @@ static int write_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_nam
 			values[i].length = (__u32)strlen(names[done + i]->text);
 			memcpy(values[i].text, names[done + i]->text, values[i].length);
 		}
-		err = update_batch(maps->names, keys, values, batch);
+		err = kmtls_map_update(maps->names, keys, values, batch);
 		if (err)
 			return err;
 		done += batch;
@@ -321,17 +298,18 @@ static int write_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_pla
 		__u32 batch = end - done < PEER_BATCH ? (__u32)(end - done) : PEER_BATCH;
 		int err;
 
-		if (is_interrupted())
+		if (kmtls_peer_maps_is_interrupted())
 			return -EINTR;
 		for (__u32 i = 0; i < batch; i++) {
 			keys[i] = plan->steps[done + i].key;
 			values[i] = plan->steps[done + i].after;
 		}
 		if (done < deletes)
-			err = update_batch(maps->peers, keys, values, batch);
+			err = kmtls_map_update(maps->peers, keys, values, batch);
 		else
-			err = bpf_map_delete_batch(maps->peers, keys, &batch, NULL) ? map_error()
-										    : 0;
+			err = bpf_map_delete_batch(maps->peers, keys, &batch, NULL)
+				      ? kmtls_map_error()
+				      : 0;
 		if (err)
 			return err;
 		done = end - done < PEER_BATCH ? end : done + PEER_BATCH;
@@ -368,7 +346,7 @@ static size_t undo_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_p
 			err = bpf_map_delete_elem(maps->peers, &step->key);
 		else if (i >= adds &&
 			 (!entry || memcmp(&entry->value, &step->before, sizeof(step->before))))
-			err = update_batch(maps->peers, &step->key, &step->before, 1);
+			err = kmtls_map_update(maps->peers, &step->key, &step->before, 1);
 		if (err)
 			left++;
 	}
@@ -380,8 +358,12 @@ static int take_back(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan 
 		     const struct kmtls_peer_name **names, size_t name_count, int err,
 		     char *ret_why)
 {
-	size_t left = undo_steps(maps, plan);
+	const struct kmtls_peer_around *around = maps->around;
+	size_t left = around ? around->undo(around->context, true) : 0;
 
+	left += undo_steps(maps, plan);
+	if (around)
+		left += around->undo(around->context, false);
 	/* Nothing refers to them: they were not there before. */
 	for (size_t i = 0; i < name_count; i++)
 		if (bpf_map_delete_elem(maps->names, &names[i]->hash) < 0 && errno != ENOENT)
@@ -431,17 +413,22 @@ static int write_all(struct kmtls_peer_maps *maps, const struct kmtls_peer_file 
 		     const struct kmtls_peer_plan *plan, const struct kmtls_peer_name **missing,
 		     size_t count, char *ret_why)
 {
+	const struct kmtls_peer_around *around = maps->around;
 	int err = write_names(maps, missing, count);
 
 	if (err == -ENOSPC) {
-		count_full(maps);
+		kmtls_peer_maps_count_full(maps);
 		if (make_room(maps, file) == 0)
 			err = write_names(maps, missing, count);
 	}
+	if (!err && around)
+		err = around->write(around->context, false);
 	if (!err)
 		err = write_steps(maps, plan);
+	if (!err && around)
+		err = around->write(around->context, true);
 	if (err == -ENOSPC)
-		count_full(maps);
+		kmtls_peer_maps_count_full(maps);
 	if (err)
 		return take_back(maps, plan, missing, count, err, ret_why);
 	bump_generation(maps);
@@ -457,7 +444,7 @@ static int check_room(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan
 
 	if (most <= maps->capacity || !plan->count[KMTLS_PEER_ADD])
 		return 0;
-	count_full(maps);
+	kmtls_peer_maps_count_full(maps);
 	return fail(ret_why, -ENOSPC,
 		    "the peers map has room for %zu entries, this needs %zu%s; nothing was written",
 		    maps->capacity, most,

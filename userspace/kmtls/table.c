@@ -28,11 +28,16 @@ static void out_of_memory(void)
 	exit(1);
 }
 
-static bool coloured(void)
+bool kmtls_table_is_coloured(void)
 {
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
 
 	return isatty(STDOUT_FILENO) && !(no_color && *no_color) && term && strcmp(term, "dumb");
+}
+
+const char *kmtls_table_code(enum kmtls_colour colour)
+{
+	return codes[colour];
 }
 
 static void make_printable(char *text)
@@ -101,7 +106,7 @@ static void print_cell(const struct kmtls_cell *cell, bool colour, unsigned widt
 void kmtls_table_print(struct kmtls_table *table)
 {
 	unsigned *widths = calloc(table->columns, sizeof(*widths));
-	bool colour = coloured();
+	bool colour = kmtls_table_is_coloured();
 
 	if (!widths)
 		out_of_memory();

@@ -17,6 +17,11 @@ enum kmtls_colour {
 	KMTLS_RED,
 };
 
+/* Standard output is a terminal that wants colours. */
+bool kmtls_table_is_coloured(void);
+/* "\033[...m", or "" for plain. */
+const char *kmtls_table_code(enum kmtls_colour colour);
+
 struct kmtls_table {
 	unsigned columns;
 	unsigned cells; /* a multiple of columns when a row is whole */
