@@ -24,7 +24,7 @@
 	} name_ SEC(".maps")
 
 /* ---- the operator's, see abi.h ---- */
-KMTLS_MAP(settings, ARRAY, __u32, struct kmtls_settings, 1, 0);
+KMTLS_MAP(settings, ARRAY, __u32, struct kmtls_settings, 1, BPF_F_MMAPABLE);
 KMTLS_MAP(modes, HASH, struct kmtls_mode_key, struct kmtls_mode_value, 65536, BPF_F_NO_PREALLOC);
 KMTLS_MAP(peers, LPM_TRIE, struct kmtls_peer_key, struct kmtls_peer_value, 131072,
 	  BPF_F_NO_PREALLOC);

@@ -36,6 +36,8 @@ static void use(const char *name, const json_t *value)
 
 			HOLDS(port >= 1 && port <= 65535);
 		}
+	} else if (json_is_integer(value)) {
+		HOLDS(json_integer_value(value) >= 1 && json_integer_value(value) <= 65535);
 	} else {
 		HOLDS(json_is_boolean(value));
 	}

@@ -74,6 +74,13 @@ static void show_progress(const char *what, size_t done, size_t total)
 	fflush(stderr);
 }
 
+static int compare_names(const void *a, const void *b)
+{
+	const struct kmtls_peer_name *left = a, *right = b;
+
+	return (left->hash > right->hash) - (left->hash < right->hash);
+}
+
 /* An entry as a line of a file has it. */
 static void format_value(struct load *load, const struct kmtls_peer_value *value,
 			 struct kmtls_text *text)
@@ -89,9 +96,14 @@ static void format_value(struct load *load, const struct kmtls_peer_value *value
 		return;
 	}
 	kmtls_peer_maps_name(&load->maps, value->identity, id);
-	for (size_t i = 0; !*id && i < load->file.name_count; i++)
-		if (load->file.names[i].hash == value->identity)
-			strcpy(id, load->file.names[i].text);
+	if (!*id) {
+		const struct kmtls_peer_name key = { .hash = value->identity }, *name;
+
+		name = bsearch(&key, load->file.names, load->file.name_count, sizeof(key),
+			       compare_names);
+		if (name)
+			strcpy(id, name->text);
+	}
 	snprintf(word, sizeof(word), "%s ",
 		 value->kind != KMTLS_PEER_MESH ? "unknown" : kmtls_match_name(value->match));
 	kmtls_text_append_string(text, word);

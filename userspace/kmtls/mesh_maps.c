@@ -11,6 +11,7 @@
 
 #include "map_walk.h"
 #include "map_write.h"
+#include "settings_map.h"
 
 /* ---- opening, reading ---- */
 
@@ -175,20 +176,29 @@ struct writing {
 	bool begun[2]; /* the rounds */
 };
 
-static int put(int fd, const void *key, __u32 value)
+/* On the way back only what is still as we have written it: others write, too. */
+static bool is_ours(int fd, const void *key, __u32 value)
 {
-	return kmtls_map_put(fd, key, value == KMTLS_MESH_NONE ? NULL : &value);
+	__u32 now = KMTLS_MESH_NONE;
+
+	if (bpf_map_lookup_elem(fd, key, &now) < 0 && errno != ENOENT)
+		return true; /* writing will say why */
+	return now == value;
 }
 
-static int put_default(struct kmtls_mesh_maps *maps, __u32 value)
+/* back: takes back, goes on after errors, and counts them. */
+static int put(int fd, const void *key, __u32 from, __u32 to, size_t *back)
 {
-	struct kmtls_settings settings;
-	__u32 zero = 0;
+	int err;
 
-	if (bpf_map_lookup_elem(maps->peers.settings, &zero, &settings) < 0)
-		return -errno;
-	settings.authorization_default = value;
-	return kmtls_map_put(maps->peers.settings, &zero, &settings);
+	if (from == to || (back && !is_ours(fd, key, from)))
+		return 0;
+	if (!back && kmtls_peer_maps_is_interrupted())
+		return -EINTR;
+	err = kmtls_map_put(fd, key, to == KMTLS_MESH_NONE ? NULL : &to);
+	if (err && back)
+		++*back;
+	return back ? 0 : err;
 }
 
 static bool allows(__u32 authorization_default)
@@ -212,48 +222,42 @@ static __u32 default_at(const struct kmtls_mesh_change *change, enum stage stage
 	return after ? change->default_after : change->default_before;
 }
 
-/*
- * From one stage to the next, upwards or back. Towards the middle the mesh's own modes come last,
- * away from it first. always: also what has the same value in both stages, and on after errors:
- * the number of them is added to *left.
- */
-static int move(struct writing *writing, enum stage from, enum stage to, size_t *left)
+static int move_default(struct writing *writing, enum stage from, enum stage to, size_t *back)
 {
-	const struct kmtls_mesh_change *change = writing->change;
-	const struct kmtls_mesh_plan *plan = &change->plan;
+	__u32 value = default_at(writing->change, to);
+	int err;
+
+	if (value == default_at(writing->change, from))
+		return 0;
+	err = kmtls_settings_map_put_default(writing->maps->peers.settings, value);
+	if (err && back)
+		++*back;
+	return back ? 0 : err;
+}
+
+/*
+ * From one stage to the next, or back, where *back counts what could not be put back. Towards the
+ * middle the mesh's own modes come last, away from it first.
+ */
+static int move(struct writing *writing, enum stage from, enum stage to, size_t *back)
+{
+	const struct kmtls_mesh_plan *plan = &writing->change->plan;
 	int err = 0;
 
-	for (size_t i = 0; (left || !err) && i < plan->mode_count; i++) {
+	for (size_t i = 0; !err && i < plan->mode_count; i++) {
 		size_t at = to == MIDDLE ? i : plan->mode_count - 1 - i;
 		const struct kmtls_mode_step *step = &plan->modes[at];
-		__u32 value = value_at(&step->step, to);
 
-		if (value == value_at(&step->step, from))
-			continue;
-		if (!left && kmtls_peer_maps_is_interrupted())
-			return -EINTR;
-		err = put(writing->maps->modes, &step->key, value);
-		if (err && left)
-			++*left;
+		err = put(writing->maps->modes, &step->key, value_at(&step->step, from),
+			  value_at(&step->step, to), back);
 	}
-	for (size_t i = 0; (left || !err) && i < plan->authorization_count; i++) {
+	for (size_t i = 0; !err && i < plan->authorization_count; i++) {
 		const struct kmtls_authorization_step *step = &plan->authorizations[i];
-		__u32 value = value_at(&step->step, to);
 
-		if (value == value_at(&step->step, from))
-			continue;
-		if (!left && kmtls_peer_maps_is_interrupted())
-			return -EINTR;
-		err = put(writing->maps->authorizations, &step->key, value);
-		if (err && left)
-			++*left;
+		err = put(writing->maps->authorizations, &step->key, value_at(&step->step, from),
+			  value_at(&step->step, to), back);
 	}
-	if ((!left && err) || default_at(change, from) == default_at(change, to))
-		return err;
-	err = put_default(writing->maps, default_at(change, to));
-	if (err && left)
-		++*left;
-	return err;
+	return err ? err : move_default(writing, from, to, back);
 }
 
 static int write_round(void *context, bool second)

@@ -17,11 +17,13 @@
 #include <string.h>
 #include <sys/file.h>
 
+#include "address.h"
 #include "cleanup.h"
 #include "hash.h"
 #include "map_walk.h"
 #include "map_write.h"
 #include "names_collect.h"
+#include "settings_map.h"
 
 #define PEER_BATCH 1024
 #define NAME_BATCH 128
@@ -148,6 +150,8 @@ static int append_entry(void *table, const void *key, const void *value)
 	struct kmtls_peer_entry entry = { .line = 0 };
 
 	memcpy(&entry.key, key, sizeof(entry.key));
+	/* The kernel compares no more than prefix_len bits, and keeps whatever was written. */
+	kmtls_prefix_mask(&entry.key);
 	memcpy(&entry.value, value, sizeof(entry.value));
 	return kmtls_peer_table_append(table, &entry);
 }
@@ -195,17 +199,6 @@ static void report(const struct kmtls_peer_maps *maps, const char *what, size_t 
 {
 	if (maps->progress)
 		maps->progress(what, done, total);
-}
-
-static void bump_generation(struct kmtls_peer_maps *maps)
-{
-	struct kmtls_settings settings;
-	__u32 zero = 0;
-
-	if (bpf_map_lookup_elem(maps->settings, &zero, &settings) < 0)
-		return;
-	settings.generation++;
-	bpf_map_update_elem(maps->settings, &zero, &settings, BPF_ANY);
 }
 
 /* As the daemon does it; between it and us one of two may be lost, which is less than none. */
@@ -287,7 +280,24 @@ static int write_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_nam
 	return 0;
 }
 
-static int write_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan)
+/* What somebody else has deleted meanwhile is passed over. */
+static int delete_batch(int fd, const struct kmtls_peer_key *keys, __u32 count)
+{
+	for (__u32 done = 0; done < count;) {
+		__u32 deleted = count - done;
+
+		if (bpf_map_delete_batch(fd, keys + done, &deleted, NULL) == 0)
+			break;
+		if (errno != ENOENT)
+			return kmtls_map_error();
+		done += deleted + 1;
+	}
+	return 0;
+}
+
+/* ret_begun: steps that have been done, or may have been. */
+static int write_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan,
+		       size_t *ret_begun)
 {
 	const size_t deletes = plan->first[KMTLS_PEER_DELETE];
 	struct kmtls_peer_key keys[PEER_BATCH];
@@ -304,15 +314,14 @@ static int write_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_pla
 			keys[i] = plan->steps[done + i].key;
 			values[i] = plan->steps[done + i].after;
 		}
+		*ret_begun = done + batch;
 		if (done < deletes)
 			err = kmtls_map_update(maps->peers, keys, values, batch);
 		else
-			err = bpf_map_delete_batch(maps->peers, keys, &batch, NULL)
-				      ? kmtls_map_error()
-				      : 0;
+			err = delete_batch(maps->peers, keys, batch);
 		if (err)
 			return err;
-		done = end - done < PEER_BATCH ? end : done + PEER_BATCH;
+		done += batch;
 		report(maps, "peers", done, plan->total);
 	}
 	return 0;
@@ -320,11 +329,24 @@ static int write_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_pla
 
 /* ---- taking back ---- */
 
-/* Puts back what the plan's steps have changed, whatever of them was done: what came goes first,
- * so that there is room. The number of steps that could not be undone. */
-static size_t undo_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan)
+/* One step, unless it was not done or somebody else has changed the entry since. */
+static int undo_step(struct kmtls_peer_maps *maps, const struct kmtls_peer_step *step,
+		     const struct kmtls_peer_entry *now, bool added, bool deleted)
 {
-	const size_t adds = plan->count[KMTLS_PEER_ADD];
+	bool ours = deleted ? !now : now && !memcmp(&now->value, &step->after, sizeof(step->after));
+
+	if (!ours)
+		return 0;
+	return added ? bpf_map_delete_elem(maps->peers, &step->key)
+		     : kmtls_map_update(maps->peers, &step->key, &step->before, 1);
+}
+
+/* Puts back what the first steps of the plan have changed: what came goes first, so that there is
+ * room. The number of steps that could not be undone. */
+static size_t undo_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan,
+			 size_t begun)
+{
+	const size_t adds = plan->count[KMTLS_PEER_ADD], deletes = plan->first[KMTLS_PEER_DELETE];
 	struct kmtls_peer_table now = { .count = 0 };
 	char why[KMTLS_PEER_MAPS_WHY];
 	size_t left = 0;
@@ -336,39 +358,44 @@ static size_t undo_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_p
 		err = kmtls_peer_maps_read(maps, &now, why);
 	}
 	if (err)
-		return plan->total;
-	for (size_t i = 0; i < plan->total; i++) {
+		return begun;
+	for (size_t i = 0; i < begun; i++) {
 		const struct kmtls_peer_step *step = &plan->steps[i];
-		const struct kmtls_peer_entry *entry = kmtls_peer_table_find(&now, &step->key);
 
-		err = 0;
-		if (i < adds && entry)
-			err = bpf_map_delete_elem(maps->peers, &step->key);
-		else if (i >= adds &&
-			 (!entry || memcmp(&entry->value, &step->before, sizeof(step->before))))
-			err = kmtls_map_update(maps->peers, &step->key, &step->before, 1);
-		if (err)
+		if (undo_step(maps, step, kmtls_peer_table_find(&now, &step->key), i < adds,
+			      i >= deletes))
 			left++;
 	}
 	kmtls_peer_table_free(&now);
 	return left;
 }
 
-static int take_back(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan,
+/* The texts that were written, but for those somebody else refers to by now. */
+static void take_back_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_name **names,
+			    size_t count)
+{
+	__cleanup_free __u64 *candidates = calloc(count + 1, sizeof(*candidates));
+	size_t removed;
+
+	for (size_t i = 0; candidates && i < count; i++)
+		candidates[i] = names[i]->hash;
+	/* If that fails they stay until the map is full. */
+	if (candidates && count)
+		kmtls_names_collect(maps->directory, candidates, count, NULL, 0, &removed);
+}
+
+static int take_back(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan *plan, size_t begun,
 		     const struct kmtls_peer_name **names, size_t name_count, int err,
 		     char *ret_why)
 {
 	const struct kmtls_peer_around *around = maps->around;
 	size_t left = around ? around->undo(around->context, true) : 0;
 
-	left += undo_steps(maps, plan);
+	left += begun ? undo_steps(maps, plan, begun) : 0;
 	if (around)
 		left += around->undo(around->context, false);
-	/* Nothing refers to them: they were not there before. */
-	for (size_t i = 0; i < name_count; i++)
-		if (bpf_map_delete_elem(maps->names, &names[i]->hash) < 0 && errno != ENOENT)
-			left++;
-	bump_generation(maps);
+	take_back_names(maps, names, name_count);
+	kmtls_settings_map_bump(maps->settings);
 	if (left)
 		fail(ret_why, err, "%s; %zu entries could NOT be put back as they were",
 		     strerror(-err), left);
@@ -409,12 +436,28 @@ static void collect_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_
 		kmtls_names_collect(maps->directory, candidates, count, NULL, 0, &removed);
 }
 
+/* Those that were collected before anything referred to them: see names_collect.h. */
+static int write_lost_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_file *file,
+			    char *ret_why)
+{
+	__cleanup_free const struct kmtls_peer_name **missing =
+		calloc(file->name_count + 1, sizeof(*missing));
+	size_t count;
+	int err;
+
+	if (!missing)
+		return -ENOMEM;
+	err = find_missing(maps, file, missing, &count, ret_why);
+	return err ? err : write_names(maps, missing, count);
+}
+
 static int write_all(struct kmtls_peer_maps *maps, const struct kmtls_peer_file *file,
 		     const struct kmtls_peer_plan *plan, const struct kmtls_peer_name **missing,
 		     size_t count, char *ret_why)
 {
 	const struct kmtls_peer_around *around = maps->around;
 	int err = write_names(maps, missing, count);
+	size_t begun = 0;
 
 	if (err == -ENOSPC) {
 		kmtls_peer_maps_count_full(maps);
@@ -424,14 +467,16 @@ static int write_all(struct kmtls_peer_maps *maps, const struct kmtls_peer_file 
 	if (!err && around)
 		err = around->write(around->context, false);
 	if (!err)
-		err = write_steps(maps, plan);
+		err = write_steps(maps, plan, &begun);
 	if (!err && around)
 		err = around->write(around->context, true);
+	if (!err)
+		err = write_lost_names(maps, file, ret_why);
 	if (err == -ENOSPC)
 		kmtls_peer_maps_count_full(maps);
 	if (err)
-		return take_back(maps, plan, missing, count, err, ret_why);
-	bump_generation(maps);
+		return take_back(maps, plan, begun, missing, count, err, ret_why);
+	kmtls_settings_map_bump(maps->settings);
 	collect_names(maps, plan);
 	return 0;
 }

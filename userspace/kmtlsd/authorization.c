@@ -19,11 +19,13 @@
 #include <string.h>
 
 #include "bpf_loader.h"
+#include "match.h"
 #include "policy.h"
 
 #define BATCH 512
 
-static atomic_bool is_doubtful;
+/* Until the first look has been taken there may be such entries. */
+static atomic_bool is_doubtful = true;
 
 void kmtls_authorization_set_doubtful(bool doubtful)
 {
@@ -251,7 +253,7 @@ static bool is_named(struct kmtls_bpf *bpf, unsigned kind, __u64 hash, const cha
 
 	if (kind == KMTLS_MATCH_ANY || kmtls_policy_name_get(bpf, hash, text) < 0)
 		return true;
-	return !strncmp(text, id, strlen(text));
+	return kmtls_match_holds(kind, text, id);
 }
 
 /* Nothing is said: no entry, and everyone is allowed. */

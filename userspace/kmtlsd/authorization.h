@@ -96,7 +96,7 @@ const char *kmtls_authorization_action_name(__u32 action, char *buffer);
 const char *kmtls_authorization_subject(struct kmtls_bpf *bpf, unsigned kind, __u64 hash,
 					char *buffer);
 
-/* Replaces an entry of the same key. -EEXIST: a hash names another text; -E2BIG: map full. */
+/* Replaces an entry of the same key. -EEXIST: a hash names another text; -ENOSPC: map full. */
 int kmtls_authorization_add(struct kmtls_bpf *bpf, const struct kmtls_subject *source,
 			    const struct kmtls_subject *destination, __u16 port, __u32 action,
 			    char *ret_why);

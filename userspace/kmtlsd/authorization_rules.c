@@ -10,6 +10,7 @@
 #include "config.h"
 #include "pods.h"
 #include "policy.h"
+#include "settings_map.h"
 
 static const char *const actions[] = {
 	[KMTLS_AUTHORIZATION_ALLOW] = "allow",
@@ -58,24 +59,6 @@ static int read_settings(struct kmtls_bpf *bpf, struct kmtls_settings *ret_setti
 		       : 0;
 }
 
-/* With a generation one higher; value NULL: the default stays. */
-static int write_settings(struct kmtls_bpf *bpf, const __u32 *value)
-{
-	struct kmtls_settings settings;
-	int err = read_settings(bpf, &settings);
-	__u32 zero = 0;
-
-	if (err)
-		return err;
-	settings.generation++;
-	if (value)
-		settings.authorization_default = *value;
-	return bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS), &zero, &settings,
-				   BPF_ANY) < 0
-		       ? -errno
-		       : 0;
-}
-
 int kmtls_authorization_default_get(struct kmtls_bpf *bpf, __u32 *ret_default)
 {
 	struct kmtls_settings settings;
@@ -88,7 +71,7 @@ int kmtls_authorization_default_get(struct kmtls_bpf *bpf, __u32 *ret_default)
 
 int kmtls_authorization_default_set(struct kmtls_bpf *bpf, __u32 value, char *ret_why)
 {
-	int err = write_settings(bpf, &value);
+	int err = kmtls_settings_map_set_default(kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS), value);
 
 	if (err)
 		snprintf(ret_why, KMTLS_WHY, "the settings map refused the default: %s",
@@ -118,7 +101,6 @@ static struct kmtls_authorization_key make_key(const struct kmtls_subject *sourc
 	};
 }
 
-/* Before the entry: two texts of one hash must not become one rule. */
 static int name_subject(struct kmtls_bpf *bpf, const char *what,
 			const struct kmtls_subject *subject, char *ret_why)
 {
@@ -129,11 +111,17 @@ static int name_subject(struct kmtls_bpf *bpf, const char *what,
 		return 0;
 	err = kmtls_policy_name_put(bpf, subject->text, &hash);
 	if (err)
-		snprintf(ret_why, KMTLS_WHY, "the names map refused the %s: %s", what,
-			 err == -EEXIST	 ? "its hash names another text"
-			 : err == -E2BIG ? "it is full"
-					 : strerror(-err));
+		kmtls_policy_name_why(what, err, ret_why);
 	return err;
+}
+
+/* Before the entry: two texts of one hash must not become one rule. */
+static int name_both(struct kmtls_bpf *bpf, const struct kmtls_subject *source,
+		     const struct kmtls_subject *destination, char *ret_why)
+{
+	int err = name_subject(bpf, "source", source, ret_why);
+
+	return err ? err : name_subject(bpf, "destination", destination, ret_why);
 }
 
 int kmtls_authorization_add(struct kmtls_bpf *bpf, const struct kmtls_subject *source,
@@ -142,20 +130,23 @@ int kmtls_authorization_add(struct kmtls_bpf *bpf, const struct kmtls_subject *s
 {
 	struct kmtls_authorization_key key = make_key(source, destination, port);
 	struct kmtls_authorization_value value = { .action = action };
-	int err = name_subject(bpf, "source", source, ret_why);
+	int err = name_both(bpf, source, destination, ret_why);
 
-	if (!err)
-		err = name_subject(bpf, "destination", destination, ret_why);
+	/* Collecting may take the first of the two as well: both again. */
+	if (err == -ENOSPC && kmtls_policy_names_collect(bpf))
+		err = name_both(bpf, source, destination, ret_why);
 	if (err)
 		return err;
 	if (bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_AUTHORIZATIONS), &key, &value,
 				BPF_ANY) < 0) {
-		err = -errno;
+		err = kmtls_policy_map_refused(errno);
 		snprintf(ret_why, KMTLS_WHY, "the authorizations map refused the entry: %s",
-			 err == -E2BIG ? "it is full" : strerror(-err));
+			 err == -ENOSPC ? "it is full" : strerror(-err));
 		return err;
 	}
-	return write_settings(bpf, NULL);
+	/* Again: they may have been collected before there was a reference. */
+	err = name_both(bpf, source, destination, ret_why);
+	return err ? err : kmtls_policy_bump_generation(bpf);
 }
 
 int kmtls_authorization_delete(struct kmtls_bpf *bpf, const struct kmtls_subject *source,
@@ -171,5 +162,5 @@ int kmtls_authorization_delete(struct kmtls_bpf *bpf, const struct kmtls_subject
 					: strerror(-err));
 		return err;
 	}
-	return write_settings(bpf, NULL);
+	return kmtls_policy_bump_generation(bpf);
 }

@@ -171,8 +171,10 @@ static json_t *maps_json(struct kmtls_bpf *bpf)
 	} maps[] = {
 		{ "modes", KMTLS_MAP_MODES },
 		{ "peers", KMTLS_MAP_PEERS },
+		{ "authorizations", KMTLS_MAP_AUTHORIZATIONS },
 		{ "names", KMTLS_MAP_NAMES },
 		{ "pods", KMTLS_MAP_PODS },
+		{ "udp_totals", KMTLS_MAP_UDP_TOTALS },
 		{ "internal/listeners", KMTLS_MAP_LISTENERS },
 		{ "internal/own_addresses", KMTLS_MAP_OWN_ADDRESSES },
 	};

@@ -234,7 +234,7 @@ json_t *kmtls_control_udp_totals(struct kmtls_daemon *daemon)
 		else
 			entries++;
 	}
-	json = err ? NULL
+	json = err ? json_null()
 		   : json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sent_packets",
 			       (json_int_t)sum.sent_packets, "sent_bytes",
 			       (json_int_t)sum.sent_bytes, "received_packets",

@@ -84,6 +84,9 @@ static bool hand_over(struct kmtls_handshake *handshake)
 	flow->ticket = server ? KMTLS_TICKET_DUE : KMTLS_TICKET_NONE;
 	err = kmtls_policy_name_put(loop->daemon->bpf, handshake->verify.peer_id,
 				    &flow->peer_identity);
+	if (!err) /* again: it may have been collected before the slot referred to it */
+		err = kmtls_policy_name_put(loop->daemon->bpf, handshake->verify.peer_id,
+					    &flow->peer_identity);
 	if (err)
 		log_warning("peer identity not named", "flow=%u.%u peer_id=%s err=%s", slot,
 			    flow->generation, kmtls_log_quote(handshake->verify.peer_id),

@@ -232,6 +232,7 @@ static void delete_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod)
 		bpf_map_delete_elem(kmtls_bpf_map(bpf, KMTLS_MAP_OWN_ADDRESSES), &key);
 	}
 	kmtls_pod_listeners_forget(bpf, pod->netns_cookie);
+	kmtls_udp_ledger_forget(bpf, pod->netns_cookie);
 }
 
 static int fill_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why)
@@ -262,13 +263,18 @@ static int fill_maps(struct kmtls_bpf *bpf, struct kmtls_pod *pod, char *ret_why
 					&value, BPF_ANY) < 0)
 		err = -errno;
 	if (!err)
-		err = kmtls_udp_ledger_begin(bpf, pod->netns_cookie);
+		err = put_all_names(bpf, pod); /* again: see names_collect.h */
 	if (err) {
 		snprintf(ret_why, KMTLS_WHY, "the pods map refused the entry: %s",
 			 err == -E2BIG ? "it is full" : strerror(-err));
 		delete_maps(bpf, pod);
+		return err;
 	}
-	return err;
+	err = kmtls_udp_ledger_begin(bpf, pod->netns_cookie);
+	if (err) /* what is not counted is no reason to leave the pod without encryption */
+		log_warning("UDP of the pod is not counted", "pod=%s err=%s",
+			    kmtls_log_quote(pod->name), kmtls_log_quote(strerror(-err)));
+	return 0;
 }
 
 static int take_place(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
@@ -415,7 +421,6 @@ static int remove_pod(struct kmtls_pods *pods, const char *name, char *ret_why)
 	leave_place(pods, pod);
 	kmtls_loops_reset_pod(pods->daemon->loops, pod->netns_cookie);
 	delete_maps(pods->daemon->bpf, pod);
-	kmtls_udp_ledger_forget(pods->daemon->bpf, pod->netns_cookie);
 	kmtls_pod_store_delete(pods->daemon->config->run_dir, pod->name);
 	kmtls_svid_store_delete(pods->daemon->secrets, pod->id);
 	log_info("pod removed", "pod=%s", kmtls_log_quote(pod->name));

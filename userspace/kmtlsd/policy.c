@@ -2,11 +2,15 @@
 /* policy.c - see policy.h. */
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 
 #include "address.h"
 #include "bpf_loader.h"
+#include "cleanup.h"
 #include "config.h"
 #include "counters.h"
 #include "hash.h"
@@ -15,9 +19,9 @@
 #include "names_collect.h"
 #include "pods.h"
 #include "policy.h"
+#include "settings_map.h"
 
-/* A hash says E2BIG when it is full, a trie ENOSPC: counted, and one error from here on. */
-static int map_refused(int error)
+int kmtls_policy_map_refused(int error)
 {
 	if (error != E2BIG && error != ENOSPC)
 		return -error;
@@ -37,7 +41,7 @@ int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_ha
 	memcpy(value.text, text, value.length);
 	if (bpf_map_update_elem(fd, &hash, &value, BPF_NOEXIST) < 0) {
 		if (errno != EEXIST)
-			return map_refused(errno);
+			return kmtls_policy_map_refused(errno);
 		if (bpf_map_lookup_elem(fd, &hash, &found) < 0)
 			return -errno;
 		if (memcmp(&found, &value, sizeof(value)) != 0)
@@ -47,13 +51,39 @@ int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_ha
 	return 0;
 }
 
+void kmtls_policy_name_why(const char *what, int err, char *ret_why)
+{
+	snprintf(ret_why, KMTLS_WHY, "the names map refused the %s: %s", what,
+		 err == -EEXIST	  ? "its hash names another text"
+		 : err == -ENOSPC ? "it is full"
+				  : strerror(-err));
+}
+
+/* `kmtls peer load` holds it while texts are written whose references follow later. */
+static int lock_maps(struct kmtls_bpf *bpf)
+{
+	char path[PATH_MAX];
+	__cleanup_fd int fd = -1;
+
+	snprintf(path, sizeof(path), "%s/internal", kmtls_bpf_directory(bpf));
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return -errno;
+	return kmtls_take_fd(fd);
+}
+
 bool kmtls_policy_names_collect(struct kmtls_bpf *bpf)
 {
+	__cleanup_fd int lock = lock_maps(bpf);
 	size_t removed = 0;
-	int err = kmtls_names_collect(kmtls_bpf_directory(bpf), NULL, 0, NULL, 0, &removed);
+	int err = lock < 0 ? lock : 0;
 
+	if (!err)
+		err = kmtls_names_collect(kmtls_bpf_directory(bpf), NULL, 0, NULL, 0, &removed);
 	if (err)
-		log_warning("names map not cleared", "err=%s", kmtls_log_quote(strerror(-err)));
+		log_warning("names map not cleared", "err=%s",
+			    kmtls_log_quote(err == -EWOULDBLOCK ? "a load of peers is under way"
+								: strerror(-err)));
 	else
 		log_info("names map was full: unused texts removed", "removed=%zu", removed);
 	return !err && removed;
@@ -77,14 +107,7 @@ int kmtls_policy_name_get(struct kmtls_bpf *bpf, __u64 hash, char *ret_text)
 
 int kmtls_policy_bump_generation(struct kmtls_bpf *bpf)
 {
-	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS);
-	struct kmtls_settings settings;
-	__u32 zero = 0;
-
-	if (bpf_map_lookup_elem(fd, &zero, &settings) < 0)
-		return -errno;
-	settings.generation++;
-	return bpf_map_update_elem(fd, &zero, &settings, BPF_ANY) < 0 ? -errno : 0;
+	return kmtls_settings_map_bump(kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS));
 }
 
 /* ---- peers ---- */
@@ -95,7 +118,7 @@ static int peer_put(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,
 	int err = 0;
 
 	if (bpf_map_update_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PEERS), key, value, BPF_ANY) < 0) {
-		err = map_refused(errno);
+		err = kmtls_policy_map_refused(errno);
 		snprintf(ret_why, KMTLS_WHY, "the peers map refused the entry: %s",
 			 err == -ENOSPC ? "it is full" : strerror(-err));
 		return err;
@@ -118,13 +141,12 @@ int kmtls_policy_peer_add_mesh(struct kmtls_bpf *bpf, const struct kmtls_peer_ke
 	if (err == -ENOSPC && kmtls_policy_names_collect(bpf))
 		err = kmtls_policy_name_put(bpf, text, &value.identity);
 	if (err) {
-		snprintf(ret_why, KMTLS_WHY, "the names map refused the identity: %s",
-			 err == -EEXIST	  ? "its hash names another text"
-			 : err == -ENOSPC ? "it is full"
-					  : strerror(-err));
+		kmtls_policy_name_why("identity", err, ret_why);
 		return err;
 	}
-	return peer_put(bpf, key, &value, ret_why);
+	err = peer_put(bpf, key, &value, ret_why);
+	/* Again: it may have been collected before there was a reference. */
+	return err ? err : kmtls_policy_name_put(bpf, text, &value.identity);
 }
 
 int kmtls_policy_peer_add_bypass(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,

@@ -12,6 +12,9 @@
 
 struct kmtls_bpf;
 
+/* The errno of a refused write, negative. A full map is counted, and always -ENOSPC: a hash says
+ * E2BIG, a trie ENOSPC. */
+int kmtls_policy_map_refused(int error);
 /* After a change of a policy map. */
 int kmtls_policy_bump_generation(struct kmtls_bpf *bpf);
 
@@ -38,8 +41,11 @@ int kmtls_policy_peer_visit(struct kmtls_bpf *bpf,
 int kmtls_policy_peer_lookup(struct kmtls_bpf *bpf, const struct kmtls_address *address,
 			     struct kmtls_peer_value *ret_value);
 
-/* Stores text under its hash. -EEXIST: another text has this hash. -ENOSPC: the map is full. */
+/* Stores text under its hash; once more after what refers to it has been stored, see
+ * names_collect.h. -EEXIST: another text has this hash. -ENOSPC: the map is full. */
 int kmtls_policy_name_put(struct kmtls_bpf *bpf, const char *text, __u64 *ret_hash);
+/* That sentence, for whose name what is. ret_why: 256 bytes. */
+void kmtls_policy_name_why(const char *what, int err, char *ret_why);
 /* After -ENOSPC: throws away texts that nothing in a map refers to any more; all of them, also one
  * that was just put. Takes its time, so for the control thread only. false: none went. */
 bool kmtls_policy_names_collect(struct kmtls_bpf *bpf);

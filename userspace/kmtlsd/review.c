@@ -85,7 +85,7 @@ void kmtls_review_tick(struct kmtls_daemon *daemon)
 {
 	static struct sum before;
 	static __u32 default_before;
-	static bool looked;
+	static bool looked, failing;
 	struct sum now;
 	__u32 fallback;
 	int err;
@@ -95,12 +95,17 @@ void kmtls_review_tick(struct kmtls_daemon *daemon)
 			before.key = 1;
 	err = sum_up(daemon->bpf, before.key, &now, &fallback);
 	if (err) {
-		/* Each question will find out by itself; what is established is asked about. */
-		log_warning("authorizations cannot be read", "err=%s",
-			    kmtls_log_quote(strerror(-err)));
+		/* Each question looks for itself; what is established is asked about. */
+		if (!failing)
+			log_warning("authorizations cannot be read", "err=%s",
+				    kmtls_log_quote(strerror(-err)));
+		failing = true;
+		looked = false;
+		kmtls_authorization_set_doubtful(true);
 		kmtls_loops_review(daemon->loops);
 		return;
 	}
+	failing = false;
 	if (looked && !memcmp(&now, &before, sizeof(now)) && fallback == default_before)
 		return;
 	looked = true;

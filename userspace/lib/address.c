@@ -87,13 +87,18 @@ static int parse_length(const char *text, unsigned *ret_length)
 	return 0;
 }
 
+void kmtls_prefix_mask(struct kmtls_peer_key *key)
+{
+	for (unsigned bit = key->prefix_len; bit < 128; bit++)
+		key->address.bytes[bit / 8] &= (__u8) ~(0x80u >> bit % 8);
+}
+
 static bool bits_beyond(const struct kmtls_peer_key *key)
 {
-	for (unsigned bit = key->prefix_len; bit < 128; bit++) {
-		if (key->address.bytes[bit / 8] & (0x80 >> bit % 8))
-			return true;
-	}
-	return false;
+	struct kmtls_peer_key masked = *key;
+
+	kmtls_prefix_mask(&masked);
+	return !kmtls_address_equal(&masked.address, &key->address);
 }
 
 int kmtls_prefix_parse(const char *text, struct kmtls_peer_key *ret_key)

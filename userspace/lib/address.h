@@ -26,6 +26,8 @@ int kmtls_address_parse(const char *text, struct kmtls_address *ret_address);
 /* ADDRESS or ADDRESS/LEN, IPv4 0..32, IPv6 0..128. -EINVAL: not that; -ERANGE: length;
  * -EDOM: bits set beyond the prefix. ret_key->prefix_len counts from ::/0. */
 int kmtls_prefix_parse(const char *text, struct kmtls_peer_key *ret_key);
+/* Clears the bits beyond the prefix. */
+void kmtls_prefix_mask(struct kmtls_peer_key *key);
 
 /* Each writes at most size bytes, zero-terminated, and returns buffer. IPv4-mapped is
  * written as IPv4; an IPv6 endpoint in brackets; a prefix always with its length. */

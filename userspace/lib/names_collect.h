@@ -12,8 +12,10 @@
  * there. Every aligned 64-bit number of those maps counts as a hash, so a map needs no entry here:
  * at worst a text stays that might have gone.
  *
- * Who writes a text and its first reference while this runs may lose the text: write it again.
- * -ENOMEM; -errno of a map that could not be read: nothing was removed then.
+ * What is referred to by the time it was removed comes back. Who writes a text writes it, then the
+ * reference, then the text once more if it has gone: so none is lost whenever this runs. A free slot
+ * of the table of flows refers to nothing. -ENOMEM; -ENOENT: maps are missing that would have to be
+ * asked; -errno of a map that could not be read: nothing was removed then.
  */
 int kmtls_names_collect(const char *directory, const __u64 *candidates, size_t count,
 			const __u64 *keep, size_t keep_count, size_t *ret_removed);

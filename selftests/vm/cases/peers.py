@@ -21,6 +21,7 @@ DOMAIN = "example.org"
 NAMESPACE = "default"  # of the pods of the testbed: spiffe://example.org/ns/default/sa/POD
 SERVICE = {4: "10.89.2.0/24", 6: "fd89:2::/64"}  # pods b and d; b
 BACKENDS = (("b", 4), ("d", 4), ("b", 6))
+BPF_F_MMAPABLE = 1 << 10
 
 
 # --- maps as bpftool sees them ---------------------------------------------------------------------
@@ -456,8 +457,11 @@ def own_maps(bed, peers, names):
     os.makedirs(directory + "/internal")
     try:
         for name, kind, key, value, entries, flags in (
-                ("settings", "array", 4, 16, 1, 0), ("peers", "lpm_trie", 20, 32, peers, 1),
-                ("names", "hash", 8, 2056, names, 1), ("counters", "percpu_array", 4, 8, 128, 0)):
+                ("settings", "array", 4, 16, 1, BPF_F_MMAPABLE), ("peers", "lpm_trie", 20, 32, peers, 1),
+                ("names", "hash", 8, 2056, names, 1), ("counters", "percpu_array", 4, 8, 128, 0),
+                # Those that are asked before a text counts as unused.
+                ("modes", "hash", 16, 4, 16, 1), ("authorizations", "hash", 24, 4, 16, 1),
+                ("pods", "hash", 8, 72, 16, 0), ("flows", "array", 4, 192, 16, BPF_F_MMAPABLE)):
             bpftool("map", "create", f"{directory}/{name}", "type", kind, "key", str(key), "value", str(value),
                     "entries", str(entries), "name", name, "flags", str(flags))
         bpftool("map", "update", "pinned", directory + "/settings", "key", *"0000", "value", "1", *"0" * 15)
@@ -524,6 +528,53 @@ def rollback(bed):
         equal((done.returncode, done.stderr), (1, "kmtls peer load: Cannot allocate memory; all is as it was before\n"),
               "no memory for a while")
         equal(both(directory), before, "the maps afterwards")
+
+
+@case("what others write during a load stays: the default of authorizations, their entries, texts they need", mesh=True)
+def beside_others(bed):
+    """Each time the load waits for two seconds in one of its calls, with something of others in between."""
+    with own_maps(bed, 6000, 6000) as directory:
+        loaded(load(bed, exact(0, 20) + "10.99.0.0/24 --bypass\n", directory=directory))
+        loaded(traced(bed, exact(0, 10) + exact(30, 40), directory))
+        writes = [number for number, _ in writing_calls(bed)]
+        loaded(load(bed, exact(0, 20) + "10.99.0.0/24 --bypass\n", "--replace", directory=directory))
+
+        def meanwhile(number, action, error=""):
+            timer = threading.Timer(1, action)
+            timer.start()
+            done = traced(bed, exact(0, 10) + exact(30, 40), directory, f"{error}delay_enter=2000000:when={number}")
+            timer.join()
+            return done
+
+        def set_default():  # deny, and nothing else of it
+            value = bpftool("map", "lookup", "pinned", directory + "/settings", "key", *"0000")["value"]
+            value[4] = "0x02"
+            bpftool("map", "update", "pinned", directory + "/settings", "key", *"0000", "value", *value)
+
+        loaded(meanwhile(writes[-1], set_default))
+        equal(bpftool("map", "lookup", "pinned", directory + "/settings", "key", *"0000")["value"][4], "0x02",
+              "the default that was set meanwhile")
+        loaded(load(bed, exact(0, 20) + "10.99.0.0/24 --bypass\n", "--replace", directory=directory))
+
+        # The bypass goes, by somebody else, and then the load fails: it does not come back.
+        done = meanwhile(writes[0], lambda: delete_peer(directory, "10.99.0.0/24"), "error=EIO:")
+        equal((done.returncode, entry_of(directory, "10.99.0.0/24")), (1, None), "a bypass somebody else deleted")
+        write_peer(directory, "10.99.0.0/24", value_bytes(kind=2))
+
+        # What the load was to delete has gone already: it goes on.
+        loaded(meanwhile(writes[-1], lambda: delete_peer(directory, "10.99.0.0/24")))
+        equal(len(both(directory)[0]), 20, "entries")
+
+
+@case("an entry with bits beyond its length is the prefix it is, and is not deleted for the one just loaded", mesh=True)
+def bits_beyond(bed):
+    with own_maps(bed, 100, 100) as directory:
+        write_peer(directory, "10.66.0.5/24", value_bytes(kind=2))
+        result = loaded(load(bed, "10.66.0.0/24 --id spiffe://example.org/a\n", "--replace", directory=directory))
+        equal([result[name] for name in ("added", "changed", "deleted")], [0, 1, 0], "the plan")
+        entries = bpftool("map", "dump", "pinned", directory + "/peers")
+        equal(len(entries), 1, "entries")
+        equal(int(entries[0]["value"][8], 16), 1, "its kind: mesh")
 
 
 @case("a signal in the middle of a load: all is as it was before", mesh=True)
