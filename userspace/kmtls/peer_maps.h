@@ -54,7 +54,11 @@ void kmtls_peer_maps_name(struct kmtls_peer_maps *maps, __u64 hash, char *ret_te
 int kmtls_peer_maps_apply(struct kmtls_peer_maps *maps, const struct kmtls_peer_file *file,
 			  const struct kmtls_peer_plan *plan, char *ret_why);
 
-/* ---- for mesh_maps.c ---- */
+/* ---- for mesh_maps.c and each other ---- */
+
+/* Writes the sentence and returns err. */
+int kmtls_peer_maps_fail(char *ret_why, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* Another map of the directory; ret_capacity may be NULL. */
 int kmtls_peer_maps_open_map(const char *directory, const char *name, __u32 key_size,
