@@ -176,6 +176,7 @@ static int find_peer(void *context, const struct kmtls_address *address,
 		return -ENOENT;
 	kmtls_map_walk(map_of(context, KMTLS_MAP_PEERS), look_at_prefix, &longest);
 	*ret_key = longest.key;
+	kmtls_prefix_mask(ret_key);
 	/* Changed between the two: what was seen together. */
 	if (longest.found)
 		*ret_value = longest.value;
