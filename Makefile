@@ -20,6 +20,7 @@ SBINDIR ?= $(PREFIX)/sbin
 MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+EXAMPLEDIR ?= $(PREFIX)/share/doc/kmtls/examples
 DESTDIR ?=
 
 # make's own default is cc
@@ -33,8 +34,8 @@ BPFTOOL ?= $(or $(shell command -v bpftool 2>/dev/null),/usr/sbin/bpftool)
 PKG_CONFIG ?= pkg-config
 VERSION := $(shell sed -n 's/^kmtls \([0-9.]*\).*/\1/p;T;q' NEWS 2>/dev/null)
 
-DAEMON_LIBS := libbpf libnl-3.0 libssl libcrypto libcyaml jansson libcap-ng libseccomp
-CLI_LIBS := jansson libbpf libcrypto
+DAEMON_LIBS := libbpf libnl-3.0 libssl libcrypto libcyaml yaml-0.1 jansson libcap-ng libseccomp
+CLI_LIBS := jansson libbpf libcrypto yaml-0.1
 PACKAGES := $(sort $(DAEMON_LIBS) $(CLI_LIBS))
 UNIT_LIBS := cmocka
 
@@ -210,6 +211,8 @@ install: all
 	install -m 0644 completions/kmtls.bash $(DESTDIR)$(COMPLETIONDIR)/kmtls
 	sed 's,/usr/sbin/,$(SBINDIR)/,' examples/kmtlsd.service > $(DESTDIR)$(UNITDIR)/kmtlsd.service
 	chmod 0644 $(DESTDIR)$(UNITDIR)/kmtlsd.service
+	install -d $(DESTDIR)$(EXAMPLEDIR)
+	install -m 0644 examples/mesh.yaml $(DESTDIR)$(EXAMPLEDIR)/
 
 clean:
 	rm -rf $(O)/bpf $(O)/userspace $(O)/selftests $(O)/unit $(O)/tools $(O)/kmtlsd $(O)/kmtls $(O)/flags

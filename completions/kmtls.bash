@@ -23,7 +23,7 @@ _kmtls_words()
 	words_=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer | --state | --reason | --interval | -n)
+		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer | --state | --flow | -f | --reason | --interval | -n)
 			((i++))
 			;;
 		-*) ;;
@@ -40,7 +40,7 @@ _kmtls()
 
 	COMPREPLY=()
 	case $previous in
-	--netns | --socket | --program)
+	--netns | --socket | --program | -f)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		return
 		;;
@@ -48,7 +48,7 @@ _kmtls()
 		mapfile -t COMPREPLY < <(compgen -d -- "$current")
 		return
 		;;
-	--id | --port | --peer | --namespace | --trust-domain | --interval | -n)
+	--id | --port | --peer | --flow | --namespace | --trust-domain | --interval | -n)
 		return
 		;;
 	--pod)
@@ -70,7 +70,7 @@ _kmtls()
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
-	"") choices="pod peer authz policy flows top monitor udp status check settings dump upgrade log hash --socket --json --version --help" ;;
+	"") choices="pod peer authz policy apply explain flows top monitor udp status check settings dump upgrade log hash --socket --json --version --help" ;;
 	pod) choices="add del list --help" ;;
 	peer) choices="add del load list --help" ;;
 	authz) choices="add del list default test --help" ;;
@@ -115,6 +115,13 @@ _kmtls()
 		choices="--json --help"
 		[[ $current == -* ]] || mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		[[ $current == -* ]] || return
+		;;
+	apply*) choices="-f --diff --dry-run --prune --bpf-dir --json --help" ;;
+	explain*)
+		choices="--udp --flow --json --help"
+		case ${#words_[@]} in
+		1 | 2) choices="$(_kmtls_list name pod) $choices" ;;
+		esac
 		;;
 	udp) choices="--pod --peer -w --json --help" ;;
 	log) choices="error warning info debug --json --help" ;;

@@ -25,6 +25,8 @@
  *   authz-list
  *   authz-default  optional action (allow, deny): sets it; without, shows it
  *   authz-test source, destination (SPIFFE IDs), port
+ *   explain    source, destination (a pod's name, or an address), optional port, udp (boolean);
+ *              or flow (SLOT.GENERATION) alone
  *   flows      optional pod (name), peer (prefix), id, port, state
  *   top        optional pod (name)
  *   check

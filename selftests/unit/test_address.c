@@ -281,14 +281,43 @@ static void test_prefix_has(void **state)
 	}
 }
 
+static void loopback(void **state)
+{
+	static const struct {
+		const char *text;
+		bool loopback;
+	} rows[] = {
+		{ "127.0.0.1", true },
+		{ "127.255.255.254", true },
+		{ "0.0.0.0", true },
+		{ "::", true },
+		{ "::1", true },
+		{ "::ffff:127.1.2.3", true },
+		{ "::ffff:0.0.0.0", true },
+		{ "126.0.0.1", false },
+		{ "128.0.0.1", false },
+		{ "0.0.0.1", false },
+		{ "::2", false },
+		{ "1::1", false },
+		{ "::127.0.0.1", false },
+	};
+	struct kmtls_address address;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_int_equal(kmtls_address_parse(rows[i].text, &address), 0);
+		assert_int_equal(kmtls_address_is_loopback(&address), rows[i].loopback);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_prefix_has),	cmocka_unit_test(test_parse),
-		cmocka_unit_test(test_parse_refuses),	cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_prefix),		cmocka_unit_test(test_prefix_refuses),
-		cmocka_unit_test(test_every_length),	cmocka_unit_test(test_endpoint),
-		cmocka_unit_test(test_sockaddr_mapped), cmocka_unit_test(test_small_buffers),
+		cmocka_unit_test(test_prefix_has),     cmocka_unit_test(loopback),
+		cmocka_unit_test(test_parse),	       cmocka_unit_test(test_parse_refuses),
+		cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_prefix),
+		cmocka_unit_test(test_prefix_refuses), cmocka_unit_test(test_every_length),
+		cmocka_unit_test(test_endpoint),       cmocka_unit_test(test_sockaddr_mapped),
+		cmocka_unit_test(test_small_buffers),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

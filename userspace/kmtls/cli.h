@@ -59,6 +59,11 @@ int kmtls_options_reason(const struct kmtls_cli *cli, const char *option, const 
 int kmtls_options_path(const struct kmtls_cli *cli, const char *option, const char *text,
 		       char **ret_path);
 
+/* All of a file ("-": standard input, which *path then says in words). -errno; -E2BIG beyond the
+ * text's limit. */
+struct kmtls_text;
+int kmtls_options_read(const char **path, struct kmtls_text *text);
+
 /* ---- client.c ------------------------------------------------------------------------- */
 
 #define KMTLS_CLIENT_SECONDS 10 /* for most verbs */
@@ -79,6 +84,9 @@ int kmtls_client_subscribe(const struct kmtls_cli *cli, const char *verb, json_t
 int kmtls_client_do(const struct kmtls_cli *cli, const char *verb, json_t *arguments,
 		    unsigned seconds);
 void kmtls_client_print(const json_t *result);
+/* Where the daemon has pinned its maps; *ret_status holds the text. Nothing is asked if *directory
+ * is set. */
+int kmtls_client_directory(struct kmtls_cli *cli, const char **directory, json_t **ret_status);
 
 /* ---- verbs: exit status --------------------------------------------------------------- */
 
@@ -98,6 +106,8 @@ int kmtls_cmd_policy_show(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_policy_set(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_policy_unset(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_policy_dry_run(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_explain(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_apply(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_flows(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_udp(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_settings_get(struct kmtls_cli *cli, int argc, char **argv);

@@ -256,3 +256,19 @@ int kmtls_client_do(const struct kmtls_cli *cli, const char *verb, json_t *argum
 		kmtls_client_print(result);
 	return status;
 }
+
+int kmtls_client_directory(struct kmtls_cli *cli, const char **directory, json_t **ret_status)
+{
+	int err;
+
+	if (*directory)
+		return 0;
+	err = kmtls_client_call(cli, "status", NULL, KMTLS_CLIENT_SECONDS, ret_status);
+	if (err)
+		return err;
+	*directory = json_string_value(json_object_get(*ret_status, "bpf_dir"));
+	if (*directory)
+		return 0;
+	kmtls_cli_error(cli, "%s: an answer this version does not understand", cli->socket);
+	return KMTLS_EXIT_REFUSED;
+}

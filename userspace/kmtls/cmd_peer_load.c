@@ -30,33 +30,13 @@ static const char *const actions[KMTLS_PEER_ACTIONS] = { "added", "changed", "de
 
 /* ---- the file ---- */
 
-static int read_all(int fd, struct kmtls_text *text)
-{
-	char buffer[65536];
-	ssize_t got;
-
-	for (;;) {
-		got = read(fd, buffer, sizeof(buffer));
-		if (!got)
-			return 0;
-		if (got < 0 && errno != EINTR)
-			return -errno;
-		if (got > 0 && kmtls_text_append(text, buffer, (size_t)got))
-			return text->err;
-	}
-}
-
 static int read_file(struct kmtls_cli *cli, struct load *load)
 {
 	/* One byte more than may be, so that the parser sees that it is too long. */
 	__cleanup_text struct kmtls_text text = { .limit = KMTLS_PEER_FILE_MAX + 65536 };
 	struct kmtls_peer_file_error error = { .line = 0 };
-	bool is_stdin = !strcmp(load->path, "-");
-	__cleanup_fd int fd = is_stdin ? dup(STDIN_FILENO) : open(load->path, O_RDONLY | O_CLOEXEC);
-	int err = fd < 0 ? -errno : read_all(fd, &text);
+	int err = kmtls_options_read(&load->path, &text);
 
-	if (is_stdin)
-		load->path = "standard input";
 	if (err && err != -E2BIG)
 		return kmtls_cli_usage(cli, "%s: %s", load->path, strerror(-err));
 	err = kmtls_peer_file_parse(text.bytes ? text.bytes : "",
@@ -196,23 +176,6 @@ static void put_result(const struct kmtls_cli *cli, struct load *load, bool writ
 
 /* ---- the verb ---- */
 
-/* The daemon knows where it has pinned its maps. */
-static int find_directory(struct kmtls_cli *cli, const char **directory, json_t **ret_status)
-{
-	int err;
-
-	if (*directory)
-		return 0;
-	err = kmtls_client_call(cli, "status", NULL, KMTLS_CLIENT_SECONDS, ret_status);
-	if (err)
-		return err;
-	*directory = json_string_value(json_object_get(*ret_status, "bpf_dir"));
-	if (*directory)
-		return 0;
-	kmtls_cli_error(cli, "%s: an answer this version does not understand", cli->socket);
-	return KMTLS_EXIT_REFUSED;
-}
-
 static int run(struct kmtls_cli *cli, struct load *load)
 {
 	bool write = !load->dry_run && !load->diff;
@@ -254,7 +217,7 @@ int kmtls_cmd_peer_load(struct kmtls_cli *cli, int argc, char **argv)
 		err = read_file(cli, &load);
 	if (err)
 		return err;
-	err = find_directory(cli, &directory, &status);
+	err = kmtls_client_directory(cli, &directory, &status);
 	if (!err && kmtls_peer_maps_open(directory, &load.maps, why)) {
 		kmtls_cli_error(cli, "%s", why);
 		err = KMTLS_EXIT_REFUSED;

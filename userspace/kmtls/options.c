@@ -4,15 +4,18 @@
  * something else when an option is added; here an option is its whole name.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "address.h"
 #include "cleanup.h"
 #include "cli.h"
+#include "json.h"
 #include "reason.h"
 #include "spiffe.h"
 
@@ -198,4 +201,30 @@ int kmtls_options_path(const struct kmtls_cli *cli, const char *option, const ch
 		return kmtls_cli_usage(cli, "%s %s: %s", option, text, strerror(errno));
 	*ret_path = path;
 	return 0;
+}
+
+static int read_all(int fd, struct kmtls_text *text)
+{
+	char buffer[65536];
+	ssize_t got;
+
+	for (;;) {
+		got = read(fd, buffer, sizeof(buffer));
+		if (!got)
+			return 0;
+		if (got < 0 && errno != EINTR)
+			return -errno;
+		if (got > 0 && kmtls_text_append(text, buffer, (size_t)got))
+			return text->err;
+	}
+}
+
+int kmtls_options_read(const char **path, struct kmtls_text *text)
+{
+	bool is_stdin = !strcmp(*path, "-");
+	__cleanup_fd int fd = is_stdin ? dup(STDIN_FILENO) : open(*path, O_RDONLY | O_CLOEXEC);
+
+	if (is_stdin)
+		*path = "standard input";
+	return fd < 0 ? -errno : read_all(fd, text);
 }

@@ -9,138 +9,22 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "address.h"
 #include "cleanup.h"
 #include "hash.h"
 #include "map_walk.h"
+#include "map_write.h"
 #include "names_collect.h"
 #include "settings_map.h"
 
 #define PEER_BATCH 1024
 #define NAME_BATCH 128
-#define ENOMEM_TRIES 10
 #define UNDO_TRIES 10
-
-static int fail(char *ret_why, int err, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int fail(char *ret_why, int err, const char *format, ...)
-{
-	va_list list;
-
-	va_start(list, format);
-	vsnprintf(ret_why, KMTLS_PEER_MAPS_WHY, format, list);
-	va_end(list);
-	return err;
-}
-
-/* ---- opening ---- */
-
-static int open_map(const char *directory, const char *name, __u32 key_size, __u32 value_size,
-		    size_t *ret_capacity, char *ret_why)
-{
-	struct bpf_map_info info = {};
-	__u32 length = sizeof(info);
-	__cleanup_fd int fd = -1;
-	char path[PATH_MAX + 16];
-
-	snprintf(path, sizeof(path), "%s/%s", directory, name);
-	fd = bpf_obj_get(path);
-	if (fd < 0)
-		return fail(ret_why, -errno, "%.200s: %s%s", path, strerror(errno),
-			    errno == ENOENT ? ": kmtlsd has not been started, or has another "
-					      "bpf_dir (--bpf-dir DIR)"
-			    : errno == EPERM || errno == EACCES ? ": run kmtls as root"
-								: "");
-	if (bpf_obj_get_info_by_fd(fd, &info, &length) < 0 || info.key_size != key_size ||
-	    info.value_size != value_size)
-		return fail(ret_why, -EPROTO, "%.200s: not a map of this version", path);
-	if (ret_capacity)
-		*ret_capacity = info.max_entries;
-	return kmtls_take_fd(fd);
-}
-
-static int check_version(int settings_fd, const char *directory, char *ret_why)
-{
-	struct kmtls_settings settings;
-	__u32 zero = 0;
-
-	if (bpf_map_lookup_elem(settings_fd, &zero, &settings) < 0)
-		return fail(ret_why, -errno, "%.200s/settings: %s", directory, strerror(errno));
-	if (settings.abi_version != KMTLS_ABI_VERSION)
-		return fail(ret_why, -EPROTO,
-			    "%.200s: maps of version %u, this kmtls knows version %u", directory,
-			    settings.abi_version, KMTLS_ABI_VERSION);
-	return 0;
-}
-
-/* The lock of the directory itself is the keeper's for as long as it runs. */
-static int lock_directory(const char *directory, char *ret_why)
-{
-	char path[PATH_MAX + 16];
-	__cleanup_fd int fd = -1;
-
-	snprintf(path, sizeof(path), "%s/internal", directory);
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return fail(ret_why, -errno, "%.200s: %s", path, strerror(errno));
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return fail(ret_why, -errno, "%.200s: %s", directory,
-			    errno == EWOULDBLOCK ? "another load is under way" : strerror(errno));
-	return kmtls_take_fd(fd);
-}
-
-int kmtls_peer_maps_open(const char *directory, struct kmtls_peer_maps *ret_maps, char *ret_why)
-{
-	struct kmtls_peer_maps maps = {
-		.lock_fd = -1, .settings = -1, .peers = -1, .names = -1, .counters = -1
-	};
-	int err;
-
-	snprintf(maps.directory, sizeof(maps.directory), "%s", directory);
-	err = maps.settings = open_map(directory, "settings", sizeof(__u32),
-				       sizeof(struct kmtls_settings), NULL, ret_why);
-	if (err >= 0)
-		err = check_version(maps.settings, directory, ret_why);
-	if (err >= 0)
-		err = maps.peers =
-			open_map(directory, "peers", sizeof(struct kmtls_peer_key),
-				 sizeof(struct kmtls_peer_value), &maps.capacity, ret_why);
-	if (err >= 0)
-		err = maps.names = open_map(directory, "names", sizeof(__u64),
-					    sizeof(struct kmtls_name_value), NULL, ret_why);
-	if (err >= 0)
-		err = maps.counters = open_map(directory, "counters", sizeof(__u32), sizeof(__u64),
-					       NULL, ret_why);
-	if (err >= 0)
-		err = maps.lock_fd = lock_directory(directory, ret_why);
-	if (err < 0) {
-		kmtls_peer_maps_close(&maps);
-		return err;
-	}
-	*ret_maps = maps;
-	return 0;
-}
-
-void kmtls_peer_maps_close(struct kmtls_peer_maps *maps)
-{
-	int *fds[] = { &maps->lock_fd, &maps->settings, &maps->peers, &maps->names,
-		       &maps->counters };
-
-	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
-		if (*fds[i] >= 0)
-			close(*fds[i]);
-		*fds[i] = -1;
-	}
-}
 
 /* ---- reading ---- */
 
@@ -164,8 +48,9 @@ int kmtls_peer_maps_read(struct kmtls_peer_maps *maps, struct kmtls_peer_table *
 
 	if (err) {
 		kmtls_peer_table_free(&table);
-		return fail(ret_why, err, "the peers map cannot be read: %s",
-			    err == -EAGAIN ? "others write it all the time" : strerror(-err));
+		return kmtls_peer_maps_fail(ret_why, err, "the peers map cannot be read: %s",
+					    err == -EAGAIN ? "others write it all the time"
+							   : strerror(-err));
 	}
 	kmtls_peer_table_sort(&table);
 	/* What was seen twice because others write: the later one is as good. */
@@ -201,7 +86,7 @@ static void report(const struct kmtls_peer_maps *maps, const char *what, size_t 
 }
 
 /* As the daemon does it; between it and us one of two may be lost, which is less than none. */
-static void count_full(struct kmtls_peer_maps *maps)
+void kmtls_peer_maps_count_full(struct kmtls_peer_maps *maps)
 {
 	__u32 reason = KMTLS_REASON_MAP_FULL;
 	int cpus = libbpf_num_possible_cpus();
@@ -214,19 +99,13 @@ static void count_full(struct kmtls_peer_maps *maps)
 }
 
 /* A signal that wants us to end is waiting (kmtls_peer_maps_apply() holds them back). */
-static bool is_interrupted(void)
+bool kmtls_peer_maps_is_interrupted(void)
 {
 	sigset_t pending;
 
 	return sigpending(&pending) == 0 &&
 	       (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM) ||
 		sigismember(&pending, SIGHUP));
-}
-
-/* A hash says E2BIG when it is full, a trie ENOSPC. */
-static int map_error(void)
-{
-	return errno == E2BIG ? -ENOSPC : -errno;
 }
 
 /* Those of file that the map does not have; -EEXIST with ret_why: a hash names another text. */
@@ -242,36 +121,20 @@ static int find_missing(struct kmtls_peer_maps *maps, const struct kmtls_peer_fi
 
 		if (bpf_map_lookup_elem(maps->names, &name->hash, &value) < 0) {
 			if (errno != ENOENT)
-				return fail(ret_why, -errno, "the names map cannot be read: %s",
-					    strerror(errno));
+				return kmtls_peer_maps_fail(ret_why, -errno,
+							    "the names map cannot be read: %s",
+							    strerror(errno));
 			ret_missing[count++] = name;
 		} else if (value.length != strlen(name->text) ||
 			   memcmp(value.text, name->text, value.length + 1)) {
-			return fail(ret_why, -EEXIST,
-				    "the names map has another text under the hash of %.200s",
-				    name->text);
+			return kmtls_peer_maps_fail(
+				ret_why, -EEXIST,
+				"the names map has another text under the hash of %.200s",
+				name->text);
 		}
 	}
 	*ret_count = count;
 	return 0;
-}
-
-/*
- * Entries of a map that is not preallocated come from a small stock, which an interrupt fills up:
- * a writer that is faster than that gets ENOMEM, and finds more a moment later. Written again from
- * the beginning, which changes nothing.
- */
-static int update_batch(int fd, const void *keys, const void *values, __u32 count)
-{
-	for (unsigned tries = 1;; tries++) {
-		__u32 written = count;
-
-		if (bpf_map_update_batch(fd, keys, values, &written, NULL) == 0)
-			return 0;
-		if (errno != ENOMEM || tries == ENOMEM_TRIES)
-			return map_error();
-		usleep(10 * 1000);
-	}
 }
 
 static int write_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_name **names,
@@ -286,7 +149,7 @@ static int write_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_nam
 		__u32 batch = count - done < NAME_BATCH ? (__u32)(count - done) : NAME_BATCH;
 		int err;
 
-		if (is_interrupted())
+		if (kmtls_peer_maps_is_interrupted())
 			return -EINTR;
 		memset(values, 0, NAME_BATCH * sizeof(*values));
 		for (__u32 i = 0; i < batch; i++) {
@@ -294,7 +157,7 @@ static int write_names(struct kmtls_peer_maps *maps, const struct kmtls_peer_nam
 			values[i].length = (__u32)strlen(names[done + i]->text);
 			memcpy(values[i].text, names[done + i]->text, values[i].length);
 		}
-		err = update_batch(maps->names, keys, values, batch);
+		err = kmtls_map_update(maps->names, keys, values, batch);
 		if (err)
 			return err;
 		done += batch;
@@ -312,7 +175,7 @@ static int delete_batch(int fd, const struct kmtls_peer_key *keys, __u32 count)
 		if (bpf_map_delete_batch(fd, keys + done, &deleted, NULL) == 0)
 			break;
 		if (errno != ENOENT)
-			return map_error();
+			return kmtls_map_error();
 		done += deleted + 1;
 	}
 	return 0;
@@ -331,7 +194,7 @@ static int write_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_pla
 		__u32 batch = end - done < PEER_BATCH ? (__u32)(end - done) : PEER_BATCH;
 		int err;
 
-		if (is_interrupted())
+		if (kmtls_peer_maps_is_interrupted())
 			return -EINTR;
 		for (__u32 i = 0; i < batch; i++) {
 			keys[i] = plan->steps[done + i].key;
@@ -339,7 +202,7 @@ static int write_steps(struct kmtls_peer_maps *maps, const struct kmtls_peer_pla
 		}
 		*ret_begun = done + batch;
 		if (done < deletes)
-			err = update_batch(maps->peers, keys, values, batch);
+			err = kmtls_map_update(maps->peers, keys, values, batch);
 		else
 			err = delete_batch(maps->peers, keys, batch);
 		if (err)
@@ -361,7 +224,7 @@ static int undo_step(struct kmtls_peer_maps *maps, const struct kmtls_peer_step 
 	if (!ours)
 		return 0;
 	return added ? bpf_map_delete_elem(maps->peers, &step->key)
-		     : update_batch(maps->peers, &step->key, &step->before, 1);
+		     : kmtls_map_update(maps->peers, &step->key, &step->before, 1);
 }
 
 /* Puts back what the first steps of the plan have changed: what came goes first, so that there is
@@ -411,18 +274,23 @@ static int take_back(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan 
 		     const struct kmtls_peer_name **names, size_t name_count, int err,
 		     char *ret_why)
 {
-	size_t left = begun ? undo_steps(maps, plan, begun) : 0;
+	const struct kmtls_peer_around *around = maps->around;
+	size_t left = around ? around->undo(around->context, true) : 0;
 
+	left += begun ? undo_steps(maps, plan, begun) : 0;
+	if (around)
+		left += around->undo(around->context, false);
 	take_back_names(maps, names, name_count);
 	kmtls_settings_map_bump(maps->settings);
 	if (left)
-		fail(ret_why, err, "%s; %zu entries could NOT be put back as they were",
-		     strerror(-err), left);
+		kmtls_peer_maps_fail(ret_why, err,
+				     "%s; %zu entries could NOT be put back as they were",
+				     strerror(-err), left);
 	else
-		fail(ret_why, err, "%s; all is as it was before",
-		     err == -ENOSPC  ? "a map is full"
-		     : err == -EINTR ? "interrupted"
-				     : strerror(-err));
+		kmtls_peer_maps_fail(ret_why, err, "%s; all is as it was before",
+				     err == -ENOSPC  ? "a map is full"
+				     : err == -EINTR ? "interrupted"
+						     : strerror(-err));
 	return err;
 }
 
@@ -474,20 +342,25 @@ static int write_all(struct kmtls_peer_maps *maps, const struct kmtls_peer_file 
 		     const struct kmtls_peer_plan *plan, const struct kmtls_peer_name **missing,
 		     size_t count, char *ret_why)
 {
+	const struct kmtls_peer_around *around = maps->around;
 	int err = write_names(maps, missing, count);
 	size_t begun = 0;
 
 	if (err == -ENOSPC) {
-		count_full(maps);
+		kmtls_peer_maps_count_full(maps);
 		if (make_room(maps, file) == 0)
 			err = write_names(maps, missing, count);
 	}
+	if (!err && around)
+		err = around->write(around->context, false);
 	if (!err)
 		err = write_steps(maps, plan, &begun);
+	if (!err && around)
+		err = around->write(around->context, true);
 	if (!err)
 		err = write_lost_names(maps, file, ret_why);
 	if (err == -ENOSPC)
-		count_full(maps);
+		kmtls_peer_maps_count_full(maps);
 	if (err)
 		return take_back(maps, plan, begun, missing, count, err, ret_why);
 	kmtls_settings_map_bump(maps->settings);
@@ -503,11 +376,12 @@ static int check_room(struct kmtls_peer_maps *maps, const struct kmtls_peer_plan
 
 	if (most <= maps->capacity || !plan->count[KMTLS_PEER_ADD])
 		return 0;
-	count_full(maps);
-	return fail(ret_why, -ENOSPC,
-		    "the peers map has room for %zu entries, this needs %zu%s; nothing was written",
-		    maps->capacity, most,
-		    plan->count[KMTLS_PEER_DELETE] ? " before what goes is deleted" : "");
+	kmtls_peer_maps_count_full(maps);
+	return kmtls_peer_maps_fail(
+		ret_why, -ENOSPC,
+		"the peers map has room for %zu entries, this needs %zu%s; nothing was written",
+		maps->capacity, most,
+		plan->count[KMTLS_PEER_DELETE] ? " before what goes is deleted" : "");
 }
 
 int kmtls_peer_maps_apply(struct kmtls_peer_maps *maps, const struct kmtls_peer_file *file,
@@ -520,7 +394,7 @@ int kmtls_peer_maps_apply(struct kmtls_peer_maps *maps, const struct kmtls_peer_
 	int err;
 
 	if (!missing)
-		return fail(ret_why, -ENOMEM, "out of memory");
+		return kmtls_peer_maps_fail(ret_why, -ENOMEM, "out of memory");
 	err = check_room(maps, plan, ret_why);
 	if (!err)
 		err = find_missing(maps, file, missing, &count, ret_why);

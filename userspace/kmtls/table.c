@@ -28,11 +28,16 @@ void kmtls_table_out_of_memory(void)
 	exit(1);
 }
 
-static bool coloured(void)
+bool kmtls_table_is_coloured(void)
 {
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
 
 	return isatty(STDOUT_FILENO) && !(no_color && *no_color) && term && strcmp(term, "dumb");
+}
+
+const char *kmtls_table_code(enum kmtls_colour colour)
+{
+	return kmtls_table_is_coloured() ? codes[colour] : "";
 }
 
 static void make_printable(char *text)
@@ -98,11 +103,6 @@ static void print_cell(const struct kmtls_cell *cell, bool colour, unsigned widt
 		printf("%*s", (int)(width - strlen(cell->text) + GAP), "");
 }
 
-const char *kmtls_table_code(enum kmtls_colour colour)
-{
-	return coloured() ? codes[colour] : "";
-}
-
 void kmtls_table_put(enum kmtls_colour colour, const char *text)
 {
 	const char *code = kmtls_table_code(colour);
@@ -116,7 +116,7 @@ void kmtls_table_put(enum kmtls_colour colour, const char *text)
 void kmtls_table_print(struct kmtls_table *table)
 {
 	unsigned *widths = calloc(table->columns, sizeof(*widths));
-	bool colour = coloured();
+	bool colour = kmtls_table_is_coloured();
 
 	if (!widths)
 		kmtls_table_out_of_memory();

@@ -17,6 +17,11 @@ enum kmtls_colour {
 	KMTLS_RED,
 };
 
+/* Standard output is a terminal that wants colours. */
+bool kmtls_table_is_coloured(void);
+/* What switches a terminal to it, "\033[...m"; "" for plain, and where there are no colours. */
+const char *kmtls_table_code(enum kmtls_colour colour);
+
 struct kmtls_table {
 	unsigned columns;
 	unsigned cells; /* a multiple of columns when a row is whole */
@@ -37,8 +42,6 @@ int kmtls_table_list(const struct kmtls_cli *cli, const json_t *list, const char
 		     int (*put)(struct kmtls_table *table, const json_t *element));
 /* One text by itself, coloured like a cell; bytes that are not printable become '?'. */
 void kmtls_table_put(enum kmtls_colour colour, const char *text);
-/* What switches a terminal to it; "" where there are no colours. */
-const char *kmtls_table_code(enum kmtls_colour colour);
 void kmtls_table_out_of_memory(void) __attribute__((noreturn));
 /* Prints and frees. */
 void kmtls_table_print(struct kmtls_table *table);

@@ -99,6 +99,9 @@ int kmtls_control_top(struct kmtls_daemon *daemon, const json_t *arguments,
 		      struct kmtls_text *result, char *ret_why);
 int kmtls_control_monitor(struct kmtls_daemon *daemon, const json_t *arguments,
 			  struct kmtls_text *result, char *ret_why);
+/* control_explain.c: likewise. */
+int kmtls_control_explain(struct kmtls_daemon *daemon, const json_t *arguments,
+			  struct kmtls_text *result, char *ret_why);
 /* The part of `status`. NULL: no memory, or the maps cannot be read. */
 json_t *kmtls_control_udp_totals(struct kmtls_daemon *daemon);
 

@@ -28,6 +28,17 @@ bool kmtls_address_is_zero(const struct kmtls_address *address)
 	return kmtls_address_equal(address, &zero);
 }
 
+bool kmtls_address_is_loopback(const struct kmtls_address *address)
+{
+	static const struct kmtls_address one = { .bytes = { [15] = 1 } };
+	static const __u8 any4[4];
+
+	if (kmtls_address_is_v4(address))
+		return address->bytes[V4_OFFSET] == 127 ||
+		       !memcmp(address->bytes + V4_OFFSET, any4, sizeof(any4));
+	return kmtls_address_is_zero(address) || kmtls_address_equal(address, &one);
+}
+
 bool kmtls_address_equal(const struct kmtls_address *a, const struct kmtls_address *b)
 {
 	return !memcmp(a->bytes, b->bytes, sizeof(a->bytes));

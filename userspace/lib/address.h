@@ -16,6 +16,8 @@
 
 bool kmtls_address_is_v4(const struct kmtls_address *address);
 bool kmtls_address_is_zero(const struct kmtls_address *address);
+/* 127/8, 0.0.0.0, ::1, ::: where a connect() does not leave the host. */
+bool kmtls_address_is_loopback(const struct kmtls_address *address);
 bool kmtls_address_equal(const struct kmtls_address *a, const struct kmtls_address *b);
 bool kmtls_endpoint_equal(const struct kmtls_endpoint *a, const struct kmtls_endpoint *b);
 

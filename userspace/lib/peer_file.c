@@ -167,17 +167,19 @@ static int parse_prefix(const char *text, unsigned line, struct kmtls_peer_key *
 	}
 }
 
-static int add_name(struct kmtls_peer_file *file, size_t *size, const char *text, __u64 *ret_hash)
+int kmtls_peer_file_add_name(struct kmtls_peer_file *file, const char *text, __u64 *ret_hash)
 {
 	struct kmtls_peer_name *names = file->names;
 	char *copy;
 
-	if (file->name_count == *size) {
-		*size = *size ? *size * 2 : 256;
-		names = reallocarray(names, *size, sizeof(*names));
+	if (file->name_count == file->name_size) {
+		size_t size = file->name_size ? file->name_size * 2 : 256;
+
+		names = reallocarray(names, size, sizeof(*names));
 		if (!names)
 			return -ENOMEM;
 		file->names = names;
+		file->name_size = size;
 	}
 	copy = strdup(text);
 	if (!copy)
@@ -209,7 +211,7 @@ static int make_text(const struct options *options, unsigned line, char *ret_tex
 	return 0;
 }
 
-static int parse_entry(struct line *line, struct kmtls_peer_file *file, size_t *names_size,
+static int parse_entry(struct line *line, struct kmtls_peer_file *file,
 		       struct kmtls_peer_file_error *ret_error)
 {
 	struct kmtls_peer_entry entry = { .line = line->number };
@@ -232,7 +234,7 @@ static int parse_entry(struct line *line, struct kmtls_peer_file *file, size_t *
 	} else {
 		err = make_text(&options, line->number, text, &match, ret_error);
 		if (!err)
-			err = add_name(file, names_size, text, &entry.value.identity);
+			err = kmtls_peer_file_add_name(file, text, &entry.value.identity);
 		if (err)
 			return err;
 		entry.value.match = (__u8)match;
@@ -303,7 +305,6 @@ static int parse_lines(const char *bytes, size_t length, struct kmtls_peer_file 
 		       struct line *line, struct kmtls_peer_file_error *ret_error)
 {
 	const char *end = bytes + length;
-	size_t names_size = 0;
 	int err = 0;
 
 	for (line->number = 1; !err && bytes < end; line->number++) {
@@ -320,11 +321,20 @@ static int parse_lines(const char *bytes, size_t length, struct kmtls_peer_file 
 		bytes += size + 1;
 		err = split(line, ret_error);
 		if (!err && line->count)
-			err = parse_entry(line, file, &names_size, ret_error);
+			err = parse_entry(line, file, ret_error);
 		if (!newline)
 			break;
 	}
 	return err;
+}
+
+int kmtls_peer_file_finish(struct kmtls_peer_file *file, struct kmtls_peer_file_error *ret_error)
+{
+	int err;
+
+	kmtls_peer_table_sort(&file->table);
+	err = check_duplicates(&file->table, ret_error);
+	return err ? err : merge_names(file, ret_error);
 }
 
 int kmtls_peer_file_parse(const char *bytes, size_t length, struct kmtls_peer_file *ret_file,
@@ -341,12 +351,8 @@ int kmtls_peer_file_parse(const char *bytes, size_t length, struct kmtls_peer_fi
 		return -ENOMEM;
 	err = parse_lines(bytes, length, &file, line, ret_error);
 	free(line);
-	if (!err) {
-		kmtls_peer_table_sort(&file.table);
-		err = check_duplicates(&file.table, ret_error);
-	}
 	if (!err)
-		err = merge_names(&file, ret_error);
+		err = kmtls_peer_file_finish(&file, ret_error);
 	if (err) {
 		kmtls_peer_file_free(&file);
 		return err;

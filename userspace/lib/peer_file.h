@@ -31,7 +31,7 @@ struct kmtls_peer_name {
 struct kmtls_peer_file {
 	struct kmtls_peer_table table; /* sorted, each prefix once */
 	struct kmtls_peer_name *names; /* sorted by hash, each once */
-	size_t name_count;
+	size_t name_count, name_size;
 };
 
 struct kmtls_peer_file_error {
@@ -42,6 +42,11 @@ struct kmtls_peer_file_error {
 /* bytes may hold anything. 0; -EINVAL and ret_error; -ENOMEM. */
 int kmtls_peer_file_parse(const char *bytes, size_t length, struct kmtls_peer_file *ret_file,
 			  struct kmtls_peer_file_error *ret_error);
+
+/* For files of another form (mesh_file.h): entries are appended to table, texts with this, and
+ * kmtls_peer_file_finish() makes the rest hold. -ENOMEM; -EINVAL and ret_error. */
+int kmtls_peer_file_add_name(struct kmtls_peer_file *file, const char *text, __u64 *ret_hash);
+int kmtls_peer_file_finish(struct kmtls_peer_file *file, struct kmtls_peer_file_error *ret_error);
 void kmtls_peer_file_free(struct kmtls_peer_file *file);
 
 #endif

@@ -30,14 +30,20 @@ int kmtls_settings_map_bump(int fd)
 	return 0;
 }
 
-int kmtls_settings_map_set_default(int fd, __u32 authorization_default)
+int kmtls_settings_map_put_default(int fd, __u32 authorization_default)
 {
 	struct kmtls_settings *settings = map_element(fd);
 
 	if (!settings)
 		return -errno;
 	__atomic_store_n(&settings->authorization_default, authorization_default, __ATOMIC_RELEASE);
-	__atomic_fetch_add(&settings->generation, 1, __ATOMIC_RELEASE);
 	unmap_element(settings);
 	return 0;
+}
+
+int kmtls_settings_map_set_default(int fd, __u32 authorization_default)
+{
+	int err = kmtls_settings_map_put_default(fd, authorization_default);
+
+	return err ? err : kmtls_settings_map_bump(fd);
 }

@@ -11,6 +11,7 @@
 
 /* fd: of the map. 0 or -errno. */
 int kmtls_settings_map_bump(int fd); /* the generation, after a change of a policy map */
+int kmtls_settings_map_put_default(int fd, __u32 authorization_default); /* nothing else */
 int kmtls_settings_map_set_default(int fd, __u32 authorization_default); /* and the generation */
 
 #endif
