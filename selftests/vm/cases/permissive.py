@@ -614,11 +614,12 @@ def survives(bed):
             dialling = bed.agent("x").start(pour_from, bed.address("b"), 5911, size, "client")
             # Workers that die all the time accept nothing.
             until(lambda: bed.flow_totals(2)["established"] == traffic.total + 1, "the large one is relayed", 10)
-            with Killer(bed, nodes=(2,), seed=int(time.time())) as killer:
+            count = 25 * bed.scale
+            with Killer(bed, nodes=(2,), count=count, seed=int(time.time())) as killer:
                 sent, got = bed.agent("x").result(dialling)
                 equal(bed.agent("b").result(serving), (got, sent), "SHA-256 of what was sent and came, at the server")
-                killed = killer.end()
-            check(killed[0]["killed"] > 5, f"workers killed: {killed}")
+                killed = killer.wait(count + 20)
+            equal(killed[0]["killed"], count, "workers killed")
             bed.wait_worker(2)
             bed.testbed("upgrade", "2")
             open_up(bed)  # the configuration says strict
