@@ -563,62 +563,25 @@ def killed_silent(bed):
                 end.close()
 
 
-def pour_and_sum(sock, size, seed):
-    """In an agent: sends so many bytes and takes what comes meanwhile; both SHA-256."""
-    import threading
-
-    sent, got = hashlib.sha256(), hashlib.sha256()
-
-    def send():
-        block = hashlib.sha256(seed).digest() * 2048
-        for number in range(size // len(block)):
-            part = number.to_bytes(4, "big") + block[4:]
-            sent.update(part)
-            sock.sendall(part)
-        sock.shutdown(socket.SHUT_WR)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    while True:
-        part = sock.recv(65536)
-        if not part:
-            break
-        got.update(part)
-    sender.join()
-    return sent.hexdigest(), got.hexdigest()
-
-
-def pour_from(address, port, size, role):
-    """In an agent: one end of a transfer both ways."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    if role == "server":
-        with socket.create_server((address, port), family=family) as listener:
-            listener.settimeout(60)
-            sock, _ = listener.accept()
-    else:
-        sock = socket.create_connection((address, port), 60)
-    with sock:
-        sock.settimeout(90)
-        return pour_and_sum(sock, size, role.encode())
-
-
 @case("permissive: relays are byte-exact while the worker is killed again and again, and across an upgrade", mesh=True,
       timeout=300)
 def survives(bed):
     with permissive(bed):
-        size = (8 << 20) * bed.scale
+        size, count = 8 << 20, 25 * bed.scale
         with Traffic(bed, ROUTES, 6, 16384) as traffic:
-            equal(bed.flow_totals(2)["established"], traffic.total, "relays")
-            serving = bed.agent("b").start(pour_from, bed.address("b"), 5911, size, "server")
-            bed.wait_port("b", 5911)
-            dialling = bed.agent("x").start(pour_from, bed.address("b"), 5911, size, "client")
-            # Workers that die all the time accept nothing.
-            until(lambda: bed.flow_totals(2)["established"] == traffic.total + 1, "the large one is relayed", 10)
-            with Killer(bed, nodes=(2,), seed=int(time.time())) as killer:
-                sent, got = bed.agent("x").result(dialling)
-                equal(bed.agent("b").result(serving), (got, sent), "SHA-256 of what was sent and came, at the server")
-                killed = killer.end()
-            check(killed[0]["killed"] > 5, f"workers killed: {killed}")
+            ends = pair(bed, 4, "x")
+            equal(bed.flow_totals(2)["established"], traffic.total + 1, "relays")
+            data = [os.urandom(size) for _ in ends]
+            with Killer(bed, nodes=(2,), count=count, seed=int(time.time())) as killer:
+                sent = [end.start("sendall", part) for end, part in zip(ends, data)]
+                got = [end.start("recv_exactly", size) for end in ends]
+                for end, other, number, came in zip(ends, reversed(data), sent, got):
+                    equal(hashlib.sha256(end.agent.result(came)).digest(), hashlib.sha256(other).digest(), "SHA-256")
+                    end.agent.result(number)
+                killed = killer.wait(count + 20)
+            for end in ends:
+                end.close()
+            equal(killed[0]["killed"], count, "workers killed")
             bed.wait_worker(2)
             bed.testbed("upgrade", "2")
             open_up(bed)  # the configuration says strict
