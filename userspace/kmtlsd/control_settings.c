@@ -82,6 +82,7 @@ static void put_fixed(const struct kmtls_config *config, struct listing *listing
 	put_number(listing, "workers", restart, config->workers, "");
 	put_number(listing, "max_flows", restart, config->max_flows, "");
 	put_number(listing, "max_udp_peers", restart, config->max_udp_peers, "");
+	put_number(listing, "peek_timeout", restart, config->peek_timeout_ms, "ms");
 	put_number(listing, "peer_timeout", restart, config->peer_timeout, "s");
 	put_number(listing, "keepalive.idle", restart, config->keepalive.idle, "s");
 	put_number(listing, "keepalive.interval", restart, config->keepalive.interval, "s");

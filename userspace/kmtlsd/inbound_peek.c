@@ -14,22 +14,11 @@
 #include "counters.h"
 #include "handshake.h"
 #include "inbound.h"
+#include "kmtls/decision_rules.h"
 #include "log.h"
 #include "modes.h"
 #include "policy.h"
 #include "relay.h"
-
-static bool is_bypassed(struct kmtls_bpf *bpf, const struct kmtls_address *source, __u16 port)
-{
-	struct kmtls_peer_value peer;
-
-	if (kmtls_policy_peer_lookup(bpf, source, &peer) < 0 || peer.kind != KMTLS_PEER_BYPASS)
-		return false;
-	for (unsigned i = 0; i < peer.port_count && i < KMTLS_BYPASS_PORTS; i++)
-		if (peer.ports[i] == port)
-			return true;
-	return !peer.port_count;
-}
 
 bool kmtls_inbound_allows_plaintext(struct kmtls_bpf *bpf, const struct kmtls_pod *pod,
 				    const struct kmtls_endpoint *self,
@@ -38,9 +27,14 @@ bool kmtls_inbound_allows_plaintext(struct kmtls_bpf *bpf, const struct kmtls_po
 	/* OFF: it was not when the SYN came, and is for the next. */
 	enum kmtls_mode mode = kmtls_modes_resolve(bpf, pod->name_hash, pod->namespace_hash,
 						   KMTLS_INBOUND, self->port, NULL);
+	int err;
+	struct kmtls_peer_value entry;
 
-	return mode == KMTLS_MODE_PERMISSIVE || mode == KMTLS_MODE_OFF ||
-	       is_bypassed(bpf, &peer->address, self->port);
+	err = kmtls_policy_peer_lookup(bpf, &peer->address, &entry);
+	if (err && err != -ENOENT)
+		return false;
+	return kmtls_decide_accepted(mode, kmtls_peer_read(err ? NULL : &entry, self->port))
+		       .verdict == KMTLS_VERDICT_SNIFF;
 }
 
 /* Nothing more will come. */

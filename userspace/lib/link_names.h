@@ -28,7 +28,8 @@
 /* X(name): on a pod's cgroup, an instance for each pod. */
 #define KMTLS_POD_OWN_LINKS(X) \
 	X("udp_sent")          \
-	X("udp_received")
+	X("udp_received")      \
+	X("backstop")
 
 /* On a pod's network namespace. */
 #define KMTLS_POD_NETNS_LINK "sk_lookup"

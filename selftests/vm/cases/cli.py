@@ -72,7 +72,7 @@ def check_fine(bed):
     equal(findings(result, "kernel", "ok")[0][:7], "kernel ", "the release")
     for pod in "ac":
         equal([text for text in findings(result, "programs", "ok") if text.startswith(f"pod {pod}: all ")],
-              [f"pod {pod}: all 14 are attached"], f"programs of pod {pod}")
+              [f"pod {pod}: all 15 are attached"], f"programs of pod {pod}")
         check(any(text.startswith(f"pod {pod}: SVID valid until 20") for text in findings(result, "identity", "ok")),
               f"SVID of {pod}: {findings(result, 'identity')}")
     rekey = bed.kmtls(1, "status")["rekey"]

@@ -19,7 +19,7 @@ OPEN, CLOSED = 5870, 5871
 IN, OUT = 1, 2
 OFF, PERMISSIVE, STRICT = 1, 2, 3
 SCOPES = {"mesh": 1, "namespace": 2, "pod": 3, "port": 4}
-TEXT = b"KMTLS-PLAINTEXT-MARKER"
+TEXT = b"TEXT-OF-A-SCENARIO"  # some are in the clear
 NOBODY = "spiffe://example.org/ns/default/sa/nobody-has-this-text"
 
 
@@ -138,7 +138,6 @@ class Scenario(typing.NamedTuple):
     port: int = OPEN
     version: int = 4
     real: bool = True  # connects as well
-    needs_permissive: bool = False
     says: str = ""  # in the text of some step
 
 
@@ -219,8 +218,7 @@ SCENARIOS = (
     Scenario("mesh off, pod strict, its port off", 1,
              modes(m("mesh", OFF), m("pod", STRICT, name="a"), m("port", OFF, name="a", port=OPEN)), "ax", "plaintext",
              "mode-off", states={"outbound mode-pod-port": "applies", "outbound mode-pod": "overridden"}),
-    Scenario("mesh permissive, a stranger", 1, modes(m("mesh", PERMISSIVE)), "ax", "plaintext", "permissive",
-             needs_permissive=True),
+    Scenario("mesh permissive, a stranger", 1, modes(m("mesh", PERMISSIVE)), "ax", "plaintext", "permissive"),
     Scenario("mesh permissive, a meshed peer", 1, modes(m("mesh", PERMISSIVE)), "ab", "encrypted", "mesh-peer"),
     Scenario("mesh permissive, pod strict", 1, modes(m("mesh", PERMISSIVE), m("pod", STRICT, name="a")), "ax", "refused",
              "strict", **EPERM, states={"outbound mode-pod": "applies"}),
@@ -276,8 +274,7 @@ SCENARIOS = (
     Scenario("mesh off inbound", 2, modes(m("mesh", OFF, IN)), "xb", "plaintext", "mode-off"),
     Scenario("a bypassed source", 2, peer("x", kind=2, match=0, ports=(OPEN,)), "xb", "plaintext", "bypass"),
     Scenario("a source bypassed on another port", 2, peer("x", kind=2, match=0, ports=(53,)), "xb", "refused", "strict", **RESET),
-    Scenario("permissive, a stranger comes", 2, modes(m("mesh", PERMISSIVE, IN)), "xb", "plaintext", "permissive",
-             needs_permissive=True),
+    Scenario("permissive, a stranger comes", 2, modes(m("mesh", PERMISSIVE, IN)), "xb", "plaintext", "permissive"),
     Scenario("permissive mesh, pod strict, a stranger comes", 2, modes(m("mesh", PERMISSIVE, IN), m("pod", STRICT, IN, name="b")),
              "xb", "refused", "strict", **RESET),
     Scenario("permissive mesh, pod strict, its port off, a stranger comes", 2,
@@ -317,7 +314,7 @@ def scenarios(bed):
         near, far = scenario.ends
         with writers[scenario.node].written(scenario.writes(writers[scenario.node], bed)):
             check_answer(explain(bed, scenario), scenario)
-            if not scenario.real or scenario.needs_permissive:
+            if not scenario.real:
                 continue
             happened = outcome(bed, near, far, scenario.port, scenario.version, listeners.get((far, scenario.port)))
         expected = scenario.sees if scenario.result == "refused" else scenario.result
