@@ -523,11 +523,15 @@ def drip(address, port, count, data):
         sock = socket.socket()
         sock.settimeout(20)
         code = sock.connect_ex((address, port))
+        try:
+            sock.setblocking(False)
+            if not code:
+                sock.send(data[:1])
+        except OSError as error:  # of those beyond the limit, some that soon
+            code = errno.ECONNRESET if error.errno == errno.EPIPE else error.errno
         if code:
             ended.append(code)
         else:
-            sock.setblocking(False)
-            sock.send(data[:1])
             socks.append(sock)
     start = time.monotonic()
     while socks and time.monotonic() - start < 15:
