@@ -13,7 +13,7 @@ import threading
 from lib.tap import Skip, case, check, contains, equal, until
 
 POD = "shop/a"  # pod a, under a name that has a namespace
-MESHED, PLAIN, BYPASSED, OTHER = 5821, 5822, 5823, 5824
+MESHED, PLAIN, BYPASSED, OTHER = 6021, 6022, 6023, 6024
 SCOPES = {
     "mesh": (),
     "namespace": ("--namespace", "shop"),
@@ -199,32 +199,32 @@ def table(bed):
 @case("nothing overrides a strict mesh; a port can be off for a strict pod otherwise", mesh=True)
 def precedence(bed):
     agent, address = bed.agent("a"), bed.address("x")
-    bed.agent("x").call(echo, address, 5825, 5826)
+    bed.agent("x").call(echo, address, 6025, 6026)
     since = bed.log_size(1)
     try:
         answer = policy(bed, "set", "off", "--pod", "a")
         equal(answer["ignored"], True, "policy set says that it is ignored")
-        equal(agent.call(attempt, address, 5825, b"IGNORED"), errno.EPERM, "strict mesh, pod off")
+        equal(agent.call(attempt, address, 6025, b"IGNORED"), errno.EPERM, "strict mesh, pod off")
         line = bed.wait_log(1, since, "connection refused", "reason=no-peer")
-        contains(line, f"destination={address}:5825", "the log names the destination")
+        contains(line, f"destination={address}:6025", "the log names the destination")
         contains(line, f"source={bed.address('a')}:", "the log names the source")
         shown = [entry for entry in policy(bed, "show") if entry["scope"] == "pod"]
         equal([(entry["name"], entry["direction"], entry["mode"], entry["ignored"]) for entry in shown],
               [("a", "inbound", "off", True), ("a", "outbound", "off", True)], "policy show")
         policy(bed, "set", "permissive")
-        equal(agent.call(attempt, address, 5825, b"NOT-IGNORED"), 0, "permissive mesh, pod off")
+        equal(agent.call(attempt, address, 6025, b"NOT-IGNORED"), 0, "permissive mesh, pod off")
         policy(bed, "set", "strict", "--pod", "a")
-        answer = policy(bed, "set", "off", "--outbound", "--pod", "a", "--port", "5825")
+        answer = policy(bed, "set", "off", "--outbound", "--pod", "a", "--port", "6025")
         equal(answer["ignored"], False, "nothing is ignored under a permissive mesh")
-        equal(agent.call(attempt, address, 5825, b"OPEN-PORT"), 0, "the port that is off")
-        equal(agent.call(attempt, address, 5826, b"SHUT-PORT"), errno.EPERM, "another port of the strict pod")
-        outbound = [side for side in policy(bed, "show", "a", "--port", "5825") if side["direction"] == "outbound"][0]
+        equal(agent.call(attempt, address, 6025, b"OPEN-PORT"), 0, "the port that is off")
+        equal(agent.call(attempt, address, 6026, b"SHUT-PORT"), errno.EPERM, "another port of the strict pod")
+        outbound = [side for side in policy(bed, "show", "a", "--port", "6025") if side["direction"] == "outbound"][0]
         equal(outbound["mode"], "off", "what holds for the port")
         equal([(entry["scope"], entry["decided"]) for entry in outbound["elements"]],
               [("port", True), ("pod", False), ("mesh", False)], "and why")
     finally:
         clear(bed)
-    equal(agent.call(attempt, address, 5825, b"STRICT-AGAIN"), errno.EPERM, "strict again")
+    equal(agent.call(attempt, address, 6025, b"STRICT-AGAIN"), errno.EPERM, "strict again")
 
 
 def bpftool(bed, *words):
@@ -382,12 +382,12 @@ def before_enrolment(bed):
     bed.kmtls(1, "pod", "del", "c")
     try:
         for version in (4, 6):
-            listener = far.listen(bed.address("x", version), 5827)
-            client = near.connect(bed.address("x", version), 5827)
+            listener = far.listen(bed.address("x", version), 6027)
+            client = near.connect(bed.address("x", version), 6027)
             pairs.append((f"OUT{version}", client, listener.accept()[0]))
             listener.close()
-            listener = near.listen(bed.address("c", version), 5828)
-            client = far.connect(bed.address("c", version), 5828)
+            listener = near.listen(bed.address("c", version), 6028)
+            client = far.connect(bed.address("c", version), 6028)
             pairs.append((f"IN{version}", listener.accept()[0], client))
             listener.close()
         with wire(bed) as on_wire:
@@ -424,8 +424,8 @@ def now(bed):
     try:
         pairs = []
         for version in (4, 6):
-            listener = far.listen(bed.address("x", version), 5829)
-            client = agent.connect(bed.address("x", version), 5829)
+            listener = far.listen(bed.address("x", version), 6029)
+            client = agent.connect(bed.address("x", version), 6029)
             pairs.append((client, listener.accept()[0], bed.address("x", version)))
             listener.close()
         listener = mesh.listen(bed.address("b"), 5830)
