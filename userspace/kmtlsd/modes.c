@@ -7,7 +7,6 @@
 
 #include "bpf_loader.h"
 #include "config.h"
-#include "counters.h"
 #include "map_walk.h"
 #include "modes.h"
 #include "pods.h"
@@ -177,16 +176,11 @@ int kmtls_modes_visit(struct kmtls_bpf *bpf,
 static int element_put(int fd, const struct kmtls_mode_key *key, __u32 mode)
 {
 	struct kmtls_mode_value value = { .mode = mode };
-	int err;
 
 	if (mode == KMTLS_MODE_UNSET)
-		err = bpf_map_delete_elem(fd, key) < 0 && errno != ENOENT ? -errno : 0;
-	else
-		err = bpf_map_update_elem(fd, key, &value, BPF_ANY) < 0 ? -errno : 0;
-	if (err != -E2BIG)
-		return err;
-	kmtls_counters_add(KMTLS_REASON_MAP_FULL);
-	return -ENOSPC;
+		return bpf_map_delete_elem(fd, key) < 0 && errno != ENOENT ? -errno : 0;
+	return bpf_map_update_elem(fd, key, &value, BPF_ANY) < 0 ? kmtls_policy_map_refused(errno)
+								 : 0;
 }
 
 /* Raw, as it is: what nobody can read must come back the same when a change is taken back. */

@@ -11,6 +11,7 @@
 #include "counters.h"
 #include "daemon.h"
 #include "handshake.h"
+#include "kmtls/decision_rules.h"
 #include "log.h"
 #include "loop.h"
 #include "netns.h"
@@ -58,12 +59,8 @@ static bool is_bypassed(struct kmtls_bpf *bpf, const struct kmtls_address *addre
 {
 	struct kmtls_peer_value peer;
 
-	if (kmtls_policy_peer_lookup(bpf, address, &peer) < 0 || peer.kind != KMTLS_PEER_BYPASS)
-		return false;
-	for (unsigned i = 0; i < peer.port_count && i < KMTLS_BYPASS_PORTS; i++)
-		if (peer.ports[i] == port)
-			return true;
-	return !peer.port_count;
+	return kmtls_policy_peer_lookup(bpf, address, &peer) == 0 &&
+	       kmtls_peer_read(&peer, port) == KMTLS_PEER_BYPASSED;
 }
 
 static bool may_be_plain(const struct search *search, const struct kmtls_plaintext *found,

@@ -214,10 +214,7 @@ static int put_names(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_w
 	if (err == -ENOSPC && kmtls_policy_names_collect(bpf))
 		err = put_all_names(bpf, pod);
 	if (err)
-		snprintf(ret_why, KMTLS_WHY, "the names map refused the pod's name or identity: %s",
-			 err == -EEXIST	  ? "its hash names another text"
-			 : err == -ENOSPC ? "it is full"
-					  : strerror(-err));
+		kmtls_policy_name_why("pod's name or identity", err, ret_why);
 	return err;
 }
 

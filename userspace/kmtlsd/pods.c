@@ -338,37 +338,12 @@ static void sweep_own_addresses(struct kmtls_bpf *bpf, __u64 cookie)
 	}
 }
 
-/*
- * Entries of namespaces that went while no daemon ran. A pod that could not be enrolled again
- * has no entry either; its programs, still attached, refuse what they do not know.
- */
-static void sweep_maps(struct kmtls_pods *pods)
+/* Of a map by namespaces' cookies: forget() for those whose pod is not enrolled. */
+static void sweep_map(struct kmtls_pods *pods, enum kmtls_map map,
+		      void (*forget)(struct kmtls_bpf *bpf, __u64 cookie))
 {
 	struct kmtls_bpf *bpf = pods->daemon->bpf;
-	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_PODS);
-	__u64 cookie, next;
-	bool more = bpf_map_get_next_key(fd, NULL, &next) == 0;
-
-	while (more) {
-		struct kmtls_pod *pod;
-
-		cookie = next;
-		more = bpf_map_get_next_key(fd, &cookie, &next) == 0;
-		pod = kmtls_pods_find(pods, cookie);
-		if (!pod) {
-			bpf_map_delete_elem(fd, &cookie);
-			sweep_own_addresses(bpf, cookie);
-			kmtls_pod_listeners_forget(bpf, cookie);
-		}
-		kmtls_pod_put(pod);
-	}
-}
-
-/* Likewise: whoever is not enrolled any more is not counted any more. */
-static void sweep_ledger(struct kmtls_pods *pods)
-{
-	struct kmtls_bpf *bpf = pods->daemon->bpf;
-	int fd = kmtls_bpf_map(bpf, KMTLS_MAP_UDP_TOTALS);
+	int fd = kmtls_bpf_map(bpf, map);
 	__u64 cookie, next;
 	bool more = bpf_map_get_next_key(fd, NULL, &next) == 0;
 
@@ -379,16 +354,28 @@ static void sweep_ledger(struct kmtls_pods *pods)
 		more = bpf_map_get_next_key(fd, &cookie, &next) == 0;
 		pod = kmtls_pods_find(pods, cookie);
 		if (!pod)
-			kmtls_udp_ledger_forget(bpf, cookie);
+			forget(bpf, cookie);
 		kmtls_pod_put(pod);
 	}
+}
+
+/*
+ * Entries of namespaces that went while no daemon ran. A pod that could not be enrolled again
+ * has no entry either; its programs, still attached, refuse what they do not know.
+ */
+static void forget_pod(struct kmtls_bpf *bpf, __u64 cookie)
+{
+	bpf_map_delete_elem(kmtls_bpf_map(bpf, KMTLS_MAP_PODS), &cookie);
+	sweep_own_addresses(bpf, cookie);
+	kmtls_pod_listeners_forget(bpf, cookie);
 }
 
 void kmtls_pods_restore(struct kmtls_pods *pods)
 {
 	kmtls_pod_store_visit(pods->daemon->config->run_dir, restore_one, pods);
-	sweep_maps(pods);
-	sweep_ledger(pods);
+	sweep_map(pods, KMTLS_MAP_PODS, forget_pod);
+	/* Likewise: whoever is not enrolled any more is not counted any more. */
+	sweep_map(pods, KMTLS_MAP_UDP_TOTALS, kmtls_udp_ledger_forget);
 }
 
 int kmtls_pods_open(struct kmtls_daemon *daemon, int own_cgroup_fd, struct kmtls_pods **ret_pods,

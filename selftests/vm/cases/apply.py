@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """kmtls apply: a declared policy becomes what the maps hold, all of it or nothing."""
-import contextlib
 import errno
 import json
-import os
 import re
-import shutil
 import subprocess
 
 from lib.tap import case, check, equal
 
-from .peers import BPF_F_MMAPABLE, bpftool, contents, full_writes
+from .peers import bpftool, contents, full_writes, own_maps
 from .policy import connect_and_talk
 
 MAPS = ("modes", "peers", "authorizations", "names")
@@ -69,24 +66,6 @@ DIFFERENCE = {
 }
 
 
-@contextlib.contextmanager
-def small_maps(bed, modes=100, peers=100, authorizations=100, names=100):
-    directory = bed.env["pins"] + "/small"
-    os.makedirs(directory + "/internal")
-    try:
-        for name, kind, key, value, entries, flags in (
-                ("settings", "array", 4, 16, 1, BPF_F_MMAPABLE), ("modes", "hash", 16, 4, modes, 1), ("peers", "lpm_trie", 20, 32, peers, 1),
-                ("authorizations", "hash", 24, 4, authorizations, 1), ("names", "hash", 8, 2056, names, 1),
-                ("counters", "percpu_array", 4, 8, 128, 0), ("pods", "hash", 8, 72, 16, 0),
-                ("flows", "array", 4, 192, 16, BPF_F_MMAPABLE)):
-            bpftool("map", "create", f"{directory}/{name}", "type", kind, "key", str(key), "value", str(value),
-                    "entries", str(entries), "name", name, "flags", str(flags))
-        bpftool("map", "update", "pinned", directory + "/settings", "key", *"0000", "value", "1", *"0" * 15)
-        yield directory
-    finally:
-        shutil.rmtree(directory)
-
-
 def apply(bed, text, *options, directory, prefix=()):
     return subprocess.run([*prefix, bed.build + "/kmtls", "apply", "-f", "-", *(["--bpf-dir", directory] if directory else []),
                            *options], input=text, capture_output=True, text=True, timeout=60, check=False)
@@ -109,7 +88,7 @@ def state(directory, names=True):
 
 @case("apply shows the exact difference, makes it so, and then there is none", mesh=True)
 def difference(bed):
-    with small_maps(bed) as directory:
+    with own_maps(bed, 100, 100) as directory:
         equal(applied(apply(bed, FIRST, "--dry-run", directory=directory)), ["13 added, 1 changed, 0 deleted (nothing was written)"],
               "the numbers of the first")
         lines = applied(apply(bed, FIRST, directory=directory))
@@ -138,7 +117,7 @@ def difference(bed):
 
 @case("apply leaves sections alone that the file does not have, unless it prunes", mesh=True)
 def sections(bed):
-    with small_maps(bed) as directory:
+    with own_maps(bed, 100, 100) as directory:
         applied(apply(bed, FIRST, directory=directory))
         first = state(directory)
         equal(applied(apply(bed, "authorization_default: deny\n", directory=directory))[-1], "0 added, 1 changed, 0 deleted",
@@ -168,7 +147,7 @@ def writing_calls(bed):
 
 @case("apply: whichever write fails, all is as it was before", mesh=True, timeout=200)
 def rollback(bed):
-    with small_maps(bed) as directory:
+    with own_maps(bed, 100, 100) as directory:
         applied(apply(bed, FIRST, directory=directory))
         applied(apply(bed, SECOND, directory=directory))
         lines = applied(traced(bed, FIRST, directory))
@@ -191,7 +170,7 @@ def rollback(bed):
 def full(bed):
     rules = "authorizations:\n" + "".join(f"  - {{deny: any, to: spiffe://td/s{i}}}\n" for i in range(5))
     modes = "modes:\n  ports: {" + ", ".join(f"{i}: off" for i in range(1, 6)) + "}\n"
-    with small_maps(bed, modes=8, authorizations=4, names=6) as directory:
+    with own_maps(bed, 100, 6, modes=8, authorizations=4) as directory:
         applied(apply(bed, "modes: {mesh: strict}\n", directory=directory))
         before = state(directory)
         for text, error in (
@@ -209,7 +188,7 @@ def full(bed):
 
 @case("apply refuses wrong input by file, line and key, and changes nothing", mesh=True)
 def wrong(bed):
-    with small_maps(bed) as directory:
+    with own_maps(bed, 100, 100) as directory:
         applied(apply(bed, FIRST, directory=directory))
         before = state(directory)
         for text, error in (

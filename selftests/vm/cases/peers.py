@@ -451,7 +451,7 @@ def dry_run(bed):
 
 
 @contextlib.contextmanager
-def own_maps(bed, peers, names):
+def own_maps(bed, peers, names, modes=100, authorizations=100):
     """Maps like the daemon's, but as small as wanted; the directory they are pinned in."""
     directory = bed.env["pins"] + "/small"
     os.makedirs(directory + "/internal")
@@ -460,7 +460,7 @@ def own_maps(bed, peers, names):
                 ("settings", "array", 4, 16, 1, BPF_F_MMAPABLE), ("peers", "lpm_trie", 20, 32, peers, 1),
                 ("names", "hash", 8, 2056, names, 1), ("counters", "percpu_array", 4, 8, 128, 0),
                 # Those that are asked before a text counts as unused.
-                ("modes", "hash", 16, 4, 16, 1), ("authorizations", "hash", 24, 4, 16, 1),
+                ("modes", "hash", 16, 4, modes, 1), ("authorizations", "hash", 24, 4, authorizations, 1),
                 ("pods", "hash", 8, 72, 16, 0), ("flows", "array", 4, 192, 16, BPF_F_MMAPABLE)):
             bpftool("map", "create", f"{directory}/{name}", "type", kind, "key", str(key), "value", str(value),
                     "entries", str(entries), "name", name, "flags", str(flags))
