@@ -224,6 +224,9 @@ static void lost_state(void **state)
 	test_rekey->secrets[TEST_LEFT].keys[KMTLS_TO_WIRE].sequence = 7;
 	assert_int_equal(kmtls_rekey_adopt(&test_loop, TEST_LEFT), KMTLS_REASON_REKEY_FAILED);
 	test_rekey->secrets[TEST_RIGHT].keys[KMTLS_TO_LOCAL].bytes[0][5] ^= 1;
+	/* Nothing says that a key was about to be replaced: the kernel is not asked. */
+	assert_int_equal(kmtls_rekey_adopt(&test_loop, TEST_RIGHT), KMTLS_REASON_NONE);
+	test_rekey->secrets[TEST_RIGHT].keys[KMTLS_TO_LOCAL].state |= KMTLS_REKEY_INTENT;
 	assert_int_equal(kmtls_rekey_adopt(&test_loop, TEST_RIGHT), KMTLS_REASON_REKEY_FAILED);
 }
 
