@@ -33,6 +33,7 @@ def together(bed):
 def storm(bed):
     together(bed)
     before, started = balance.take(bed), starts(bed)
+    since = {node: bed.log_size(node) for node in (1, 2)}
     count = 150 * bed.scale
     # On a slow machine many are killed before they serve, which leaves much to be moved at the end.
     patience = 300 if bed.scale > 1 else 100
@@ -45,6 +46,8 @@ def storm(bed):
     equal([found["killed"] for found in killed], [count, count], "workers killed on the nodes")
     for node, now in enumerate(starts(bed)):
         check(now - started[node] >= count, f"node {node + 1} says it has started {now - started[node]} workers")
+    for node in (1, 2):  # a loop that has much to move still answers
+        check("worker hangs" not in bed.log(node, since[node]), f"a worker of node {node} was taken for one that hangs")
     balance.settle(bed, before)
     together(bed)
     return f"{said}; killed {killed}"
