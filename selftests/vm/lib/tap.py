@@ -10,8 +10,9 @@ import signal
 import time
 import traceback
 
-Case = collections.namedtuple("Case", "name function title mesh plain timeout")
+Case = collections.namedtuple("Case", "name function title mesh plain timeout kernel")
 CASES = []
+KERNELS = ("6.1", "6.12", "7.2")  # the matrix, as vmtest/kernels calls them
 
 
 class Failure(AssertionError):
@@ -22,16 +23,26 @@ class Skip(Exception):
     """Cannot be asked of this machine, for a reason that is no fault."""
 
 
-def case(title, mesh=False, plain=False, timeout=120):
-    """Registers a case. mesh: only with daemons; plain: only without."""
+def case(title, mesh=False, plain=False, timeout=120, kernel=None):
+    """Registers a case. mesh: only with daemons; plain: only without. kernel: what it asks does not depend on
+    the kernel, so where all cases run this one of the matrix is enough."""
+    if kernel is not None and kernel not in KERNELS:
+        raise ValueError(f"kernel {kernel!r} is none of {', '.join(KERNELS)}")
 
     def register(function):
         module = function.__module__.rsplit(".", 1)[-1]
         name = f"{module}.{function.__name__}"
-        CASES.append(Case(name, function, title, mesh, plain, timeout))
+        CASES.append(Case(name, function, title, mesh, plain, timeout, kernel))
         return function
 
     return register
+
+
+def left_to(item, release):
+    """The kernel of the matrix that has the case instead of the running one; None: it belongs here as well.
+    Where no kernel of the matrix runs, nothing is left to another."""
+    running = ".".join(release.split(".")[:2])
+    return item.kernel if running in KERNELS and item.kernel != running else None
 
 
 def check(condition, what):
@@ -68,6 +79,17 @@ def until(probe, what, seconds=20):
         if time.monotonic() > end:
             raise Failure(f"not within {seconds} s: {what}" + (f" ({last})" if last else ""))
         time.sleep(0.1)
+
+
+def not_reached(listener, what="the application was connected to"):
+    """Nobody connects to the listener, which is closed."""
+    listener.settimeout(0.3)
+    try:
+        listener.accept()
+    except TimeoutError:
+        listener.close()
+        return
+    raise Failure(what)
 
 
 class Deadline(BaseException):
