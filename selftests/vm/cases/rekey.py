@@ -215,7 +215,7 @@ def killed_workers(bed):
     with Killer(bed, count=count, seed=int(time.time())) as killer:
         for client, server in streams:
             both_ways(client, server, size)
-        killed = killer.wait(count * 0.4 + 30)
+        killed = killer.wait(count + 60)
     for node in (1, 2):
         bed.wait_worker(node)
         equal(bed.counter(node, "rekey-failed"), failed[node - 1], f"keys lost by node {node}")
