@@ -14,7 +14,7 @@ def own(bed, pod):
 
 @case("200 threads connect again and again: right server, right addresses at both ends", timeout=330)
 def storm(bed):
-    rounds = 3 * bed.scale
+    rounds = bed.part(5)
     # A port range that makes every port be used again and again.
     bed.agent("a").write_file("/proc/sys/net/ipv4/ip_local_port_range", f"30000 {29999 + min(1000, 100 * rounds)}")
     result = bed.load("a", "storm", "-t", 200, "-r", rounds, *own(bed, "a"), bed.at("b", 5001),

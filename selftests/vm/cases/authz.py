@@ -154,7 +154,8 @@ def works(bed, version=4, port=5830, client="a", server="b"):
     connect_and_talk(bed.agent(client), bed.agent(server), bed.address(server, version), port, TEXT)
 
 
-@case("denied: ECONNREFUSED, the alert, both counters and log lines; by kmtls and by bpftool alone", mesh=True)
+@case("denied: ECONNREFUSED, the alert, both counters and log lines; by kmtls and by bpftool alone", mesh=True,
+      kernel="6.12")
 def deny(bed):
     source, destination = ids(bed)
     for operator in (operator(bed) for operator in OPERATORS):

@@ -551,7 +551,7 @@ def killed_silent(bed):
       timeout=300)
 def survives(bed):
     with permissive(bed):
-        size, count = 8 << 20, 25 * bed.scale
+        size, count = 8 << 20, bed.part(25)
         with Traffic(bed, ROUTES, 6, 16384) as traffic:
             ends = pair(bed, 4, "x")
             equal(bed.flow_totals(2)["established"], traffic.total + 1, "relays")

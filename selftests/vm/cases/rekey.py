@@ -199,7 +199,7 @@ def chacha20(bed):
         settings(bed, other, key_limit="1MiB", rekey="off")
         before = bed.counter(1, "key-limit-near")
         client, server = pair(bed, 4, port=5945)
-        both_ways(client, server, 3 * MIB)
+        both_ways(client, server, 2 * MIB)
         equal(flow(bed, 1, bed.address("b"), 5945)["cipher"], "TLS_CHACHA20_POLY1305_SHA256", "the cipher")
         equal(bed.counter(1, "key-limit-near"), before, "warnings")
         client.close()
@@ -208,7 +208,7 @@ def chacha20(bed):
 
 @case("workers are killed while keys are replaced: bytes equal, no key lost", mesh=True, timeout=400)
 def killed_workers(bed):
-    size, count = 8 * MIB * bed.scale, 30 * bed.scale
+    size, count = 8 * MIB * bed.scale, bed.part(30)
     settings(bed, 1, 2, key_limit="1MiB")
     failed = [bed.counter(node, "rekey-failed") for node in (1, 2)]
     streams = [pair(bed, version, port=port) for version, port in ((4, 5946), (6, 5947))]
