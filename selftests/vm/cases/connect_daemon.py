@@ -159,8 +159,7 @@ def root_of(bed, node, path):
     return re.search(r"root_file: (\S+)", text).group(1)
 
 
-@case("a node of another mesh (its own root): ECONNREFUSED, for both directions", mesh=True, timeout=150,
-      kernel="6.12")
+@case("a node of another mesh (its own root): ECONNREFUSED, for both directions", mesh=True, timeout=150)
 def other_mesh(bed):
     bed.testbed("kill", "1")
     own = root_of(bed, 1, bed.dir + "/other-root.pem")
