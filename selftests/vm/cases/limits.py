@@ -250,7 +250,7 @@ def pipes(bed):
         check(len(plugs) < 12, f"idle pipes are never used up: {bed.descriptors(2)} with {len(plugs)}")
         plugs.append(pair(bed, 4, port=5840))
         for end in plugs[-1]:
-            end.settimeout(1)
+            end.settimeout(0.5)
             try:
                 while True:
                     end.send(BIG)
