@@ -107,6 +107,7 @@ class Report:
         self.count = 0
         self.failed = []
         self.skipped = []
+        self.seconds = {}
         signal.signal(signal.SIGALRM, _alarm)
 
     def note(self, text):
@@ -138,9 +139,10 @@ class Report:
             trouble = f"not finished after {item.timeout} s"
         except Exception:  # pylint: disable=broad-except
             trouble = traceback.format_exc()
+        self.seconds[item.name] = time.monotonic() - start
         self._line(trouble is None, title)
         if trouble is None:
-            self.note(f"{time.monotonic() - start:.1f} s" + (f"; {said}" if said else ""))
+            self.note(f"{self.seconds[item.name]:.1f} s" + (f"; {said}" if said else ""))
         else:
             self.failed.append(item.name)
             self.note(trouble)
@@ -152,4 +154,6 @@ class Report:
         print(f"1..{self.count}", flush=True)
         if self.failed:
             self.note("failed: " + ", ".join(self.failed))
+        slowest = sorted(self.seconds, key=self.seconds.get, reverse=True)[:10]
+        self.note("slowest: " + ", ".join(f"{name} {self.seconds[name]:.0f} s" for name in slowest))
         return not self.failed
