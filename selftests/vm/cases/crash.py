@@ -28,7 +28,7 @@ def together(bed):
         connect_and_talk(bed.agent(near), bed.agent(far), bed.address(far, version), 5610, MARKER.encode())
 
 
-@case("50 connections both ways while both workers are killed every 20 to 200 ms, hundreds of times: not a byte is wrong",
+@case("50 connections both ways while both workers are killed every 20 to 200 ms: not a byte is wrong",
       mesh=True, timeout=600)
 def storm(bed):
     together(bed)
