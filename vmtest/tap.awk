@@ -6,7 +6,8 @@
 #
 #   awk -v step=NAME -v status=EXIT_STATUS -f vmtest/tap.awk <OUTPUT
 #
-# Prints, tab-separated: "fail NAME", followed by its "diag TEXT" lines; "skip NAME REASON"; and
+# Prints, tab-separated: "fail NAME", followed by its "diag TEXT" lines; "skip NAME REASON"; "left
+# KERNEL CASES" for what selftests/vm/run has left to another kernel, which is no result of this run; and
 # at the end "count PASSED FAILED SKIPPED". What is wrong with the run as a whole is a failure too.
 # "not ok ... # TODO" is a failure; "not ok ... # SKIP" (cmocka 1.1) is a skip.
 
@@ -61,6 +62,12 @@ BEGIN {
 /^Bail out!/ {
 	flush_result()
 	run_fails($0)
+	next
+}
+
+/^# left to kernel [^ ]+: [0-9]+ cases$/ {
+	flush_result()
+	print "left", substr($5, 1, length($5) - 1), $6
 	next
 }
 

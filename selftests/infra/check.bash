@@ -62,6 +62,7 @@ make_tree() {
 		no-plan:7.2) exit 0 ;;
 		short:6.1) echo 1..2 ;;
 		silent:*) ;;
+		leaves:6.1) echo 1..1; echo '# left to kernel 6.12: 61 cases' ;;
 		*) echo 1..1 ;;
 		esac
 		[[ ${1:-} != --long ]] || touch $TREE/long
@@ -89,6 +90,25 @@ check_unattended() {
 	run env -u O FAKE=good CI=true tree/scripts/check -k 6.1 0<&-
 	expect_status 0
 	[[ $(tail -n 1 stdout) == "9 passed, 0 failed, 1 skipped" ]] || fail "the last line is '$(tail -n 1 stdout)'"
+}
+
+# What one kernel leaves to another is told, and is no result.
+check_left() {
+	check_says leaves 0 "11 passed, 0 failed, 1 skipped" "vm-6.1: 61 cases left to kernel 6.12"
+	expect_not_in stdout "which did not run"
+	run env -u O FAKE=leaves tree/scripts/check --only vm -k 6.1
+	expect_status 0
+	expect_in stdout "vm-6.1: 61 cases left to kernel 6.12, which did not run"
+	[[ $(tail -n 1 stdout) == "1 passed, 0 failed, 0 skipped" ]] || fail "the last line is '$(tail -n 1 stdout)'"
+}
+
+# The guest that takes longest begins as soon as it can, and the steps that are soon over come before the other guests.
+check_order() {
+	make_tree
+	run env -u O FAKE=good KMTLS_CHECK_JOBS=1 tree/scripts/check
+	expect_status 0
+	[[ $(sed -n 's/^==> \([^:]*\):.*/\1/p' stdout | xargs) == "setup gcc prepare vm-6.12 clang lint unit vm-7.2 vm-6.1 infra fuzz" ]] ||
+		fail "the order: $(grep '^==>' stdout)"
 }
 
 check_options() {
@@ -155,6 +175,8 @@ check "check: setup fails" check_says no-setup 1 "0 passed, 11 failed, 0 skipped
 check "check: a unit test crashes" check_says unit-crash 1 "11 passed, 1 failed, 0 skipped" "FAILED  unit: planned 2"
 check "check: a fuzzer finds something" check_says finding 1 "11 passed, 1 failed, 1 skipped" "FAILED  fuzz: g"
 check "check: no terminal and no stdin" check_unattended
+check "check: what is left to another kernel" check_left
+check "check: the order of steps" check_order
 check "check: options" check_options
 check "check: interrupted (INT)" check_interrupted INT 130
 check "check: interrupted (TERM)" check_interrupted TERM 143

@@ -37,3 +37,7 @@ check "tap: all well but the guest died" judged 'ok 1 - a\n1..1\n' 125 "1 1 0" "
 check "tap: all well but time was up" judged 'ok 1 - a\n1..1\n' 124 "1 1 0" "time is up"
 check "tap: all well but a signal" judged 'ok 1 - a\n1..1\n' 139 "1 1 0" "exit status 139"
 check "tap: a carriage return at the end of lines" judged 'ok 1 - a\r\n1..1\r\n' 0 "1 0 0"
+check "tap: what was left to another kernel" judged \
+	'ok 1 - a\n1..1\n# left to kernel 6.12: 61 cases\n# these are b, c\n' 0 "1 0 0" $'left\t6.12\t61'
+check "tap: the last case failed, others were left" judged \
+	'ok 1 - a\nnot ok 2 - b\n# because\n1..2\n# left to kernel 6.12: 61 cases\n' 1 "1 1 0" $'diag\t# because'

@@ -86,7 +86,7 @@ def state(directory, names=True):
     return {name: contents(directory, name) for name in MAPS if names or name != "names"}, settings(directory)[0]
 
 
-@case("apply shows the exact difference, makes it so, and then there is none", mesh=True)
+@case("apply shows the exact difference, makes it so, and then there is none", mesh=True, kernel="6.12")
 def difference(bed):
     with own_maps(bed, 100, 100) as directory:
         equal(applied(apply(bed, FIRST, "--dry-run", directory=directory)), ["13 added, 1 changed, 0 deleted (nothing was written)"],
@@ -115,7 +115,7 @@ def difference(bed):
         equal(state(directory, names=False), ({name: before[0][name] for name in MAPS[:3]}, 1), "back to the first")
 
 
-@case("apply leaves sections alone that the file does not have, unless it prunes", mesh=True)
+@case("apply leaves sections alone that the file does not have, unless it prunes", mesh=True, kernel="6.12")
 def sections(bed):
     with own_maps(bed, 100, 100) as directory:
         applied(apply(bed, FIRST, directory=directory))
@@ -145,7 +145,7 @@ def writing_calls(bed):
             if call and call.group(1) in ("UPDATE_BATCH", "DELETE_BATCH", "DELETE_ELEM")]
 
 
-@case("apply: whichever write fails, all is as it was before", mesh=True, timeout=200)
+@case("apply: whichever write fails, all is as it was before", mesh=True, timeout=200, kernel="6.12")
 def rollback(bed):
     with own_maps(bed, 100, 100) as directory:
         applied(apply(bed, FIRST, directory=directory))
@@ -166,7 +166,7 @@ def rollback(bed):
             equal(state(directory), before, f"the maps when call {number} failed")
 
 
-@case("apply into a map that is full: nothing is written, or it is taken back", mesh=True)
+@case("apply into a map that is full: nothing is written, or it is taken back", mesh=True, kernel="6.12")
 def full(bed):
     rules = "authorizations:\n" + "".join(f"  - {{deny: any, to: spiffe://td/s{i}}}\n" for i in range(5))
     modes = "modes:\n  ports: {" + ", ".join(f"{i}: off" for i in range(1, 6)) + "}\n"
@@ -186,7 +186,7 @@ def full(bed):
             check(full_writes(directory) > counted, "map-full is counted")
 
 
-@case("apply refuses wrong input by file, line and key, and changes nothing", mesh=True)
+@case("apply refuses wrong input by file, line and key, and changes nothing", mesh=True, kernel="6.12")
 def wrong(bed):
     with own_maps(bed, 100, 100) as directory:
         applied(apply(bed, FIRST, directory=directory))
@@ -213,7 +213,7 @@ def wrong(bed):
             equal((done.returncode, done.stderr), (status, f"kmtls apply: {error}\n"), f"apply {words}")
 
 
-@case("what apply writes holds for the next connection", mesh=True)
+@case("what apply writes holds for the next connection", mesh=True, kernel="6.12")
 def effect(bed):
     directory = f"{bed.env['pins']}/n1"
     socket = ["--socket", f"{bed.env['state']}/n1/control.sock"]

@@ -80,7 +80,7 @@ def curl6(bed):
     return curl(bed, 6)
 
 
-@case("curl uses one connection for ten requests")
+@case("curl uses one connection for ten requests", kernel="6.12")
 def curl_keepalive(bed):
     start_nginx(bed)
     url = f"http://{bed.address('b')}/none?[1-10]{MARKER}"
@@ -88,7 +88,7 @@ def curl_keepalive(bed):
     equal(out.split(), ["404", "1"] + ["404", "0"] * 9, "status and new connections")
 
 
-@case("redis-cli and redis-benchmark against redis")
+@case("redis-cli and redis-benchmark against redis", kernel="6.12")
 def redis(bed):
     bed.spawn("b", "redis-server", "--port", "6379", "--bind", "*", "-::*", "--protected-mode", "no", "--save", "",
               "--dir", bed.dir, "--daemonize", "no", output=bed.dir + "/redis.log")
@@ -110,7 +110,7 @@ def redis(bed):
     return f"SET {rates['SET']}/s GET {rates['GET']}/s"
 
 
-@case("iperf3 forward, reverse, four streams, IPv6")
+@case("iperf3 forward, reverse, four streams, IPv6", kernel="6.12")
 def iperf3(bed):
     server = bed.spawn("b", "iperf3", "-s", output=bed.dir + "/iperf3.log")
     bed.wait_port("b", 5201, 6)
@@ -128,7 +128,7 @@ def iperf3(bed):
     return ", ".join(said) + " Mbit/s"
 
 
-@case("psql against PostgreSQL, which sees the true client")
+@case("psql against PostgreSQL, which sees the true client", kernel="6.12")
 def postgresql(bed):
     data = bed.dir + "/postgresql"
     os.mkdir(data, 0o700)

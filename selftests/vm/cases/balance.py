@@ -26,7 +26,7 @@ def exercise(bed):
 
 
 @case("a thousand idle connections cost the daemon 256 bytes each at most, survive an upgrade, and leave nothing",
-      mesh=True, timeout=1500)
+      mesh=True, timeout=1500, kernel="6.12")
 def idle(bed):
     count = 20000 if bed.scale > 1 else 1000
     exercise(bed)

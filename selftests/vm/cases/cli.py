@@ -91,7 +91,7 @@ def check_fine(bed):
 
 
 @case("check: a program that was taken away, and a daemon that is down, are named; all else is still looked at",
-      mesh=True)
+      mesh=True, kernel="6.12")
 def check_broken(bed):
     links = pins(bed) + "/links"
     name = next(name for name in os.listdir(links) if re.fullmatch("[0-9a-f]{16}", name))
@@ -147,7 +147,7 @@ def write(directory, name, number, first=0):
     bpftool("map", "update", "pinned", f"{directory}/{name}", "key", *begin, "value", str(first), *["0"] * (value - 1))
 
 
-@case("check: maps of another version or size; 80 % full is a warning, full an error", mesh=True)
+@case("check: maps of another version or size; 80 % full is a warning, full an error", mesh=True, kernel="6.12")
 def check_maps(bed):
     directory = f"{bed.env['pins']}/check"
 
@@ -180,7 +180,7 @@ def check_maps(bed):
 # --- flows -------------------------------------------------------------------------------------------
 
 
-@case("flows: filters by pod, peer, identity, port and state; --watch", mesh=True)
+@case("flows: filters by pod, peer, identity, port and state; --watch", mesh=True, kernel="6.12")
 def flows(bed):
     with connection(bed) as (client, _), connection(bed, near="c", version=6, port=PORT + 1):
         near = client.getsockname()[1]
@@ -264,7 +264,7 @@ class Monitor:
 
 
 @case("monitor: flows begin and end, refusals, policy, a worker that is replaced; filters; the log's level does not matter",
-      mesh=True)
+      mesh=True, kernel="6.12")
 def monitor(bed):
     equal(bed.kmtls(1, "log", "warning")["level"], "warning", "level")
     try:
@@ -305,7 +305,7 @@ def monitor(bed):
 # --- top ---------------------------------------------------------------------------------------------
 
 
-@case("top: what is sent and received, per pod and peer", mesh=True)
+@case("top: what is sent and received, per pod and peer", mesh=True, kernel="6.12")
 def top(bed):
     there, back = 1 << 20, 1 << 18
     with connection(bed) as (client, server), connection(bed, near="c", port=PORT + 1):
@@ -347,7 +347,7 @@ def setting(bed, node, name):
     return bed.kmtls(node, "settings", "get", name)[0]["value"]
 
 
-@case("settings: what is set counts at once and for the next worker, until a restart", mesh=True)
+@case("settings: what is set counts at once and for the next worker, until a restart", mesh=True, kernel="6.12")
 def settings(bed):
     names = {each["name"]: each for each in bed.kmtls(1, "settings", "get")}
     equal(names["max_flows"]["changes"], "restart", "max_flows")
@@ -424,7 +424,7 @@ def secrets(path):
     return found.group(1).split() + [der[at:at + 16] for at in range(0, len(der) - 16, 8)]
 
 
-@case("dump: everything that other verbs show, and no key", mesh=True)
+@case("dump: everything that other verbs show, and no key", mesh=True, kernel="6.12")
 def dump(bed):
     path, root = bed.dir + "/dump.tar.gz", f"{bed.env['state']}/root.pem"
     with connection(bed):
@@ -464,7 +464,7 @@ def completed(bed, *words):
     return done.stdout.split()
 
 
-@case("completion: verbs, actions, options, names of pods and settings", mesh=True)
+@case("completion: verbs, actions, options, names of pods and settings", mesh=True, kernel="6.12")
 def completion(bed):
     helped = kmtls(bed, 1, "--help").stdout
     equal(sorted(word for word in completed(bed, "") if not word.startswith("-")),

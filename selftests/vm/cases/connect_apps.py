@@ -34,7 +34,7 @@ def within(seconds, least, most, what):
     check(least <= seconds <= most + SLACK, f"{what} took {seconds:.1f} s, not {least} to {most}")
 
 
-@case("curl --connect-timeout: refused, swallowed, served")
+@case("curl --connect-timeout: refused, swallowed, served", kernel="6.12")
 def curl(bed):
     network(bed)
     start_nginx(bed)
@@ -53,7 +53,7 @@ def curl(bed):
     check(float(connected) > 0, "time_connect is the time until the peer accepted")
 
 
-@case("redis-cli says why it cannot connect")
+@case("redis-cli says why it cannot connect", kernel="6.12")
 def redis(bed):
     network(bed)
     port = "6390"
@@ -118,7 +118,7 @@ def postgres_stub(address, port):
     threading.Thread(target=accept, daemon=True).start()
 
 
-@case("psql with several hosts goes on to the next: after a refusal, after connect_timeout")
+@case("psql with several hosts goes on to the next: after a refusal, after connect_timeout", kernel="6.12")
 def psql(bed):
     network(bed)
     bed.agent("b").call(postgres_stub, bed.address("b"), 5440)
@@ -155,7 +155,7 @@ http {{
 """
 
 
-@case("nginx goes on to the next upstream: after a refusal, after proxy_connect_timeout", timeout=90)
+@case("nginx goes on to the next upstream: after a refusal, after proxy_connect_timeout", timeout=90, kernel="6.12")
 def nginx(bed):
     network(bed)
     start_nginx(bed)
@@ -176,7 +176,7 @@ def nginx(bed):
         server.kill()
 
 
-@case("wrk: 20 connections, no socket error", timeout=120)
+@case("wrk: 20 connections, no socket error", timeout=120, kernel="6.12")
 def wrk(bed):
     network(bed)
     start_nginx(bed)
@@ -188,7 +188,7 @@ def wrk(bed):
     return f"{rate.group(1)} requests/s"
 
 
-@case("Go's net.Dialer: refusal, Timeout, and IPv4 and IPv6 of one name in a race", timeout=90)
+@case("Go's net.Dialer: refusal, Timeout, and IPv4 and IPv6 of one name in a race", timeout=90, kernel="6.12")
 def golang(bed):
     network(bed)
     check(os.path.exists(bed.data + "/godial"), "godial is missing: selftests/vm/prepare")

@@ -14,7 +14,7 @@ def parallel(bed):
     return 2000 if bed.scale > 1 else 300
 
 
-@case("many connects at once: each right, with the right addresses at both ends", timeout=400)
+@case("many connects at once: each right, with the right addresses at both ends", timeout=400, kernel="6.12")
 def storm(bed):
     network(bed)
     before = held_state(bed)
@@ -30,7 +30,7 @@ def storm(bed):
     return f"{3 * third} in {totals['seconds']} s, slowest {totals['slowest'] / 1000:.1f} s"
 
 
-@case("500 failures at once, of four kinds", timeout=150)
+@case("500 failures at once, of four kinds", timeout=150, kernel="6.12")
 def failures(bed):
     network(bed)
     before = held_state(bed)

@@ -5,7 +5,7 @@ import os
 import time
 
 from lib.bed import MARKER
-from lib.tap import case, check, equal, until
+from lib.tap import case, check, equal, not_reached, until
 
 from .policy import connect_and_talk
 from .streams import REFUSED, pair, refusal
@@ -34,13 +34,7 @@ def dead(bed):
         code, seconds = refusal(bed.agent(near), bed.address(far, version), 5720)
         check(code in REFUSED, f"{near} to {far}, IPv{version}: errno {code}, not ECONNREFUSED or ECONNRESET")
         check(seconds < 15, f"{near} to {far}, IPv{version}: it took {seconds:.1f} s")
-        listener.settimeout(0.2)
-        try:
-            listener.accept()
-            check(False, f"{near} to {far}, IPv{version}: got through")
-        except TimeoutError:
-            pass
-        listener.close()
+        not_reached(listener, f"{near} to {far}, IPv{version}: got through")
     agent = bed.agent("a")
     for address in ("127.0.0.1", "::1", bed.address("a")):
         connect_and_talk(agent, agent, address, 5721, b"loopback")
@@ -93,7 +87,7 @@ def stranger_silent(bed):
     bed.configure(2, "handshake_timeout", "60s")
 
 
-@case("connections go on while a daemon is restarted three times under load", mesh=True, timeout=100)
+@case("connections go on while a daemon is restarted three times under load", mesh=True, timeout=100, kernel="6.12")
 def restarts_under_load(bed):
     """Each connect is served or refused; none hangs, none is wrong, none is in the clear."""
     for _ in range(3):

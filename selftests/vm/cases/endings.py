@@ -23,7 +23,7 @@ from .policy import connect_and_talk
 from .streams import BIG, pair
 
 OK, RESET = 0, errno.ECONNRESET
-QUICK = "keepalive: {idle: 2s, interval: 1s, probes: 3}\npeer_timeout: 8s"
+QUICK = "keepalive: {idle: 1s, interval: 1s, probes: 3}\npeer_timeout: 5s"
 RST = 4
 NODES = {"client": 1, "server": 2}
 ENDS = ("ended", "local-reset", "peer-reset", "truncated", "bad-record", "unexpected-record", "peer-alert",
@@ -179,41 +179,39 @@ def silence(bed, port):
             bed.run("n2", "nft", "delete", "table", "inet", "silence_" + direction)
 
 
-def both_ends(client, server):
-    """Both read to their end: errno and seconds of each."""
-    begun = [(end, end.start("recv_to_end")) for end in (client, server)]
-    start = time.monotonic()
-    return [(end.agent.result(number)[1], time.monotonic() - start) for end, number in begun]
+def all_ends(pairs):
+    """All read to their end at once: for each pair the errno of both, and the seconds until the later one."""
+    begun = [[(end, end.start("drain")) for end in ends] for ends in pairs]
+    start, found = time.monotonic(), []
+    for ends in begun:
+        results = [end.agent.result(number) for end, number in ends]
+        found.append((*(code for code, _, _ in results), max(when for _, when, _ in results) - start))
+    for end in (end for ends in pairs for end in ends):
+        end.close()
+    return found
 
 
-@case("the peer's host is gone: keepalive finds it out, on both sides", mesh=True, timeout=90)
-def keepalive(bed):
+@case("the peer's host is gone: keepalive finds it out, and with data on its way peer_timeout, on both sides", mesh=True,
+      timeout=120)
+def silent(bed):
     with limited(bed, 1, QUICK), limited(bed, 2, QUICK):
-        for version in (4, 6):
-            client, server = connected(bed, version, 5902)
-            watch = watching(bed)
-            with silence(bed, 5902):
-                (here, seconds), (there, seconds2) = both_ends(client, server)
-            client.close()
-            server.close()
-            note(bed, watch, "silence, idle (keepalive)", version, here, there, max(seconds, seconds2),
-                 (RESET, RESET, "peer-timeout", "peer-timeout"), 20)
-
-
-@case("the peer's host is gone with data on its way: peer_timeout", mesh=True, timeout=90)
-def unacknowledged(bed):
-    with limited(bed, 1, QUICK), limited(bed, 2, QUICK):
-        for version in (4, 6):
-            for who in ("client", "server"):
-                client, server = connected(bed, version, 5903)
-                watch = watching(bed)
-                with silence(bed, 5903):
-                    (client if who == "client" else server).sendall(MARKER.encode())
-                    (here, seconds), (there, seconds2) = both_ends(client, server)
-                client.close()
-                server.close()
-                note(bed, watch, f"silence, unacknowledged data of {who} (peer_timeout)", version, here, there,
-                     max(seconds, seconds2), (RESET, RESET, "peer-timeout", "peer-timeout"), 30)
+        pairs = [connected(bed, version, 5902) for version in (4, 6)]
+        watch = watching(bed)
+        with silence(bed, 5902):
+            ends = all_ends(pairs)
+        for version, (here, there, seconds) in zip((4, 6), ends):
+            note(bed, watch, "silence, idle (keepalive), 2 flows", version, here, there, seconds,
+                 (RESET, RESET, "2 peer-timeout", "2 peer-timeout"), 15)
+        kinds = [(version, who) for version in (4, 6) for who in ("client", "server")]
+        pairs = [connected(bed, version, 5903) for version, _ in kinds]
+        watch = watching(bed)
+        with silence(bed, 5903):
+            for (_, who), (client, server) in zip(kinds, pairs):
+                (client if who == "client" else server).sendall(MARKER.encode())
+            ends = all_ends(pairs)
+        for (version, who), (here, there, seconds) in zip(kinds, ends):
+            note(bed, watch, f"silence, unacknowledged data of {who} (peer_timeout), 4 flows", version, here, there, seconds,
+                 (RESET, RESET, "4 peer-timeout", "4 peer-timeout"), 20)
 
 
 @case("keepalive and peer_timeout are on the wire as configured; the application's own go first", mesh=True)

@@ -305,7 +305,7 @@ def check_answer(answer, scenario):
     contains(" | ".join(step["text"] for step in answer["steps"]), scenario.says, f"{scenario.title}: texts")
 
 
-@case("explain names the rule and the result, and so it happens", mesh=True, timeout=300)
+@case("explain names the rule and the result, and so it happens", mesh=True, timeout=300, kernel="6.12")
 def scenarios(bed):
     check(len(SCENARIOS) >= 30, "there are too few scenarios")
     listeners = {(place, port): bed.agent(place).listen("::", port) for place in "bcx" for port in (OPEN, 7999)}
@@ -321,7 +321,7 @@ def scenarios(bed):
         equal(happened, expected, f"{scenario.title}: what happened")
 
 
-@case("explain shows the flows there are, and why one of them is as it is", mesh=True)
+@case("explain shows the flows there are, and why one of them is as it is", mesh=True, kernel="6.12")
 def flows(bed):
     writer = Writer(bed, 1)
     listener = bed.agent("b").listen("", OPEN)
@@ -354,7 +354,7 @@ def asked(bed, *words):
     return done.returncode, done.stdout, done.stderr
 
 
-@case("explain for people, of UDP, and its exact errors", mesh=True)
+@case("explain for people, of UDP, and its exact errors", mesh=True, kernel="6.12")
 def words(bed):
     status, out, _ = asked(bed, "a", f"{bed.address('x')}:{OPEN}")
     equal(status, 0, "exit status")

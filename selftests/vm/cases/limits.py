@@ -81,7 +81,8 @@ def refused_lines(bed, node, since, reason):
     return lines, left_out
 
 
-@case("handshakes of one source: those beyond the limit are reset and counted; another source is served", mesh=True)
+@case("handshakes of one source: those beyond the limit are reset and counted; another source is served", mesh=True,
+      kernel="6.12")
 def per_source(bed):
     with limited(bed, 2, "limits: {handshakes_per_source: 20, refusal_lines: 5}"):
         stranger = bed.agent("x")
@@ -115,7 +116,7 @@ def per_source(bed):
     return f"{lines} lines for the last 40 refusals"
 
 
-@case("handshakes of all sources together", mesh=True)
+@case("handshakes of all sources together", mesh=True, kernel="6.12")
 def total(bed):
     with limited(bed, 2, "limits: {handshakes_per_source: 20, handshakes: 30}"):
         since = bed.log_size(2)
@@ -129,7 +130,7 @@ def total(bed):
         connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), 5811, MARKER.encode())
 
 
-@case("the flow table: a pod gets its share, whichever loop accepts; the rest is for others", mesh=True)
+@case("the flow table: a pod gets its share, whichever loop accepts; the rest is for others", mesh=True, kernel="6.12")
 def flows(bed):
     bed.serve("b", "d")
     with limited(bed, 2, "max_flows: 64"):
@@ -160,7 +161,7 @@ def flows(bed):
         connect_and_talk(client, bed.agent("b"), bed.address("b"), 5813, MARKER.encode())
 
 
-@case("the flow table is full: refused and counted, whoever it is", mesh=True)
+@case("the flow table is full: refused and counted, whoever it is", mesh=True, kernel="6.12")
 def table_full(bed):
     with limited(bed, 2, "max_flows: 64\nlimits: {flows_per_pod: 0}"):
         before = bed.counter(2, "table-full")
@@ -249,7 +250,7 @@ def pipes(bed):
         check(len(plugs) < 12, f"idle pipes are never used up: {bed.descriptors(2)} with {len(plugs)}")
         plugs.append(pair(bed, 4, port=5840))
         for end in plugs[-1]:
-            end.settimeout(1)
+            end.settimeout(0.5)
             try:
                 while True:
                     end.send(BIG)
@@ -297,7 +298,7 @@ def read_number(path):
         return int(file.read())
 
 
-@case("memory runs short: new connections are refused, flows go on, and it recovers", mesh=True)
+@case("memory runs short: new connections are refused, flows go on, and it recovers", mesh=True, kernel="6.12")
 def memory(bed):
     path = memory_cgroup(bed, 2)
     with limited(bed, 2, "limits: {memory_percent: 50}"):

@@ -240,7 +240,8 @@ def element(scope, name, direction, port=0):
     return ["hex", *(f"{byte:02x}" for byte in digest + struct.pack("<BBHI", scope, direction, port, 0))]
 
 
-@case("kmtls policy: what it shows, and what it says of wrong input; bpftool alone does the same", mesh=True)
+@case("kmtls policy: what it shows, and what it says of wrong input; bpftool alone does the same", mesh=True,
+      kernel="6.12")
 def command(bed):
     def run(*args):
         done = subprocess.run([bed.build + "/kmtls", "--socket", f"{bed.env['state']}/n1/control.sock", "policy", *args],
@@ -484,7 +485,7 @@ def sctp(bed):
     check(not on_wire(re.compile(b"".join(header), re.DOTALL)), "SCTP is on the wire")
 
 
-@case("a mode set at run time survives a restart unless the configuration names one", mesh=True)
+@case("a mode set at run time survives a restart unless the configuration names one", mesh=True, kernel="6.12")
 def restart(bed):
     def mesh_modes():
         return {entry["direction"]: entry["mode"] for entry in policy(bed, "show") if entry["scope"] == "mesh"}

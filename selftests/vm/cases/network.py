@@ -81,7 +81,7 @@ def flush_conntrack():
     return struct.unpack_from("=i", answer, 16)[0]
 
 
-@case("conntrack forgets every connection, again and again: every byte arrives", timeout=120)
+@case("conntrack forgets every connection, again and again: every byte arrives", timeout=120, kernel="6.12")
 def conntrack(bed):
     done = subprocess.run(["modprobe", "-a", "nf_conntrack", "nf_conntrack_netlink", "nft_ct"], capture_output=True,
                           text=True, check=False)
@@ -105,7 +105,7 @@ def conntrack(bed):
             bed.run(place, "nft", "delete", "table", "inet", "track")
 
 
-@case("the link between the nodes is down for a while: the connections go on after it", timeout=200)
+@case("the link between the nodes is down for a while: the connections go on after it", timeout=200, kernel="6.12")
 def link_down(bed):
     seconds = 20 if bed.scale > 1 else 5
     with Traffic(bed, ROUTES, 4, RATE // 4) as traffic:
@@ -127,7 +127,7 @@ def set_clock(offset):
     time.clock_settime(time.CLOCK_REALTIME, now + offset)
 
 
-@case("the clock is set forward and back: connections go on, and new ones work", timeout=120)
+@case("the clock is set forward and back: connections go on, and new ones work", timeout=120, kernel="6.12")
 def clock(bed):
     """Ten minutes: less than certificates are valid for, more than any timer of the daemon."""
     if not os.path.exists("/run/vmtest"):
@@ -144,7 +144,7 @@ def clock(bed):
 
 
 @case("a daemon with idle connections uses no processor time to speak of, whatever the clock does", mesh=True,
-      timeout=200)
+      timeout=200, kernel="6.12")
 def quiet(bed):
     seconds = 60 if bed.scale > 1 else 15
     jumps = (600, -1200, 600) if os.path.exists("/run/vmtest") else (0, 0, 0)

@@ -35,7 +35,7 @@ def threads(bed):
     return f"{count} threads"
 
 
-@case("docs/security.md names these capabilities and no other", mesh=True)
+@case("docs/security.md names these capabilities and no other", mesh=True, kernel="6.12")
 def documented(bed):
     with open(os.path.dirname(bed.build) + "/docs/security.md", encoding="utf-8") as file:
         table = re.findall(r"(?m)^\| `CAP_(\w+)` \|", file.read())

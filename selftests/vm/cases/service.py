@@ -134,7 +134,7 @@ def install(bed):
         file.write(CONFIG)
 
 
-@case("the service file has no fault that systemd-analyze knows", mesh=True)
+@case("the service file has no fault that systemd-analyze knows", mesh=True, kernel="6.12")
 def verified(bed):
     install(bed)
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", "/usr/lib/systemd/system/kmtlsd.service"],
@@ -143,7 +143,8 @@ def verified(bed):
     equal((done.returncode, said), (0, []), "what it says")
 
 
-@case("systemd starts, watches, reloads and stops the daemon; only a keeper's end is a restart", mesh=True, timeout=150)
+@case("systemd starts, watches, reloads and stops the daemon; only a keeper's end is a restart", mesh=True, timeout=150,
+      kernel="6.12")
 def managed(bed):
     install(bed)
     manager = Manager(bed)

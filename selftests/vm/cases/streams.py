@@ -34,36 +34,32 @@ def refusal(agent, address, port):
     return code, time.monotonic() - start
 
 
+def half_closed(first, second):
+    """A megabyte and the first one's end; then a megabyte the other way, and the second one's."""
+    sent, got = first.start("sendall", BIG), second.start("recv_to_end")
+    first.agent.result(sent)
+    first.shutdown(socket.SHUT_WR)
+    equal(second.agent.result(got), (BIG, 0), "what the second one got, and the first one's end")
+    sent = second.start("sendall", BIG)
+    equal(first.recv_exactly(len(BIG)), BIG, "what the first one got after its own end")
+    second.agent.result(sent)
+    second.close()
+    equal(first.recv_to_end(), (b"", 0), "the second one's end")
+    first.close()
+
+
 @case("half-close: the client ends first and still gets a megabyte")
 def half_close_client(bed):
     for version in (4, 6):
         client, server = pair(bed, version)
-        sent = client.start("sendall", BIG)
-        got = server.start("recv_to_end")
-        client.agent.result(sent)
-        client.shutdown(socket.SHUT_WR)
-        equal(server.agent.result(got), (BIG, 0), "what the server got, and its end")
-        sent = server.start("sendall", BIG)
-        equal(client.recv_exactly(len(BIG)), BIG, "what the client got after its own end")
-        server.agent.result(sent)
-        server.close()
-        equal(client.recv_to_end(), (b"", 0), "the client's end")
-        client.close()
+        half_closed(client, server)
 
 
 @case("half-close: the server ends first and still gets a megabyte")
 def half_close_server(bed):
     for version in (4, 6):
         client, server = pair(bed, version)
-        server.sendall(MARKER.encode())
-        server.shutdown(socket.SHUT_WR)
-        equal(client.recv_to_end(), (MARKER.encode(), 0), "what the client got, and its end")
-        sent = client.start("sendall", BIG)
-        equal(server.recv_exactly(len(BIG)), BIG, "what the server got after its own end")
-        client.agent.result(sent)
-        client.close()
-        equal(server.recv_to_end(), (b"", 0), "the server's end")
-        server.close()
+        half_closed(server, client)
 
 
 @case("a connection on which nothing is said ends cleanly")

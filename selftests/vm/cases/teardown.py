@@ -58,7 +58,7 @@ def down(bed):
     bed.testbed("down")
 
 
-@case("testbed up, interrupted at any moment, leaves nothing behind", timeout=200)
+@case("testbed up, interrupted at any moment, leaves nothing behind", timeout=200, kernel="6.12")
 def interrupted(bed):
     environment = dict(os.environ)
     if bed.plain:
@@ -96,7 +96,7 @@ def mode_off(bed):
     bed.down()
 
 
-@case("without the tls module kmtlsd does not start, and says how to load it", mesh=True)
+@case("without the tls module kmtlsd does not start, and says how to load it", mesh=True, kernel="6.12")
 def no_tls(bed):
     if not os.path.exists("/run/vmtest"):
         raise Skip("takes the tls module from the machine, so only in a guest")

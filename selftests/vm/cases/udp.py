@@ -385,7 +385,7 @@ def udplite(bed):
     return "sockets and raw"
 
 
-@case("the command line: table, filters, totals, and what it says of wrong input", mesh=True)
+@case("the command line: table, filters, totals, and what it says of wrong input", mesh=True, kernel="6.12")
 def command_line(bed):
     control = ["--socket", f"{bed.env['state']}/n1/control.sock"]
 

@@ -48,7 +48,8 @@ def refused(bed, streams, what, *argv):
     return said
 
 
-@case("an upgrade to what does not get ready is rolled back, says why, and no flow notices", mesh=True, timeout=120)
+@case("an upgrade to what does not get ready is rolled back, says why, and no flow notices", mesh=True, timeout=120,
+      kernel="6.12")
 def rolled_back(bed):
     streams = [Stream(bed, version, 5650 + version) for version in (4, 6)]
     said = refused(bed, streams, "a program that ends at once", "--program", "/bin/true")
@@ -83,7 +84,7 @@ def rolled_back(bed):
         stream.check()
 
 
-@case("a successor that hangs is given up after a minute", mesh=True, timeout=150)
+@case("a successor that hangs is given up after a minute", mesh=True, timeout=150, kernel="6.12")
 def hangs(bed):
     if bed.scale == 1:
         raise Skip("takes long: --long")
@@ -95,7 +96,7 @@ def hangs(bed):
     check("not ready after 60 seconds" in said, said)
 
 
-@case("a second daemon on the same run_dir is refused, and touches nothing", mesh=True)
+@case("a second daemon on the same run_dir is refused, and touches nothing", mesh=True, kernel="6.12")
 def second(bed):
     stream = Stream(bed, 4, 5657)
     done = subprocess.run([bed.build + "/kmtlsd", "--config", f"{bed.env['state']}/n1.yaml"], capture_output=True, text=True,
@@ -105,7 +106,8 @@ def second(bed):
     stream.check()
 
 
-@case("workers that die at once: the keeper waits longer each time and stays, and flows move on", mesh=True, timeout=60)
+@case("workers that die at once: the keeper waits longer each time and stays, and flows move on", mesh=True, timeout=60,
+      kernel="6.12")
 def dying(bed):
     """A worker serves flows first; then it fails where its control socket is a directory."""
     stream, since, keeper = Stream(bed, 6, 5658), bed.log_size(1), bed.daemon_pid(1)
@@ -124,7 +126,8 @@ def dying(bed):
     stream.check()
 
 
-@case("the service manager hears READY, RELOADING, MAINPID, WATCHDOG and STOPPING", mesh=True, timeout=120)
+@case("the service manager hears READY, RELOADING, MAINPID, WATCHDOG and STOPPING", mesh=True, timeout=120,
+      kernel="6.12")
 def notified(bed):
     path = bed.dir + "/notify.sock"
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

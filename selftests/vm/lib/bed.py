@@ -32,6 +32,7 @@ class Bed:
         self.plain = plain
         self.only = False  # not all cases run
         self.scale = scale
+        self.share = 1  # a case has the whole load here, or a part of it: see part()
         self.build = build_dir()
         self.tools = self.build + "/tools"
         self.data = os.environ.get("KMTLS_VM_DATA", self.build + "/vm-data")
@@ -90,6 +91,10 @@ class Bed:
         if self.is_up:
             self.down()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+    def part(self, count):
+        """Of a load of the quick run: all of it, or a third where another kernel's guest has all of it."""
+        return -(-count // self.share) * self.scale
 
     def address(self, place, version=4):
         return self.env[f"{place}{version}"]

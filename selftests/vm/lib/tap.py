@@ -10,8 +10,9 @@ import signal
 import time
 import traceback
 
-Case = collections.namedtuple("Case", "name function title mesh plain timeout")
+Case = collections.namedtuple("Case", "name function title mesh plain timeout kernel")
 CASES = []
+KERNELS = ("6.1", "6.12", "7.2")  # the matrix, as vmtest/kernels calls them
 
 
 class Failure(AssertionError):
@@ -22,16 +23,26 @@ class Skip(Exception):
     """Cannot be asked of this machine, for a reason that is no fault."""
 
 
-def case(title, mesh=False, plain=False, timeout=120):
-    """Registers a case. mesh: only with daemons; plain: only without."""
+def case(title, mesh=False, plain=False, timeout=120, kernel=None):
+    """Registers a case. mesh: only with daemons; plain: only without. kernel: what it asks does not depend on
+    the kernel, so where all cases run this one of the matrix is enough."""
+    if kernel is not None and kernel not in KERNELS:
+        raise ValueError(f"kernel {kernel!r} is none of {', '.join(KERNELS)}")
 
     def register(function):
         module = function.__module__.rsplit(".", 1)[-1]
         name = f"{module}.{function.__name__}"
-        CASES.append(Case(name, function, title, mesh, plain, timeout))
+        CASES.append(Case(name, function, title, mesh, plain, timeout, kernel))
         return function
 
     return register
+
+
+def left_to(item, release):
+    """The kernel of the matrix that has the case instead of the running one; None: it belongs here as well.
+    Where no kernel of the matrix runs, nothing is left to another."""
+    running = ".".join(release.split(".")[:2])
+    return item.kernel if running in KERNELS and item.kernel != running else None
 
 
 def check(condition, what):
@@ -70,6 +81,17 @@ def until(probe, what, seconds=20):
         time.sleep(0.1)
 
 
+def not_reached(listener, what="the application was connected to"):
+    """Nobody connects to the listener, which is closed."""
+    listener.settimeout(0.3)
+    try:
+        listener.accept()
+    except TimeoutError:
+        listener.close()
+        return
+    raise Failure(what)
+
+
 class Deadline(BaseException):
     """The case's time is over. No Exception, so that no case's own handlers take it."""
 
@@ -85,6 +107,7 @@ class Report:
         self.count = 0
         self.failed = []
         self.skipped = []
+        self.seconds = {}
         signal.signal(signal.SIGALRM, _alarm)
 
     def note(self, text):
@@ -116,9 +139,10 @@ class Report:
             trouble = f"not finished after {item.timeout} s"
         except Exception:  # pylint: disable=broad-except
             trouble = traceback.format_exc()
+        self.seconds[item.name] = time.monotonic() - start
         self._line(trouble is None, title)
         if trouble is None:
-            self.note(f"{time.monotonic() - start:.1f} s" + (f"; {said}" if said else ""))
+            self.note(f"{self.seconds[item.name]:.1f} s" + (f"; {said}" if said else ""))
         else:
             self.failed.append(item.name)
             self.note(trouble)
@@ -130,4 +154,6 @@ class Report:
         print(f"1..{self.count}", flush=True)
         if self.failed:
             self.note("failed: " + ", ".join(self.failed))
+        slowest = sorted(self.seconds, key=self.seconds.get, reverse=True)[:10]
+        self.note("slowest: " + ", ".join(f"{name} {self.seconds[name]:.0f} s" for name in slowest))
         return not self.failed
