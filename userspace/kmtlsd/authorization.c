@@ -8,13 +8,12 @@
  *
  * Whatever cannot be read denies. A key with a field of unknown meaning is found by no exact
  * probe, and may be meant as a denial: twice a second the whole map is looked through for such
- * (review.c), and as long as there is one every question looks for it too.
+ * (review.c), and every question asks what was found (authorization_doubts.c).
  */
 #include "authorization.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,14 +22,6 @@
 #include "policy.h"
 
 #define BATCH 512
-
-/* Until the first look has been taken there may be such entries. */
-static atomic_bool is_doubtful = true;
-
-void kmtls_authorization_set_doubtful(bool doubtful)
-{
-	atomic_store(&is_doubtful, doubtful);
-}
 
 /* ---- the decision ---- */
 
@@ -215,34 +206,17 @@ static int get_from_map(void *context, const struct kmtls_authorization_key *key
 	return 0;
 }
 
-struct search {
-	const struct kmtls_authorization_question *question;
-	struct kmtls_authorization_rule found;
-};
-
-static int look_for_doubtful(void *context, const struct kmtls_authorization_rule *rule)
+static void ask_doubts(const struct kmtls_authorization_question *question,
+		       const struct kmtls_authorization_lookup *lookup,
+		       struct kmtls_authorization_verdict *verdict)
 {
-	struct search *search = context;
-
-	if (rule->value.action == KMTLS_AUTHORIZATION_ALLOW ||
-	    rule->value.action == KMTLS_AUTHORIZATION_DRY_RUN ||
-	    kmtls_authorization_is_readable(&rule->key) ||
-	    !kmtls_authorization_may_mean(&rule->key, search->question))
-		return 0;
-	search->found = *rule;
-	return 1;
-}
-
-static void ask_doubtful(struct kmtls_bpf *bpf, const struct kmtls_authorization_question *question,
-			 struct kmtls_authorization_verdict *verdict)
-{
-	struct search search = { .question = question };
-	int found = kmtls_authorization_visit(bpf, look_for_doubtful, &search);
+	struct kmtls_authorization_rule rule;
+	int found = kmtls_doubts_find(question, lookup, &rule);
 
 	if (found < 0)
 		doubt(verdict, "the map authorizations cannot be read");
 	else if (found)
-		take_rule(&search.found, verdict);
+		take_rule(&rule, verdict);
 }
 
 /* The text of a hash must be what was hashed, or nobody's: two texts of one hash are told apart
@@ -283,8 +257,8 @@ void kmtls_authorization_ask(struct kmtls_bpf *bpf, const char *source, const ch
 			doubt(&verdict, "the SPIFFE ID is not known any more");
 	} else {
 		kmtls_authorization_decide(&question, &lookup, &verdict);
-		if (verdict.allowed && atomic_load(&is_doubtful))
-			ask_doubtful(bpf, &question, &verdict);
+		if (verdict.allowed)
+			ask_doubts(&question, &lookup, &verdict);
 	}
 	if (verdict.allowed && verdict.decider == KMTLS_DECIDED_BY_RULE &&
 	    (!is_named(bpf, verdict.rule.key.source_kind, verdict.rule.key.source, source) ||

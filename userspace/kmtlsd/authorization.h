@@ -74,10 +74,6 @@ void kmtls_authorization_ask(struct kmtls_bpf *bpf, const char *source, const ch
 const char *kmtls_authorization_why(struct kmtls_bpf *bpf,
 				    const struct kmtls_authorization_verdict *verdict,
 				    char *ret_why);
-/* Entries that are not readable were seen by the last look at the whole map (review.c): each
- * question looks through the map for one that could mean it. */
-void kmtls_authorization_set_doubtful(bool doubtful);
-
 /*
  * Every entry, a batch at a time; a non-zero return of visit stops and is returned. The map may
  * change meanwhile: what was there all the time is seen.
@@ -86,6 +82,23 @@ int kmtls_authorization_visit(struct kmtls_bpf *bpf,
 			      int (*visit)(void *context,
 					   const struct kmtls_authorization_rule *rule),
 			      void *context);
+
+/* ---- authorization_doubts.c: entries that are not readable, and deny whomever they could mean ---- */
+
+struct kmtls_doubts;
+
+struct kmtls_doubts *kmtls_doubts_new(void); /* NULL: no memory */
+/* Takes up a rule that is one, and no other. -ENOMEM. */
+int kmtls_doubts_add(struct kmtls_doubts **doubts, const struct kmtls_authorization_rule *rule);
+void kmtls_doubts_free(struct kmtls_doubts *doubts); /* not published ones */
+/* From here on they are what questions search, and not the caller's. NULL: nobody knows what the
+ * map holds. */
+void kmtls_doubts_publish(struct kmtls_doubts *doubts);
+/* 1 and a rule that could mean the question, and is in the map still; 0; -ENODATA: not known;
+ * or what the lookup says. Any thread. */
+int kmtls_doubts_find(const struct kmtls_authorization_question *question,
+		      const struct kmtls_authorization_lookup *lookup,
+		      struct kmtls_authorization_rule *ret_rule);
 
 /* ---- authorization_rules.c: the operator's side; ret_why: 256 bytes ---- */
 
