@@ -418,6 +418,55 @@ static void actions(void **state)
 	assert_string_equal(kmtls_authorization_action_name(4, buffer), "unknown-4");
 }
 
+/* ---- the sentence ---- */
+
+static const char *sentence(size_t source_length, size_t destination_length, size_t size)
+{
+	static char why[KMTLS_AUTHORIZATION_WHY], source[KMTLS_SUBJECT_TEXT],
+		destination[KMTLS_SUBJECT_TEXT];
+	const struct kmtls_authorization_rule rule = {
+		.key = { .source = 1, .destination = 2, .source_kind = 9, .port = 65535 },
+		.value = { .action = 0xffffffff },
+	};
+
+	memset(source, 's', source_length);
+	memset(destination, 'd', destination_length);
+	source[source_length] = destination[destination_length] = '\0';
+	assert_true(size <= sizeof(why));
+	kmtls_authorization_sentence(&rule, source, destination, why, size);
+	assert_true(strlen(why) < size);
+	assert_non_null(strstr(why, "rule unknown-4294967295 s"));
+	assert_non_null(strstr(why, " to d"));
+	assert_string_equal(strstr(why, " port "), " port 65535 (not readable, taken as wide)");
+	return why;
+}
+
+/* The longest there can be: whole. */
+static void whole_sentence(void **state)
+{
+	const char *why =
+		sentence(KMTLS_SUBJECT_TEXT - 1, KMTLS_SUBJECT_TEXT - 1, KMTLS_AUTHORIZATION_WHY);
+
+	assert_int_equal(strspn(why + strlen("rule unknown-4294967295 "), "s"),
+			 KMTLS_SUBJECT_TEXT - 1);
+	assert_null(strstr(why, "..."));
+}
+
+/* For the log: what has room is whole, and what has none loses the ends of the names. */
+static void shortened_sentence(void **state)
+{
+	const char *why = sentence(2048, 2048, KMTLS_AUTHORIZATION_LINE);
+
+	assert_non_null(strstr(why, "sss... to d"));
+	assert_non_null(strstr(why, "ddd... port"));
+	assert_null(strstr(sentence(1100, 1100, KMTLS_AUTHORIZATION_LINE), "..."));
+	assert_null(strstr(sentence(2048, 150, KMTLS_AUTHORIZATION_LINE), "..."));
+	why = sentence(40, 2048, 1000);
+	assert_null(strstr(why, "s..."));
+	assert_non_null(strstr(why, "ddd... port"));
+	assert_int_equal(strlen(why), 999);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -434,6 +483,8 @@ int main(void)
 		cmocka_unit_test_setup(doubts_of_before, empty),
 		cmocka_unit_test_setup(doubts_are_replaced, empty),
 		cmocka_unit_test(actions),
+		cmocka_unit_test(whole_sentence),
+		cmocka_unit_test(shortened_sentence),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

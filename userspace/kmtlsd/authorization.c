@@ -20,6 +20,7 @@
 #include "bpf_loader.h"
 #include "match.h"
 #include "policy.h"
+#include "shorten.h"
 
 #define BATCH 512
 
@@ -268,37 +269,51 @@ void kmtls_authorization_ask(struct kmtls_bpf *bpf, const char *source, const ch
 	*ret_verdict = verdict;
 }
 
-static void describe_rule(struct kmtls_bpf *bpf, const struct kmtls_authorization_rule *rule,
-			  char *ret_why)
+void kmtls_authorization_sentence(const struct kmtls_authorization_rule *rule, char *source,
+				  char *destination, char *ret_why, size_t size)
 {
-	char source[KMTLS_SUBJECT_TEXT], destination[KMTLS_SUBJECT_TEXT], action[32],
-		port[16] = "any";
 	const struct kmtls_authorization_key *key = &rule->key;
+	const char *trust =
+		kmtls_authorization_is_readable(key) ? "" : " (not readable, taken as wide)";
+	size_t from = strlen(source), to = strlen(destination), rest, half;
+	char action[32], port[16] = "any";
+	const char *name = kmtls_authorization_action_name(rule->value.action, action);
 
 	if (key->port)
 		snprintf(port, sizeof(port), "%u", key->port);
-	kmtls_authorization_subject(bpf, key->source_kind, key->source, source);
-	kmtls_authorization_subject(bpf, key->destination_kind, key->destination, destination);
-	snprintf(ret_why, KMTLS_AUTHORIZATION_WHY, "rule %s %s to %s port %s%s",
-		 kmtls_authorization_action_name(rule->value.action, action), source, destination,
-		 port,
-		 kmtls_authorization_is_readable(key) ? "" : " (not readable, taken as wide)");
+	rest = size - 1 - snprintf(NULL, 0, "rule %s  to  port %s%s", name, port, trust);
+	half = rest / 2;
+	/* A short one leaves the other its room. */
+	kmtls_shorten(source, to < half ? rest - to : half);
+	kmtls_shorten(destination, from < half ? rest - from : half);
+	snprintf(ret_why, size, "rule %s %s to %s port %s%s", name, source, destination, port,
+		 trust);
+}
+
+static void describe_rule(struct kmtls_bpf *bpf, const struct kmtls_authorization_rule *rule,
+			  char *ret_why, size_t size)
+{
+	char source[KMTLS_SUBJECT_TEXT], destination[KMTLS_SUBJECT_TEXT];
+
+	kmtls_authorization_subject(bpf, rule->key.source_kind, rule->key.source, source);
+	kmtls_authorization_subject(bpf, rule->key.destination_kind, rule->key.destination,
+				    destination);
+	kmtls_authorization_sentence(rule, source, destination, ret_why, size);
 }
 
 const char *kmtls_authorization_why(struct kmtls_bpf *bpf,
 				    const struct kmtls_authorization_verdict *verdict,
-				    char *ret_why)
+				    char *ret_why, size_t size)
 {
 	switch (verdict->decider) {
 	case KMTLS_DECIDED_BY_RULE:
-		describe_rule(bpf, &verdict->rule, ret_why);
+		describe_rule(bpf, &verdict->rule, ret_why, size);
 		break;
 	case KMTLS_DECIDED_BY_DEFAULT:
-		snprintf(ret_why, KMTLS_AUTHORIZATION_WHY, "default %s",
-			 verdict->allowed ? "allow" : "deny");
+		snprintf(ret_why, size, "default %s", verdict->allowed ? "allow" : "deny");
 		break;
 	case KMTLS_DECIDED_BY_DOUBT:
-		snprintf(ret_why, KMTLS_AUTHORIZATION_WHY, "%s", verdict->doubt);
+		snprintf(ret_why, size, "%s", verdict->doubt);
 		break;
 	}
 	return ret_why;

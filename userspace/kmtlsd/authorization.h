@@ -15,8 +15,10 @@
 struct kmtls_bpf;
 struct kmtls_config;
 
-/* A rule, or what stands in for one, as a sentence. */
-#define KMTLS_AUTHORIZATION_WHY 256
+/* A rule, or what stands in for one, as a sentence: whole, with the longest subjects there are. */
+#define KMTLS_AUTHORIZATION_WHY (2 * KMTLS_SUBJECT_TEXT + 128)
+/* As it goes into the log, whose lines are at most PIPE_BUF bytes with all that is in them. */
+#define KMTLS_AUTHORIZATION_LINE 2304
 
 struct kmtls_authorization_rule {
 	struct kmtls_authorization_key key;
@@ -70,10 +72,14 @@ bool kmtls_authorization_may_mean(const struct kmtls_authorization_key *key,
 /* Both are SPIFFE IDs; one that is not (or "") is denied unless nothing at all is said. */
 void kmtls_authorization_ask(struct kmtls_bpf *bpf, const char *source, const char *destination,
 			     __u16 port, struct kmtls_authorization_verdict *ret_verdict);
-/* What decided, with the names of the rule's subjects: KMTLS_AUTHORIZATION_WHY bytes. */
+/* What decided, with the names of the rule's subjects. If it is longer than size, both names are
+ * shortened: it stays a sentence. */
 const char *kmtls_authorization_why(struct kmtls_bpf *bpf,
 				    const struct kmtls_authorization_verdict *verdict,
-				    char *ret_why);
+				    char *ret_why, size_t size);
+/* The sentence of a rule, from the texts of its subjects, which it shortens if it must. */
+void kmtls_authorization_sentence(const struct kmtls_authorization_rule *rule, char *source,
+				  char *destination, char *ret_why, size_t size);
 /*
  * Every entry, a batch at a time; a non-zero return of visit stops and is returned. The map may
  * change meanwhile: what was there all the time is seen.

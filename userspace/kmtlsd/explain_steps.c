@@ -59,7 +59,7 @@ static void add_step(struct kmtls_explain_run *run, enum kmtls_explain_stage sta
 void kmtls_explain_step(struct kmtls_explain_run *run, enum kmtls_explain_stage stage,
 			const char *rule, const char *state, const char *format, ...)
 {
-	char text[KMTLS_SPIFFE_ID_MAX + 256];
+	char text[KMTLS_EXPLAIN_TEXT];
 	va_list list;
 
 	va_start(list, format);

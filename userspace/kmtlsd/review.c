@@ -167,20 +167,21 @@ static void end_flow(struct kmtls_loop *loop, unsigned slot, const char *peer_id
 		     const char *self_id, const struct kmtls_authorization_verdict *verdict)
 {
 	const struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
-	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT], why[KMTLS_AUTHORIZATION_WHY];
+	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT];
+	char why[KMTLS_AUTHORIZATION_LINE];
 
 	if (kmtls_refusals_worth_a_line(KMTLS_REASON_UNAUTHORIZED))
-		log_warning(
-			"flow reset",
-			"flow=%u.%u self=%s peer=%s reason=%s text=%s peer_id=%s self_id=%s "
-			"detail=%s",
-			slot, flow->generation,
-			kmtls_endpoint_format(&flow->self, self, sizeof(self)),
-			kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
-			kmtls_reason_name(KMTLS_REASON_UNAUTHORIZED),
-			kmtls_log_quote(kmtls_reason_text(KMTLS_REASON_UNAUTHORIZED)),
-			kmtls_log_quote(peer_id), kmtls_log_quote(self_id),
-			kmtls_log_quote(kmtls_authorization_why(loop->daemon->bpf, verdict, why)));
+		log_warning("flow reset",
+			    "flow=%u.%u self=%s peer=%s reason=%s text=%s peer_id=%s self_id=%s "
+			    "detail=%s",
+			    slot, flow->generation,
+			    kmtls_endpoint_format(&flow->self, self, sizeof(self)),
+			    kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
+			    kmtls_reason_name(KMTLS_REASON_UNAUTHORIZED),
+			    kmtls_log_quote(kmtls_reason_text(KMTLS_REASON_UNAUTHORIZED)),
+			    kmtls_log_quote(peer_id), kmtls_log_quote(self_id),
+			    kmtls_log_quote_long(kmtls_authorization_why(loop->daemon->bpf, verdict,
+									 why, sizeof(why))));
 	kmtls_relay_reset(loop, slot, KMTLS_REASON_UNAUTHORIZED);
 }
 
