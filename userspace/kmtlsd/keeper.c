@@ -58,7 +58,7 @@ struct keeper {
 	int signal_fd, shared_fd, predecessor;
 	pid_t worker, successor; /* 0: none; successor: has taken over, executed by this one */
 	bool announced; /* a worker of this keeper has been ready */
-	bool reload; /* asked to, and not yet done: there is no worker to replace */
+	bool reload; /* asked to, and not done yet: the worker that it replaces is not ready */
 	__u64 started; /* the worker; ms */
 	unsigned failures; /* workers in a row that died too soon */
 	__u64 next_start; /* ms; WAITING */
@@ -450,7 +450,7 @@ static void supervise(struct keeper *keeper)
 			on_signals(keeper);
 		if (sources[1].revents && keeper->state != STATE_ENDED)
 			on_wake(keeper);
-		if (keeper->reload && keeper->state == STATE_RUNNING)
+		if (keeper->reload && keeper->announced && keeper->state == STATE_RUNNING)
 			upgrade(keeper, keeper->options->program);
 	}
 }
