@@ -194,6 +194,8 @@ lint:
 	$(Q)scripts/gen-reasons --check
 	$(say) FLOWS docs/flows.md
 	$(Q)scripts/gen-flows --check
+	$(say) MUTANTS selftests/vm/mutate
+	$(Q)selftests/vm/mutate --check
 	$(say) SHELL shellcheck
 	$(Q)shellcheck -x $(SHELL_FILES)
 	$(say) PYTHON pyflakes3

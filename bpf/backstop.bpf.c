@@ -54,12 +54,6 @@ static __always_inline void read_ports(struct __sk_buff *skb, struct packet *pac
 	packet->remote_port = bpf_ntohs(ports[1]);
 }
 
-/* port 0, unknown: an entry that covers all of them. */
-static __always_inline bool is_clear(struct kmtls_peer_value *peer, __u16 port)
-{
-	return peer && is_bypassed(peer, port);
-}
-
 static __always_inline void load_source(struct __sk_buff *skb, struct kmtls_address *ret_source)
 {
 	__u32 v4;
@@ -92,7 +86,28 @@ static __always_inline bool was_accepted(struct __sk_buff *skb, struct bpf_sock 
 	return is_listening(&local);
 }
 
-/* A TCP socket's bare reset carries nothing, and tells the peer that it is over. */
+/* Looks up no more than decides. port 0, unknown: only an entry that covers all of them does. */
+static __always_inline void learn(struct __sk_buff *skb, struct bpf_sock *sk,
+				  struct kmtls_pod_value *pod, struct packet *packet,
+				  struct kmtls_backstop_facts *facts)
+{
+	struct kmtls_peer_value *peer;
+
+	facts->outbound = mode_of(pod, KMTLS_OUTBOUND, packet->remote_port);
+	if (kmtls_mode_lets_plaintext(facts->outbound))
+		return;
+	peer = find_peer(&packet->remote);
+	facts->outbound_bypassed =
+		kmtls_peer_read(peer, packet->remote_port) == KMTLS_PEER_BYPASSED;
+	if (facts->outbound_bypassed)
+		return;
+	facts->inbound = mode_of(pod, KMTLS_INBOUND, packet->local_port);
+	facts->inbound_bypassed = kmtls_peer_read(peer, packet->local_port) == KMTLS_PEER_BYPASSED;
+	if (kmtls_mode_lets_plaintext(facts->inbound) || facts->inbound_bypassed)
+		facts->answers = was_accepted(skb, sk, packet);
+}
+
+/* Allowed whatever the rules say. A TCP socket's bare reset carries nothing, and tells the peer that it is over. */
 static __always_inline bool is_bare_reset(struct __sk_buff *skb, struct bpf_sock *sk,
 					  struct place *place)
 {
@@ -122,7 +137,7 @@ SEC("cgroup_skb/egress")
 int backstop(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
-	struct kmtls_peer_value *peer;
+	struct kmtls_backstop_facts facts = {};
 	struct kmtls_pod_value *pod;
 	struct packet packet = {};
 	__u64 netns = own_netns;
@@ -138,14 +153,8 @@ int backstop(struct __sk_buff *skb)
 	pod = bpf_map_lookup_elem(&pods, &netns);
 	if (!pod)
 		return drop(skb, KMTLS_REASON_POD_UNKNOWN, &packet);
-	if (mode_of(pod, KMTLS_OUTBOUND, packet.remote_port) != KMTLS_MODE_STRICT)
-		return PASS;
-	peer = find_peer(&packet.remote);
-	if (is_clear(peer, packet.remote_port))
-		return PASS;
-	if ((mode_of(pod, KMTLS_INBOUND, packet.local_port) != KMTLS_MODE_STRICT ||
-	     is_clear(peer, packet.local_port)) &&
-	    was_accepted(skb, sk, &packet))
+	learn(skb, sk, pod, &packet, &facts);
+	if (kmtls_backstop_lets(&facts))
 		return PASS;
 	if (is_bare_reset(skb, sk, &packet.place))
 		return PASS;

@@ -36,46 +36,44 @@ enum verdict {
 	VERDICT_TURN = -1,
 };
 
-static __always_inline int leave(enum kmtls_reason reason)
+/* Looks up no more than decides. What is left out here reads as the stricter. */
+static __always_inline void learn(struct bpf_sock_addr *context, __u64 netns,
+				  struct kmtls_endpoint *to, struct kmtls_outbound_facts *facts)
 {
-	count(reason);
-	return VERDICT_LEAVE;
-}
+	struct kmtls_pod_value *pod;
 
-/* Where plaintext is what is left. */
-static __always_inline int leave_unless_strict(enum kmtls_mode mode, enum kmtls_reason reason)
-{
-	return mode == KMTLS_MODE_PERMISSIVE ? leave(KMTLS_REASON_PASSED) : (int)reason;
+	facts->loopback = is_loopback(&to->address);
+	if (facts->loopback)
+		return;
+	pod = bpf_map_lookup_elem(&pods, &netns);
+	facts->pod_known = pod != NULL;
+	if (!pod)
+		return;
+	facts->own = is_own(netns, &to->address);
+	if (facts->own)
+		return;
+	facts->mode = mode_of(pod, KMTLS_OUTBOUND, to->port);
+	if (facts->mode == KMTLS_MODE_OFF)
+		return;
+	facts->peer = kmtls_peer_read(find_peer(&to->address), to->port);
+	facts->tcp = context->protocol == IPPROTO_TCP_ || context->protocol == IPPROTO_MPTCP_;
 }
 
 static __always_inline int decide(struct bpf_sock_addr *context, __u64 netns,
 				  struct kmtls_endpoint *to)
 {
-	struct kmtls_pod_value *pod;
-	struct kmtls_peer_value *peer;
-	enum kmtls_mode mode;
+	struct kmtls_outbound_facts facts = {};
+	struct kmtls_decision decision;
 
-	if (is_loopback(&to->address))
-		return VERDICT_LEAVE;
-	pod = bpf_map_lookup_elem(&pods, &netns);
-	if (!pod)
-		return KMTLS_REASON_POD_UNKNOWN;
-	if (is_own(netns, &to->address))
-		return VERDICT_LEAVE;
-	mode = mode_of(pod, KMTLS_OUTBOUND, to->port);
-	if (mode == KMTLS_MODE_OFF)
-		return leave(KMTLS_REASON_PASSED);
-	peer = find_peer(&to->address);
-	if (peer && is_bypassed(peer, to->port))
-		return leave(KMTLS_REASON_PASSED);
-	if (!peer || peer->kind == KMTLS_PEER_BYPASS)
-		return leave_unless_strict(mode, KMTLS_REASON_NO_PEER);
-	/* Whom the map promises is not reached in plaintext, whatever the mode. */
-	if (peer->kind != KMTLS_PEER_MESH || !is_known_match(peer->match))
-		return KMTLS_REASON_BAD_POLICY;
-	if (context->protocol != IPPROTO_TCP_ && context->protocol != IPPROTO_MPTCP_)
-		return leave_unless_strict(mode, KMTLS_REASON_NOT_TCP);
-	return VERDICT_TURN;
+	learn(context, netns, to, &facts);
+	decision = kmtls_decide_outbound(&facts);
+	if (decision.verdict == KMTLS_VERDICT_TURN)
+		return VERDICT_TURN; /* counted when it has been turned */
+	if (decision.verdict != KMTLS_VERDICT_PASS)
+		return decision.reason;
+	if (decision.reason != KMTLS_REASON_NONE)
+		count(decision.reason);
+	return VERDICT_LEAVE;
 }
 
 /* 22 bits that spread destinations; no secret in it, collisions only share ports. */

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * policy.bpf.h - pure decisions from the maps: which mode applies, what a peer is, whether an
- * application listens. Used by connect, sk_lookup and backstop alike.
+ * policy.bpf.h - what the maps say of a connection: which mode applies, what a peer is, whether an
+ * application listens. Used by connect, sk_lookup and backstop alike. What follows from it says
+ * decision_rules.h, to them as to the daemon.
  */
 #ifndef KMTLS_POLICY_BPF_H
 #define KMTLS_POLICY_BPF_H
 
 #include "context.bpf.h"
+#include "kmtls/decision_rules.h"
 #include "kmtls/mode_rules.h"
 
 static __always_inline __u32 mode_at(struct kmtls_mode_key *key)
@@ -41,27 +43,6 @@ static __always_inline struct kmtls_peer_value *find_peer(struct kmtls_address *
 	struct kmtls_peer_key key = { .prefix_len = 128, .address = *address };
 
 	return bpf_map_lookup_elem(&peers, &key);
-}
-
-/* Whom it promises is the daemon's to check; a promise nobody can read is refused at once. */
-static __always_inline bool is_known_match(__u8 match)
-{
-	return match == KMTLS_MATCH_EXACT || match == KMTLS_MATCH_NAMESPACE ||
-	       match == KMTLS_MATCH_TRUST_DOMAIN;
-}
-
-/* A BYPASS entry that covers port. */
-static __always_inline bool is_bypassed(struct kmtls_peer_value *peer, __u16 port)
-{
-	if (peer->kind != KMTLS_PEER_BYPASS)
-		return false;
-	if (!peer->port_count)
-		return true;
-#pragma unroll
-	for (int i = 0; i < KMTLS_BYPASS_PORTS; i++)
-		if (i < peer->port_count && peer->ports[i] == port)
-			return true;
-	return false;
 }
 
 /* ---- does an application of the pod listen there? ---- */

@@ -28,7 +28,8 @@ static __always_inline int drop(enum kmtls_reason reason)
 static __always_inline int refuse(enum kmtls_reason reason, struct kmtls_endpoint *from,
 				  struct kmtls_endpoint *to)
 {
-	tell_denied(reason, KMTLS_HOOK_LOOKUP, own_netns, from, to);
+	if (reason != KMTLS_REASON_NO_LISTENER)
+		tell_denied(reason, KMTLS_HOOK_LOOKUP, own_netns, from, to);
 	return drop(reason);
 }
 
@@ -60,14 +61,27 @@ static __always_inline int from_inside(struct bpf_sk_lookup *context, struct kmt
 	return assign(context, KMTLS_ACCEPTOR_TURNED4) ? SK_PASS : drop(KMTLS_REASON_NO_DAEMON);
 }
 
-/* May it reach the application in plaintext, where the daemon cannot be asked? Not one whom the
- * map promises, nor one of whom it says something nobody can read. */
-static __always_inline bool is_clear(enum kmtls_mode mode, struct kmtls_peer_value *peer,
-				     __u16 port)
+/* Looks up no more than decides. Whether the daemon is there shows when it is given the SYN. */
+static __always_inline void learn(struct kmtls_local_key *local, struct kmtls_endpoint *remote,
+				  struct kmtls_inbound_facts *facts)
 {
-	if (peer && is_bypassed(peer, port))
-		return true;
-	return mode == KMTLS_MODE_PERMISSIVE && (!peer || peer->kind == KMTLS_PEER_BYPASS);
+	__u64 netns = own_netns;
+	struct kmtls_pod_value *pod = bpf_map_lookup_elem(&pods, &netns);
+
+	facts->pod_known = pod != NULL;
+	if (!pod)
+		return;
+	facts->mode = mode_of(pod, KMTLS_INBOUND, local->local.port);
+	if (facts->mode == KMTLS_MODE_OFF)
+		return;
+	facts->peer = kmtls_peer_read(find_peer(&remote->address), local->local.port);
+	facts->listening = is_listening(local);
+	facts->daemon = true;
+}
+
+static __always_inline bool is_for_daemon(struct kmtls_decision decision)
+{
+	return decision.verdict == KMTLS_VERDICT_TURN || decision.verdict == KMTLS_VERDICT_SNIFF;
 }
 
 SEC("sk_lookup")
@@ -75,11 +89,8 @@ int steer(struct bpf_sk_lookup *context)
 {
 	struct kmtls_local_key local = { .netns = own_netns };
 	struct kmtls_endpoint remote = {};
-	struct kmtls_pod_value *pod;
-	struct kmtls_peer_value *peer;
-	__u64 netns = own_netns;
-	enum kmtls_mode mode;
-	bool clear;
+	struct kmtls_inbound_facts facts = {};
+	struct kmtls_decision decision;
 
 	if (LOAD(context, struct bpf_sk_lookup, protocol) != IPPROTO_TCP_)
 		return SK_PASS; /* UDP stays as it is */
@@ -90,19 +101,16 @@ int steer(struct bpf_sk_lookup *context)
 
 	if (is_loopback(&remote.address) || is_own(own_netns, &remote.address))
 		return from_inside(context, &remote, &local.local);
-	pod = bpf_map_lookup_elem(&pods, &netns);
-	if (!pod)
-		return refuse(KMTLS_REASON_POD_UNKNOWN, &remote, &local.local);
-	mode = mode_of(pod, KMTLS_INBOUND, local.local.port);
-	if (mode == KMTLS_MODE_OFF)
-		return SK_PASS;
-	peer = find_peer(&remote.address);
-	clear = is_clear(mode, peer, local.local.port);
-	if (!is_listening(&local))
-		return clear ? SK_PASS : drop(KMTLS_REASON_NO_LISTENER);
-	if (!assign(context, KMTLS_ACCEPTOR_INBOUND4))
-		return clear ? SK_PASS : refuse(KMTLS_REASON_NO_DAEMON, &remote, &local.local);
-	count(KMTLS_REASON_STEERED);
+	learn(&local, &remote, &facts);
+	decision = kmtls_decide_inbound(&facts);
+	if (is_for_daemon(decision) && !assign(context, KMTLS_ACCEPTOR_INBOUND4)) {
+		facts.daemon = false;
+		decision = kmtls_decide_inbound(&facts);
+	}
+	if (decision.verdict == KMTLS_VERDICT_REFUSE)
+		return refuse(decision.reason, &remote, &local.local);
+	if (decision.reason != KMTLS_REASON_NONE)
+		count(decision.reason);
 	return SK_PASS;
 }
 

@@ -123,7 +123,7 @@ _kmtls()
 		1 | 2) choices="$(_kmtls_list name pod) $choices" ;;
 		esac
 		;;
-	udp) choices="--pod --peer -w --json --help" ;;
+	udp) choices="--pod --peer -w --watch --interval --json --help" ;;
 	log) choices="error warning info debug --json --help" ;;
 	upgrade) choices="--program --json --help" ;;
 	hash*) choices="--json --help" ;;

@@ -2,10 +2,13 @@
 /*
  * decision_rules.h - what becomes of a connection, once it is known which mode applies
  * (mode_rules.h) and what the peers map says of the other end. Pure, no maps, no counters: the
- * programs and the daemon decide by it, `kmtls explain` explains by it.
+ * programs (connect, sk_lookup, backstop) and the daemon decide by it, `kmtls explain` explains by
+ * it. So selftests/unit/test_decision_rules.c is the proof for all three.
  *
  * A decision names the rule that made it, so that whoever asks is told which it was. Facts that a
- * caller has not looked up, because an earlier one decides, may hold anything.
+ * caller has not looked up, because an earlier one decides, may hold anything. What stays with the
+ * programs is how a fact is learned, and what only they meet: a connection of the pod to itself
+ * that was turned (sk_lookup), a bare reset (backstop), a socket without storage (connect).
  */
 #ifndef KMTLS_DECISION_RULES_H
 #define KMTLS_DECISION_RULES_H

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "authorization.h"
@@ -40,7 +42,8 @@ static const char *const others[] = { "spiffe://example.org/ns/shop/sa/we",
 				      "trust-domain:ns" };
 
 static struct kmtls_authorization_rule map[64];
-static unsigned entries, probes;
+static unsigned entries;
+static atomic_uint probes;
 static int map_error;
 
 static int get(void *context, const struct kmtls_authorization_key *key, __u32 *ret_action)
@@ -287,6 +290,117 @@ static void unreadable_keys(void **state)
 	assert_true(kmtls_authorization_may_mean(&key, &question));
 }
 
+/* ---- what a look at the whole map has found ---- */
+
+static struct kmtls_authorization_question asked(void)
+{
+	return question_of(SOURCE, DESTINATION, PORT);
+}
+
+static int find_doubt(struct kmtls_authorization_rule *ret_rule)
+{
+	struct kmtls_authorization_question question = asked();
+	struct kmtls_authorization_lookup lookup = { .get = get };
+
+	probes = 0;
+	return kmtls_doubts_find(&question, &lookup, ret_rule);
+}
+
+/* All that is in the map. */
+static void look(void)
+{
+	struct kmtls_doubts *doubts = kmtls_doubts_new();
+
+	for (unsigned i = 0; i < entries; i++)
+		assert_int_equal(kmtls_doubts_add(&doubts, &map[i]), 0);
+	kmtls_doubts_publish(doubts);
+}
+
+static void put_unreadable(unsigned kind, __u16 port, __u32 action)
+{
+	put(SOURCE, DESTINATION, port, action);
+	map[entries - 1].key.source_kind = kind;
+}
+
+static void doubts_deny(void **state)
+{
+	struct kmtls_authorization_rule rule;
+
+	kmtls_doubts_publish(NULL);
+	assert_int_equal(find_doubt(&rule), -ENODATA);
+	look();
+	assert_int_equal(find_doubt(&rule), 0);
+	for (unsigned kind = 20; kind < 50; kind++) /* more than there is room for at first */
+		put_unreadable(kind, PORT + 1, DENY);
+	put_unreadable(9, PORT, ALLOW);
+	put_unreadable(9, 0, DRY_RUN);
+	put(SOURCE, DESTINATION, PORT, DENY); /* readable: found by its key */
+	look();
+	assert_int_equal(find_doubt(&rule), 0);
+	assert_int_equal(probes, 0);
+	put_unreadable(10, 0, DENY);
+	look();
+	assert_int_equal(find_doubt(&rule), 1);
+	assert_memory_equal(&rule, &map[entries - 1], sizeof(rule));
+	assert_int_equal(probes, 1);
+	map[entries - 1].value.action = UNKNOWN;
+	assert_int_equal(find_doubt(&rule), 1);
+	assert_int_equal(rule.value.action, UNKNOWN);
+}
+
+/* What has changed since the look counts, where it can be found. */
+static void doubts_of_before(void **state)
+{
+	struct kmtls_authorization_rule rule;
+
+	put_unreadable(9, PORT, DENY);
+	put_unreadable(10, PORT, DENY);
+	look();
+	map[0].value.action = ALLOW;
+	assert_int_equal(find_doubt(&rule), 1);
+	assert_int_equal(rule.key.source_kind, 10);
+	map_error = -EPERM;
+	assert_int_equal(find_doubt(&rule), -EPERM);
+	map_error = 0;
+	entries = 1;
+	assert_int_equal(find_doubt(&rule), 0);
+	kmtls_doubts_publish(NULL);
+	assert_int_equal(find_doubt(&rule), -ENODATA);
+}
+
+static void *ask_and_ask(void *stop)
+{
+	struct kmtls_authorization_rule rule;
+
+	while (!atomic_load((atomic_bool *)stop))
+		if (find_doubt(&rule) != 1 || rule.key.source_kind != 9)
+			return stop;
+	return NULL;
+}
+
+/* One array takes the place of another under those who search it. */
+static void doubts_are_replaced(void **state)
+{
+	atomic_bool stop = false;
+	pthread_t threads[3];
+	void *wrong;
+
+	for (int i = 0; i < 40; i++)
+		put_unreadable(100, PORT + 1, DENY);
+	put_unreadable(9, PORT, DENY);
+	look();
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, ask_and_ask, &stop), 0);
+	for (int i = 0; i < 2000; i++)
+		look();
+	atomic_store(&stop, true);
+	for (int i = 0; i < 3; i++) {
+		pthread_join(threads[i], &wrong);
+		assert_null(wrong);
+	}
+	kmtls_doubts_publish(NULL);
+}
+
 static void actions(void **state)
 {
 	static const char *const names[] = { NULL, "allow", "deny", "dry-run" };
@@ -304,6 +418,55 @@ static void actions(void **state)
 	assert_string_equal(kmtls_authorization_action_name(4, buffer), "unknown-4");
 }
 
+/* ---- the sentence ---- */
+
+static const char *sentence(size_t source_length, size_t destination_length, size_t size)
+{
+	static char why[KMTLS_AUTHORIZATION_WHY], source[KMTLS_SUBJECT_TEXT],
+		destination[KMTLS_SUBJECT_TEXT];
+	const struct kmtls_authorization_rule rule = {
+		.key = { .source = 1, .destination = 2, .source_kind = 9, .port = 65535 },
+		.value = { .action = 0xffffffff },
+	};
+
+	memset(source, 's', source_length);
+	memset(destination, 'd', destination_length);
+	source[source_length] = destination[destination_length] = '\0';
+	assert_true(size <= sizeof(why));
+	kmtls_authorization_sentence(&rule, source, destination, why, size);
+	assert_true(strlen(why) < size);
+	assert_non_null(strstr(why, "rule unknown-4294967295 s"));
+	assert_non_null(strstr(why, " to d"));
+	assert_string_equal(strstr(why, " port "), " port 65535 (not readable, taken as wide)");
+	return why;
+}
+
+/* The longest there can be: whole. */
+static void whole_sentence(void **state)
+{
+	const char *why =
+		sentence(KMTLS_SUBJECT_TEXT - 1, KMTLS_SUBJECT_TEXT - 1, KMTLS_AUTHORIZATION_WHY);
+
+	assert_int_equal(strspn(why + strlen("rule unknown-4294967295 "), "s"),
+			 KMTLS_SUBJECT_TEXT - 1);
+	assert_null(strstr(why, "..."));
+}
+
+/* For the log: what has room is whole, and what has none loses the ends of the names. */
+static void shortened_sentence(void **state)
+{
+	const char *why = sentence(2048, 2048, KMTLS_AUTHORIZATION_LINE);
+
+	assert_non_null(strstr(why, "sss... to d"));
+	assert_non_null(strstr(why, "ddd... port"));
+	assert_null(strstr(sentence(1100, 1100, KMTLS_AUTHORIZATION_LINE), "..."));
+	assert_null(strstr(sentence(2048, 150, KMTLS_AUTHORIZATION_LINE), "..."));
+	why = sentence(40, 2048, 1000);
+	assert_null(strstr(why, "s..."));
+	assert_non_null(strstr(why, "ddd... port"));
+	assert_int_equal(strlen(why), 999);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -316,7 +479,12 @@ int main(void)
 		cmocka_unit_test_setup(without_a_namespace, empty),
 		cmocka_unit_test_setup(the_map_fails, empty),
 		cmocka_unit_test_setup(unreadable_keys, empty),
+		cmocka_unit_test_setup(doubts_deny, empty),
+		cmocka_unit_test_setup(doubts_of_before, empty),
+		cmocka_unit_test_setup(doubts_are_replaced, empty),
 		cmocka_unit_test(actions),
+		cmocka_unit_test(whole_sentence),
+		cmocka_unit_test(shortened_sentence),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

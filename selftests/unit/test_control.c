@@ -26,6 +26,7 @@
 #include "kmtls/control.h"
 
 #include "control_request.h"
+#include "control_socket.h"
 #include "daemon.h"
 #include "log.h"
 #include "monitor.h"
@@ -613,6 +614,37 @@ static void test_not_a_socket(void **state)
 	assert_int_equal(unlink(socket_path), 0);
 }
 
+/* A new configuration names another path: what is at the old one goes, if it is ours. */
+static void test_discard(void **state)
+{
+	struct kmtls_control_socket socket, other;
+	char why[KMTLS_CONTROL_WHY];
+	int copy;
+
+	assert_int_equal(kmtls_control_socket_open(socket_path, &socket, why), 0);
+	copy = dup(socket.fd); /* of a keeper that has not ended yet */
+	assert_int_equal(access(socket_path, F_OK), 0);
+	kmtls_control_socket_discard(socket.fd);
+	assert_int_equal(access(socket_path, F_OK), -1);
+	close(copy);
+
+	/* By then it may be somebody else's. */
+	assert_int_equal(kmtls_control_socket_open(socket_path, &socket, why), 0);
+	assert_int_equal(unlink(socket_path), 0);
+	assert_int_equal(kmtls_control_socket_open(socket_path, &other, why), 0);
+	kmtls_control_socket_discard(socket.fd);
+	close(dial());
+	kmtls_control_socket_close(&other);
+	assert_int_equal(access(socket_path, F_OK), -1);
+
+	/* Or no socket at all. */
+	assert_int_equal(kmtls_control_socket_open(socket_path, &socket, why), 0);
+	assert_int_equal(unlink(socket_path), 0);
+	assert_int_equal(mkdir(socket_path, 0700), 0);
+	kmtls_control_socket_discard(socket.fd);
+	assert_int_equal(rmdir(socket_path), 0);
+}
+
 static void test_bad_path(void **state)
 {
 	struct kmtls_config other = { .control_socket = "/nonexistent/a/b.sock" };
@@ -671,6 +703,7 @@ int main(void)
 		cmocka_unit_test(test_dead_daemon),
 		cmocka_unit_test(test_not_ours_to_remove),
 		cmocka_unit_test(test_not_a_socket),
+		cmocka_unit_test(test_discard),
 		cmocka_unit_test(test_bad_path),
 		cmocka_unit_test(test_close_with_clients),
 	};

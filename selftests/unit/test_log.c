@@ -170,6 +170,47 @@ static void test_quote_long(void **state)
 	}
 }
 
+/* A reader must not take what is left of a character for another one. */
+static void test_quote_cut(void **state)
+{
+	char text[700];
+	const char *quoted, *found;
+
+	for (size_t at = 480; at < 512; at++) {
+		memset(text, 'a', sizeof(text) - 1);
+		text[sizeof(text) - 1] = '\0';
+		memcpy(text + at, "%e2", 3);
+		quoted = kmtls_log_quote(text);
+		found = strchr(quoted, '%');
+		assert_true(!found || !strncmp(found, "%e2", 3));
+		memcpy(text + at, "\xe2\x82\xac", 3);
+		quoted = kmtls_log_quote(text);
+		found = strchr(quoted, '\\');
+		assert_true(!found || !strncmp(found, "\\xe2\\x82\\xac", 12));
+		assert_string_equal(quoted + strlen(quoted) - 4, "...\"");
+	}
+	/* No sequence at all: bytes are cut anywhere, but not lost. */
+	memset(text, 0x80, sizeof(text) - 1);
+	assert_true(strlen(kmtls_log_quote(text)) > 500);
+}
+
+static void test_quote_long_value(void **state)
+{
+	static char text[4000];
+	const char *quoted;
+
+	memset(text, 'a', 2500);
+	text[100] = ' ';
+	quoted = kmtls_log_quote_long(text);
+	assert_int_equal(strlen(quoted), 2502);
+	assert_null(strstr(quoted, "..."));
+	memset(text + 2500, 'a', 1000);
+	quoted = kmtls_log_quote_long(text);
+	assert_int_equal(strlen(quoted), 2559);
+	assert_string_equal(quoted + strlen(quoted) - 4, "...\"");
+	assert_string_equal(kmtls_log_quote_long(NULL), "\"\"");
+}
+
 /* A peer that knows the format tries to write a line and a pair of its own. */
 static void test_forge(void **state)
 {
@@ -293,6 +334,7 @@ int main(void)
 		cmocka_unit_test(test_levels),	    cmocka_unit_test(test_line),
 		cmocka_unit_test(test_threshold),   cmocka_unit_test(test_quote),
 		cmocka_unit_test(test_quote_ring),  cmocka_unit_test(test_quote_long),
+		cmocka_unit_test(test_quote_cut),   cmocka_unit_test(test_quote_long_value),
 		cmocka_unit_test(test_forge),	    cmocka_unit_test(test_forge_unquoted),
 		cmocka_unit_test(test_long_line),   cmocka_unit_test(test_length_edges),
 		cmocka_unit_test(test_journal),	    cmocka_unit_test(test_threads),

@@ -137,32 +137,37 @@ int kmtls_cmd_policy_unset(struct kmtls_cli *cli, int argc, char **argv)
 
 /* ---- dry-run ---- */
 
-static int put_changed(struct kmtls_table *table, const json_t *element)
+struct column {
+	const char *name;
+	enum kmtls_colour colour;
+};
+
+/* Pod, direction, and two more. */
+static int put_columns(struct kmtls_table *table, const json_t *element, struct column third,
+		       struct column fourth)
 {
-	const char *pod, *direction, *before, *after;
+	const char *pod, *direction, *one, *other;
 
 	if (json_unpack((json_t *)element, "{s:s, s:s, s:s, s:s}", "pod", &pod, "direction",
-			&direction, "before", &before, "after", &after))
+			&direction, third.name, &one, fourth.name, &other))
 		return -1;
 	kmtls_table_cell(table, KMTLS_PLAIN, "%s", pod);
 	kmtls_table_cell(table, KMTLS_PLAIN, "%s", direction);
-	kmtls_table_cell(table, KMTLS_PLAIN, "%s", before);
-	kmtls_table_cell(table, KMTLS_BOLD, "%s", after);
+	kmtls_table_cell(table, third.colour, "%s", one);
+	kmtls_table_cell(table, fourth.colour, "%s", other);
 	return 0;
+}
+
+static int put_changed(struct kmtls_table *table, const json_t *element)
+{
+	return put_columns(table, element, (struct column){ "before", KMTLS_PLAIN },
+			   (struct column){ "after", KMTLS_BOLD });
 }
 
 static int put_connection(struct kmtls_table *table, const json_t *element)
 {
-	const char *pod, *direction, *self, *peer;
-
-	if (json_unpack((json_t *)element, "{s:s, s:s, s:s, s:s}", "pod", &pod, "direction",
-			&direction, "self", &self, "peer", &peer))
-		return -1;
-	kmtls_table_cell(table, KMTLS_PLAIN, "%s", pod);
-	kmtls_table_cell(table, KMTLS_PLAIN, "%s", direction);
-	kmtls_table_cell(table, KMTLS_RED, "%s", self);
-	kmtls_table_cell(table, KMTLS_RED, "%s", peer);
-	return 0;
+	return put_columns(table, element, (struct column){ "self", KMTLS_RED },
+			   (struct column){ "peer", KMTLS_RED });
 }
 
 static int show_dry_run(const struct kmtls_cli *cli, const json_t *result)

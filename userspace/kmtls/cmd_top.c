@@ -14,6 +14,7 @@
 #include "cli.h"
 #include "json.h"
 #include "table.h"
+#include "watch.h"
 
 struct flow {
 	json_int_t slot, generation, acked, received;
@@ -183,22 +184,20 @@ static void dump_rows(const struct row *rows, size_t count)
 	putchar('\n');
 }
 
-static void show(const struct top *top, const struct sample *before, const struct sample *after)
+static int show(const struct top *top, const struct sample *before, const struct sample *after)
 {
-	bool terminal = isatty(STDOUT_FILENO) && !top->cli->json;
 	size_t count;
 	struct row *rows = make_rows(before, after, &count);
 
 	qsort(rows, count, sizeof(*rows), compare);
-	if (terminal && top->rounds != 1)
-		fputs("\033[H\033[2J", stdout);
+	if (top->rounds != 1)
+		kmtls_watch_begin_page(top->cli);
 	if (top->cli->json)
 		dump_rows(rows, count);
 	else
 		print_rows(rows, count);
-	if (!terminal && !top->cli->json && top->rounds != 1)
-		putchar('\n');
 	free(rows);
+	return top->rounds == 1 ? 0 : kmtls_watch_end_page(top->cli);
 }
 
 static int run(const struct top *top)
@@ -213,11 +212,10 @@ static int run(const struct top *top)
 		status = read_sample(top, &after);
 		if (status)
 			break;
-		show(top, &before, &after);
+		if (show(top, &before, &after))
+			status = KMTLS_EXIT_REFUSED;
 		free_sample(&before);
 		before = after;
-		if (fflush(stdout) || ferror(stdout))
-			status = KMTLS_EXIT_REFUSED;
 	}
 	free_sample(&before);
 	return status;

@@ -2,11 +2,11 @@
 /* cmd_udp.c - kmtls udp: what pods send and receive in the clear by UDP, most bytes first. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli.h"
 #include "json.h"
 #include "table.h"
+#include "watch.h"
 
 static const char *const headings[] = {
 	"POD",	      "PROTOCOL",	  "REMOTE",	    "PORT", "SENT-PACKETS",
@@ -47,16 +47,13 @@ static int put_row(struct kmtls_table *table, const json_t *row)
 	return 0;
 }
 
-static int show(const struct kmtls_cli *cli, const char *pod, const char *peer)
+static int show(const struct kmtls_cli *cli, void *arguments)
 {
 	__cleanup_json json_t *result = NULL;
-	json_t *arguments = json_object();
 	int status;
 
-	if (pod)
-		json_object_set_new(arguments, "pod", kmtls_json_string(pod));
-	if (peer)
-		json_object_set_new(arguments, "peer", kmtls_json_string(peer));
+	/* The call takes what it is given. */
+	json_incref(arguments);
 	status = kmtls_client_call(cli, "udp", arguments, KMTLS_CLIENT_SECONDS, &result);
 	if (status)
 		return status;
@@ -66,32 +63,15 @@ static int show(const struct kmtls_cli *cli, const char *pod, const char *peer)
 	return KMTLS_EXIT_OK;
 }
 
-/* Every second anew, until it fails: on a terminal in the same place, else below. */
-static int follow(const struct kmtls_cli *cli, const char *pod, const char *peer)
-{
-	bool terminal = isatty(STDOUT_FILENO) && !cli->json;
-	int status;
-
-	for (;;) {
-		if (terminal)
-			printf("\033[H\033[2J");
-		status = show(cli, pod, peer);
-		if (status || fflush(stdout) || ferror(stdout))
-			return status;
-		sleep(1);
-		if (!terminal && !cli->json)
-			putchar('\n');
-	}
-}
-
 int kmtls_cmd_udp(struct kmtls_cli *cli, int argc, char **argv)
 {
+	__cleanup_json json_t *arguments = json_object();
+	struct kmtls_watch watch = { .on = false };
 	const char *pod = NULL, *peer = NULL;
-	bool watch = false;
 	const struct kmtls_option options[] = {
 		{ .name = "--pod", .values = &pod, .limit = 1 },
 		{ .name = "--peer", .values = &peer, .limit = 1 },
-		{ .name = "-w", .flag = &watch },
+		KMTLS_WATCH_OPTIONS(watch),
 		{ .name = NULL },
 	};
 	int err = kmtls_options_parse(cli, argc, argv, options, NULL, NULL);
@@ -100,5 +80,9 @@ int kmtls_cmd_udp(struct kmtls_cli *cli, int argc, char **argv)
 		err = kmtls_options_prefix(cli, peer);
 	if (err)
 		return err;
-	return watch ? follow(cli, pod, peer) : show(cli, pod, peer);
+	if (pod)
+		json_object_set_new(arguments, "pod", kmtls_json_string(pod));
+	if (peer)
+		json_object_set_new(arguments, "peer", kmtls_json_string(peer));
+	return kmtls_watch_run(cli, &watch, show, arguments);
 }

@@ -53,7 +53,7 @@ static const struct {
 	{ "flows", NULL, kmtls_cmd_flows,
 	  "[--pod NAME] [--peer PREFIX] [--id ID] [--port N] [--state STATE] [-w [--interval S]]",
 	  "show flows" },
-	{ "udp", NULL, kmtls_cmd_udp, "[--pod NAME] [--peer PREFIX] [-w]",
+	{ "udp", NULL, kmtls_cmd_udp, "[--pod NAME] [--peer PREFIX] [-w [--interval S]]",
 	  "show what pods send and receive in the clear by UDP" },
 	{ "monitor", NULL, kmtls_cmd_monitor, "[--pod NAME] [--reason REASON]",
 	  "show what happens, as it happens" },

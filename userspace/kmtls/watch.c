@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* watch.c - see watch.h. */
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -19,23 +20,37 @@ int kmtls_watch_interval(const struct kmtls_cli *cli, const struct kmtls_watch *
 	return kmtls_options_number(cli, "--interval", watch->interval, 1, 3600, ret_seconds);
 }
 
+static bool is_on_terminal(const struct kmtls_cli *cli)
+{
+	return isatty(STDOUT_FILENO) && !cli->json;
+}
+
+void kmtls_watch_begin_page(const struct kmtls_cli *cli)
+{
+	if (is_on_terminal(cli))
+		fputs(CLEAR, stdout);
+}
+
+int kmtls_watch_end_page(const struct kmtls_cli *cli)
+{
+	if (!is_on_terminal(cli) && !cli->json)
+		putchar('\n');
+	return fflush(stdout) || ferror(stdout) ? -EIO : 0;
+}
+
 int kmtls_watch_run(const struct kmtls_cli *cli, const struct kmtls_watch *watch,
 		    int (*show)(const struct kmtls_cli *cli, void *context), void *context)
 {
-	bool terminal = isatty(STDOUT_FILENO) && !cli->json;
 	unsigned seconds;
 	int status = kmtls_watch_interval(cli, watch, &seconds);
 
 	if (status || !watch->on)
 		return status ? status : show(cli, context);
 	for (;;) {
-		if (terminal)
-			fputs(CLEAR, stdout);
+		kmtls_watch_begin_page(cli);
 		status = show(cli, context);
-		if (status || fflush(stdout) || ferror(stdout))
+		if (status || kmtls_watch_end_page(cli))
 			return status;
 		sleep(seconds);
-		if (!terminal && !cli->json)
-			putchar('\n');
 	}
 }

@@ -17,6 +17,9 @@ struct kmtls_watch {
 		.name = "--interval", .values = &(watch).interval, .limit = 1              \
 	}
 
+/* Before and after a page. -EIO: standard output does not take it any more. */
+void kmtls_watch_begin_page(const struct kmtls_cli *cli);
+int kmtls_watch_end_page(const struct kmtls_cli *cli);
 /* Seconds, 1 to 3600. 0 or KMTLS_EXIT_USAGE. */
 int kmtls_watch_interval(const struct kmtls_cli *cli, const struct kmtls_watch *watch,
 			 unsigned *ret_seconds);

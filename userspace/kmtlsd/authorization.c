@@ -8,29 +8,21 @@
  *
  * Whatever cannot be read denies. A key with a field of unknown meaning is found by no exact
  * probe, and may be meant as a denial: twice a second the whole map is looked through for such
- * (review.c), and as long as there is one every question looks for it too.
+ * (review.c), and every question asks what was found (authorization_doubts.c).
  */
 #include "authorization.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "bpf_loader.h"
 #include "match.h"
 #include "policy.h"
+#include "shorten.h"
 
 #define BATCH 512
-
-/* Until the first look has been taken there may be such entries. */
-static atomic_bool is_doubtful = true;
-
-void kmtls_authorization_set_doubtful(bool doubtful)
-{
-	atomic_store(&is_doubtful, doubtful);
-}
 
 /* ---- the decision ---- */
 
@@ -215,34 +207,17 @@ static int get_from_map(void *context, const struct kmtls_authorization_key *key
 	return 0;
 }
 
-struct search {
-	const struct kmtls_authorization_question *question;
-	struct kmtls_authorization_rule found;
-};
-
-static int look_for_doubtful(void *context, const struct kmtls_authorization_rule *rule)
+static void ask_doubts(const struct kmtls_authorization_question *question,
+		       const struct kmtls_authorization_lookup *lookup,
+		       struct kmtls_authorization_verdict *verdict)
 {
-	struct search *search = context;
-
-	if (rule->value.action == KMTLS_AUTHORIZATION_ALLOW ||
-	    rule->value.action == KMTLS_AUTHORIZATION_DRY_RUN ||
-	    kmtls_authorization_is_readable(&rule->key) ||
-	    !kmtls_authorization_may_mean(&rule->key, search->question))
-		return 0;
-	search->found = *rule;
-	return 1;
-}
-
-static void ask_doubtful(struct kmtls_bpf *bpf, const struct kmtls_authorization_question *question,
-			 struct kmtls_authorization_verdict *verdict)
-{
-	struct search search = { .question = question };
-	int found = kmtls_authorization_visit(bpf, look_for_doubtful, &search);
+	struct kmtls_authorization_rule rule;
+	int found = kmtls_doubts_find(question, lookup, &rule);
 
 	if (found < 0)
 		doubt(verdict, "the map authorizations cannot be read");
 	else if (found)
-		take_rule(&search.found, verdict);
+		take_rule(&rule, verdict);
 }
 
 /* The text of a hash must be what was hashed, or nobody's: two texts of one hash are told apart
@@ -283,8 +258,8 @@ void kmtls_authorization_ask(struct kmtls_bpf *bpf, const char *source, const ch
 			doubt(&verdict, "the SPIFFE ID is not known any more");
 	} else {
 		kmtls_authorization_decide(&question, &lookup, &verdict);
-		if (verdict.allowed && atomic_load(&is_doubtful))
-			ask_doubtful(bpf, &question, &verdict);
+		if (verdict.allowed)
+			ask_doubts(&question, &lookup, &verdict);
 	}
 	if (verdict.allowed && verdict.decider == KMTLS_DECIDED_BY_RULE &&
 	    (!is_named(bpf, verdict.rule.key.source_kind, verdict.rule.key.source, source) ||
@@ -294,37 +269,51 @@ void kmtls_authorization_ask(struct kmtls_bpf *bpf, const char *source, const ch
 	*ret_verdict = verdict;
 }
 
-static void describe_rule(struct kmtls_bpf *bpf, const struct kmtls_authorization_rule *rule,
-			  char *ret_why)
+void kmtls_authorization_sentence(const struct kmtls_authorization_rule *rule, char *source,
+				  char *destination, char *ret_why, size_t size)
 {
-	char source[KMTLS_SUBJECT_TEXT], destination[KMTLS_SUBJECT_TEXT], action[32],
-		port[16] = "any";
 	const struct kmtls_authorization_key *key = &rule->key;
+	const char *trust =
+		kmtls_authorization_is_readable(key) ? "" : " (not readable, taken as wide)";
+	size_t from = strlen(source), to = strlen(destination), rest, half;
+	char action[32], port[16] = "any";
+	const char *name = kmtls_authorization_action_name(rule->value.action, action);
 
 	if (key->port)
 		snprintf(port, sizeof(port), "%u", key->port);
-	kmtls_authorization_subject(bpf, key->source_kind, key->source, source);
-	kmtls_authorization_subject(bpf, key->destination_kind, key->destination, destination);
-	snprintf(ret_why, KMTLS_AUTHORIZATION_WHY, "rule %s %s to %s port %s%s",
-		 kmtls_authorization_action_name(rule->value.action, action), source, destination,
-		 port,
-		 kmtls_authorization_is_readable(key) ? "" : " (not readable, taken as wide)");
+	rest = size - 1 - snprintf(NULL, 0, "rule %s  to  port %s%s", name, port, trust);
+	half = rest / 2;
+	/* A short one leaves the other its room. */
+	kmtls_shorten(source, to < half ? rest - to : half);
+	kmtls_shorten(destination, from < half ? rest - from : half);
+	snprintf(ret_why, size, "rule %s %s to %s port %s%s", name, source, destination, port,
+		 trust);
+}
+
+static void describe_rule(struct kmtls_bpf *bpf, const struct kmtls_authorization_rule *rule,
+			  char *ret_why, size_t size)
+{
+	char source[KMTLS_SUBJECT_TEXT], destination[KMTLS_SUBJECT_TEXT];
+
+	kmtls_authorization_subject(bpf, rule->key.source_kind, rule->key.source, source);
+	kmtls_authorization_subject(bpf, rule->key.destination_kind, rule->key.destination,
+				    destination);
+	kmtls_authorization_sentence(rule, source, destination, ret_why, size);
 }
 
 const char *kmtls_authorization_why(struct kmtls_bpf *bpf,
 				    const struct kmtls_authorization_verdict *verdict,
-				    char *ret_why)
+				    char *ret_why, size_t size)
 {
 	switch (verdict->decider) {
 	case KMTLS_DECIDED_BY_RULE:
-		describe_rule(bpf, &verdict->rule, ret_why);
+		describe_rule(bpf, &verdict->rule, ret_why, size);
 		break;
 	case KMTLS_DECIDED_BY_DEFAULT:
-		snprintf(ret_why, KMTLS_AUTHORIZATION_WHY, "default %s",
-			 verdict->allowed ? "allow" : "deny");
+		snprintf(ret_why, size, "default %s", verdict->allowed ? "allow" : "deny");
 		break;
 	case KMTLS_DECIDED_BY_DOUBT:
-		snprintf(ret_why, KMTLS_AUTHORIZATION_WHY, "%s", verdict->doubt);
+		snprintf(ret_why, size, "%s", verdict->doubt);
 		break;
 	}
 	return ret_why;

@@ -15,8 +15,10 @@
 struct kmtls_bpf;
 struct kmtls_config;
 
-/* A rule, or what stands in for one, as a sentence. */
-#define KMTLS_AUTHORIZATION_WHY 256
+/* A rule, or what stands in for one, as a sentence: whole, with the longest subjects there are. */
+#define KMTLS_AUTHORIZATION_WHY (2 * KMTLS_SUBJECT_TEXT + 128)
+/* As it goes into the log, whose lines are at most PIPE_BUF bytes with all that is in them. */
+#define KMTLS_AUTHORIZATION_LINE 2304
 
 struct kmtls_authorization_rule {
 	struct kmtls_authorization_key key;
@@ -70,14 +72,14 @@ bool kmtls_authorization_may_mean(const struct kmtls_authorization_key *key,
 /* Both are SPIFFE IDs; one that is not (or "") is denied unless nothing at all is said. */
 void kmtls_authorization_ask(struct kmtls_bpf *bpf, const char *source, const char *destination,
 			     __u16 port, struct kmtls_authorization_verdict *ret_verdict);
-/* What decided, with the names of the rule's subjects: KMTLS_AUTHORIZATION_WHY bytes. */
+/* What decided, with the names of the rule's subjects. If it is longer than size, both names are
+ * shortened: it stays a sentence. */
 const char *kmtls_authorization_why(struct kmtls_bpf *bpf,
 				    const struct kmtls_authorization_verdict *verdict,
-				    char *ret_why);
-/* Entries that are not readable were seen by the last look at the whole map (review.c): each
- * question looks through the map for one that could mean it. */
-void kmtls_authorization_set_doubtful(bool doubtful);
-
+				    char *ret_why, size_t size);
+/* The sentence of a rule, from the texts of its subjects, which it shortens if it must. */
+void kmtls_authorization_sentence(const struct kmtls_authorization_rule *rule, char *source,
+				  char *destination, char *ret_why, size_t size);
 /*
  * Every entry, a batch at a time; a non-zero return of visit stops and is returned. The map may
  * change meanwhile: what was there all the time is seen.
@@ -86,6 +88,23 @@ int kmtls_authorization_visit(struct kmtls_bpf *bpf,
 			      int (*visit)(void *context,
 					   const struct kmtls_authorization_rule *rule),
 			      void *context);
+
+/* ---- authorization_doubts.c: entries that are not readable, and deny whomever they could mean ---- */
+
+struct kmtls_doubts;
+
+struct kmtls_doubts *kmtls_doubts_new(void); /* NULL: no memory */
+/* Takes up a rule that is one, and no other. -ENOMEM. */
+int kmtls_doubts_add(struct kmtls_doubts **doubts, const struct kmtls_authorization_rule *rule);
+void kmtls_doubts_free(struct kmtls_doubts *doubts); /* not published ones */
+/* From here on they are what questions search, and not the caller's. NULL: nobody knows what the
+ * map holds. */
+void kmtls_doubts_publish(struct kmtls_doubts *doubts);
+/* 1 and a rule that could mean the question, and is in the map still; 0; -ENODATA: not known;
+ * or what the lookup says. Any thread. */
+int kmtls_doubts_find(const struct kmtls_authorization_question *question,
+		      const struct kmtls_authorization_lookup *lookup,
+		      struct kmtls_authorization_rule *ret_rule);
 
 /* ---- authorization_rules.c: the operator's side; ret_why: 256 bytes ---- */
 

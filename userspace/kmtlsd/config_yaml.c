@@ -8,6 +8,7 @@
 #include <yaml.h>
 
 #include "config_yaml.h"
+#include "yaml_events.h"
 
 #define DEPTH 8 /* the schema needs four */
 #define KEYS 256 /* so that looking for duplicates stays cheap */
@@ -25,6 +26,7 @@ struct walk {
 	struct kmtls_yaml yaml;
 	struct kmtls_yaml_error *error;
 	const char *bytes;
+	size_t length;
 	struct level levels[DEPTH];
 	unsigned depth, keys, documents;
 };
@@ -151,8 +153,9 @@ static bool has_anchor_or_tag(const yaml_event_t *event)
 	}
 }
 
-static int take_event(struct walk *walk, const yaml_event_t *event)
+static int take_event(void *context, const yaml_event_t *event)
 {
+	struct walk *walk = context;
 	const char *key;
 	int err;
 
@@ -182,15 +185,16 @@ static int take_event(struct walk *walk, const yaml_event_t *event)
 }
 
 /* libyaml's reader (bytes that are not UTF-8) knows an offset only, no line. */
-static int refuse_syntax(struct walk *walk, const yaml_parser_t *parser, size_t length)
+static int refuse_syntax(void *context, const yaml_parser_t *parser)
 {
+	struct walk *walk = context;
 	size_t line = parser->problem_mark.line;
 
 	if (parser->error == YAML_MEMORY_ERROR)
 		return -ENOMEM;
 	if (parser->error == YAML_READER_ERROR) {
 		line = 0;
-		for (size_t i = 0; i < parser->problem_offset && i < length; i++)
+		for (size_t i = 0; i < parser->problem_offset && i < walk->length; i++)
 			line += walk->bytes[i] == '\n';
 	}
 	return refuse(walk, line, "", "not YAML: %s",
@@ -200,27 +204,12 @@ static int refuse_syntax(struct walk *walk, const yaml_parser_t *parser, size_t 
 int kmtls_yaml_index(const char *bytes, size_t length, struct kmtls_yaml *ret_yaml,
 		     struct kmtls_yaml_error *ret_error)
 {
-	struct walk walk = { .error = ret_error, .bytes = bytes };
-	bool end = false;
-	yaml_parser_t parser;
-	yaml_event_t event;
-	int err = 0;
+	struct walk walk = { .error = ret_error, .bytes = bytes, .length = length };
+	const struct kmtls_yaml_visitor visitor = { &walk, take_event, refuse_syntax };
+	int err;
 
 	memset(ret_error, 0, sizeof(*ret_error));
-	if (!yaml_parser_initialize(&parser))
-		return -ENOMEM;
-	yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&parser, (const unsigned char *)bytes, length);
-	while (!err && !end) {
-		if (!yaml_parser_parse(&parser, &event)) {
-			err = refuse_syntax(&walk, &parser, length);
-			break;
-		}
-		end = event.type == YAML_STREAM_END_EVENT;
-		err = take_event(&walk, &event);
-		yaml_event_delete(&event);
-	}
-	yaml_parser_delete(&parser);
+	err = kmtls_yaml_visit(bytes, length, &visitor);
 	if (err)
 		kmtls_yaml_free(&walk.yaml);
 	else

@@ -414,7 +414,7 @@ static int open_socket(struct kmtls_daemon *daemon, struct kmtls_control_socket 
 		if (kmtls_control_socket_adopt(path, shared->control_fd, ret_socket) == 0)
 			return 0;
 		/* Forgotten first: the number may be another's as soon as it is closed. */
-		close(kmtls_take_fd(shared->control_fd));
+		kmtls_control_socket_discard(kmtls_take_fd(shared->control_fd));
 	}
 	err = kmtls_control_socket_open(path, ret_socket, ret_why);
 	if (!err && shared)

@@ -215,7 +215,8 @@ int kmtls_control_authz_test(struct kmtls_daemon *daemon, const json_t *argument
 				text_of(arguments, "destination"),
 				json_integer_value(json_object_get(arguments, "port")), &verdict);
 	answer = json_pack("{s:s, s:o}", "result", verdict.allowed ? "allow" : "deny", "decided_by",
-			   kmtls_json_string(kmtls_authorization_why(daemon->bpf, &verdict, why)));
+			   kmtls_json_string(kmtls_authorization_why(daemon->bpf, &verdict, why,
+								     sizeof(why))));
 	if (answer && verdict.decider == KMTLS_DECIDED_BY_RULE)
 		json_object_set_new(answer, "rule", pack_rule(daemon->bpf, &verdict.rule));
 	if (answer && verdict.would_deny)

@@ -196,7 +196,7 @@ static void authorize(void *context, const char *source, const char *destination
 	struct kmtls_daemon *daemon = context;
 
 	kmtls_authorization_ask(daemon->bpf, source, destination, port, ret_verdict);
-	kmtls_authorization_why(daemon->bpf, ret_verdict, ret_why);
+	kmtls_authorization_why(daemon->bpf, ret_verdict, ret_why, KMTLS_AUTHORIZATION_WHY);
 }
 
 /* ---- flows ---- */

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -132,6 +133,25 @@ int kmtls_control_socket_adopt(const char *path, int fd, struct kmtls_control_so
 	found.inode = status.st_ino;
 	*ret_socket = found;
 	return 0;
+}
+
+void kmtls_control_socket_discard(int fd)
+{
+	struct sockaddr_un address = {};
+	socklen_t length = sizeof(address);
+	__cleanup_fd int directory = -1;
+	char ignored[WHY];
+	bool named = getsockname(fd, (struct sockaddr *)&address, &length) == 0 &&
+		     address.sun_family == AF_UNIX && address.sun_path[0] == '/';
+
+	/* The keeper before this one may not have ended yet: whoever connects is refused from here. */
+	shutdown(fd, SHUT_RDWR);
+	close(fd);
+	if (!named || access(address.sun_path, F_OK))
+		return;
+	directory = lock_directory(address.sun_path, ignored);
+	if (directory >= 0)
+		clear_path(&address, ignored); /* what is not a socket, or answers, is another's */
 }
 
 void kmtls_control_socket_close(struct kmtls_control_socket *control_socket)

@@ -18,6 +18,9 @@ struct kmtls_control_socket {
 
 /* One that is open already. -ENOENT: it is not what is at path. */
 int kmtls_control_socket_adopt(const char *path, int fd, struct kmtls_control_socket *ret_socket);
+/* Closes one that is not adopted, and removes its file: it is where nobody looks any more. Others
+ * may have copies of fd: they do not answer either. */
+void kmtls_control_socket_discard(int fd);
 /* The last directory of path is made if missing. -EADDRINUSE: something answers there;
  * -ENOTSOCK: something else has the name; -ENAMETOOLONG; -errno. ret_why: 256 bytes. */
 int kmtls_control_socket_open(const char *path, struct kmtls_control_socket *ret_socket,

@@ -144,7 +144,7 @@ static bool identify(struct kmtls_explain_run *run)
 	if (!kmtls_match_holds(run->promise.match, run->promised, to->id)) {
 		kmtls_explain_decide(
 			run, IDENTITY, "promise", REFUSED, KMTLS_REASON_WRONG_PEER, seen(run),
-			"the peers map promises %.200s, and the server is another", run->expected);
+			"the peers map promises %s, and the server is another", run->expected);
 		return false;
 	}
 	kmtls_explain_step(run, IDENTITY, "promise", "yes",

@@ -7,6 +7,9 @@
 #include "explain.h"
 #include "kmtls/decision_rules.h"
 
+/* Of a step: room for the longest sentence, and what is said beside. */
+#define KMTLS_EXPLAIN_TEXT (KMTLS_AUTHORIZATION_WHY + 64)
+
 enum kmtls_explain_stage {
 	KMTLS_EXPLAIN_OUTBOUND,
 	KMTLS_EXPLAIN_INBOUND,
@@ -31,7 +34,7 @@ struct kmtls_explain_run {
 	const char *result, *decided_by, *sees;
 	enum kmtls_reason reason;
 	char expected[KMTLS_SPIFFE_ID_MAX + 32];
-	char text[512];
+	char text[KMTLS_EXPLAIN_TEXT];
 	/* What the peers map says of the destination, if it is meshed. */
 	struct kmtls_peer_value promise;
 	char promised[KMTLS_SPIFFE_ID_MAX + 1]; /* text of it; "": there is none */

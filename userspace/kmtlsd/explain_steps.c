@@ -26,26 +26,22 @@ static const char *const mode_rules[KMTLS_MODE_RULE_COUNT] = {
 	[KMTLS_MODE_RULE_MESH] = "mode-mesh",
 };
 
+static const struct {
+	const char *name, *text;
+} decision_rules[] = {
+#define RULE(symbol, name, text) { name, text },
+	KMTLS_DECISION_RULES(RULE)
+#undef RULE
+};
+
 const char *kmtls_explain_rule_name(enum kmtls_decision_rule rule)
 {
-	static const char *const names[] = {
-#define RULE_NAME(symbol, name, text) name,
-		KMTLS_DECISION_RULES(RULE_NAME)
-#undef RULE_NAME
-	};
-
-	return names[rule];
+	return decision_rules[rule].name;
 }
 
 const char *kmtls_explain_rule_text(enum kmtls_decision_rule rule)
 {
-	static const char *const texts[] = {
-#define RULE_TEXT(symbol, name, text) text,
-		KMTLS_DECISION_RULES(RULE_TEXT)
-#undef RULE_TEXT
-	};
-
-	return texts[rule];
+	return decision_rules[rule].text;
 }
 
 static void add_step(struct kmtls_explain_run *run, enum kmtls_explain_stage stage,
@@ -59,7 +55,7 @@ static void add_step(struct kmtls_explain_run *run, enum kmtls_explain_stage sta
 void kmtls_explain_step(struct kmtls_explain_run *run, enum kmtls_explain_stage stage,
 			const char *rule, const char *state, const char *format, ...)
 {
-	char text[KMTLS_SPIFFE_ID_MAX + 256];
+	char text[KMTLS_EXPLAIN_TEXT];
 	va_list list;
 
 	va_start(list, format);

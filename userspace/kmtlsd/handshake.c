@@ -365,7 +365,7 @@ static void log_failure(const struct kmtls_handshake *handshake, enum kmtls_reas
 		    handshake->role == KMTLS_ROLE_CLIENT
 			    ? kmtls_match_name(handshake->verify.expected_match)
 			    : "\"\"",
-		    kmtls_log_quote(detail ? detail : ""));
+		    kmtls_log_quote_long(detail));
 }
 
 void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason reason,

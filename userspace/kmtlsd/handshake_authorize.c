@@ -20,7 +20,8 @@ static void report_dry_run(const struct kmtls_handshake *handshake,
 		.decider = KMTLS_DECIDED_BY_RULE,
 		.rule = verdict->dry_run,
 	};
-	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT], why[KMTLS_AUTHORIZATION_WHY];
+	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT];
+	char why[KMTLS_AUTHORIZATION_LINE];
 
 	kmtls_counters_add(KMTLS_REASON_WOULD_DENY);
 	if (!kmtls_refusals_worth_a_line(KMTLS_REASON_WOULD_DENY))
@@ -34,8 +35,8 @@ static void report_dry_run(const struct kmtls_handshake *handshake,
 		    kmtls_reason_name(KMTLS_REASON_WOULD_DENY),
 		    kmtls_log_quote(kmtls_reason_text(KMTLS_REASON_WOULD_DENY)),
 		    kmtls_log_quote(handshake->pod->id), kmtls_log_quote(handshake->verify.peer_id),
-		    kmtls_log_quote(
-			    kmtls_authorization_why(handshake->loop->daemon->bpf, &denied, why)));
+		    kmtls_log_quote_long(kmtls_authorization_why(handshake->loop->daemon->bpf,
+								 &denied, why, sizeof(why))));
 }
 
 bool kmtls_handshake_authorize(struct kmtls_handshake *handshake)
@@ -43,12 +44,12 @@ bool kmtls_handshake_authorize(struct kmtls_handshake *handshake)
 	const struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	struct kmtls_bpf *bpf = handshake->loop->daemon->bpf;
 	struct kmtls_authorization_verdict verdict;
-	char why[KMTLS_AUTHORIZATION_WHY];
+	char why[KMTLS_AUTHORIZATION_LINE];
 
 	kmtls_authorization_ask(bpf, handshake->verify.peer_id, handshake->pod->id, flow->self.port,
 				&verdict);
 	if (!verdict.allowed) {
-		kmtls_authorization_why(bpf, &verdict, why);
+		kmtls_authorization_why(bpf, &verdict, why, sizeof(why));
 		kmtls_handshake_send_alert(handshake, SSL_AD_ACCESS_DENIED);
 		kmtls_handshake_fail(handshake, KMTLS_REASON_DENIED, why);
 		return false;

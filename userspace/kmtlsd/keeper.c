@@ -58,8 +58,9 @@ struct keeper {
 	unsigned watchdog_ms; /* between two signs of life to it; 0: it does not ask for any */
 	__u64 watchdog_told;
 	int signal_fd, shared_fd, predecessor;
-	pid_t worker; /* 0: none */
+	pid_t worker, successor; /* 0: none; successor: has taken over, executed by this one */
 	bool announced; /* a worker of this keeper has been ready */
+	bool reload; /* asked to, and not done yet: the worker that it replaces is not ready */
 	__u64 started; /* the worker; ms */
 	unsigned failures; /* workers in a row that died too soon */
 	__u64 next_start; /* ms; WAITING */
@@ -241,6 +242,7 @@ static void hand_over(struct keeper *keeper, pid_t child, int socket, const char
 	log_info("handed over", "to=%s", kmtls_log_quote(to));
 	if (child > 0)
 		kmtls_notify_main_pid(&keeper->notify, child);
+	keeper->successor = child;
 	atomic_store(&keeper->daemon.shared->outcome, KMTLS_OUTCOME_DONE);
 	end(keeper, 0);
 }
@@ -252,6 +254,7 @@ static void upgrade(struct keeper *keeper, const char *program)
 	int socket = -1, err = 0;
 	pid_t child;
 
+	keeper->reload = false;
 	atomic_store(&shared->outcome, KMTLS_OUTCOME_RUNNING);
 	if (getpid() == 1) {
 		/* With the first process of a container all others end. */
@@ -323,8 +326,7 @@ static void on_signals(struct keeper *keeper)
 			reap(keeper);
 			break;
 		case SIGHUP: /* a new configuration, or a new version at the same place */
-			if (keeper->state == STATE_RUNNING)
-				upgrade(keeper, keeper->options->program);
+			keeper->reload = true;
 			break;
 		default:
 			stop(keeper);
@@ -450,6 +452,8 @@ static void supervise(struct keeper *keeper)
 			on_signals(keeper);
 		if (sources[1].revents && keeper->state != STATE_ENDED)
 			on_wake(keeper);
+		if (keeper->reload && keeper->announced && keeper->state == STATE_RUNNING)
+			upgrade(keeper, keeper->options->program);
 	}
 }
 
@@ -493,5 +497,6 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 	kmtls_keeper_settle();
 	start_worker(&keeper);
 	supervise(&keeper);
+	kmtls_keeper_pass_on_signals(keeper.signal_fd, keeper.successor);
 	return keeper.status;
 }

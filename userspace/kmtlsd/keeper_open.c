@@ -321,6 +321,15 @@ int kmtls_keeper_open_signals(int *ret_fd)
 	return *ret_fd < 0 ? -errno : 0;
 }
 
+void kmtls_keeper_pass_on_signals(int fd, pid_t successor)
+{
+	struct signalfd_siginfo signal;
+
+	while (successor > 0 && read(fd, &signal, sizeof(signal)) == sizeof(signal))
+		if (signal.ssi_signo != SIGCHLD)
+			kill(successor, (int)signal.ssi_signo);
+}
+
 void kmtls_keeper_settle(void)
 {
 	if (kmtls_sandbox_oom(-1000) < 0)

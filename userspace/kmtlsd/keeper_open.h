@@ -16,6 +16,9 @@ int kmtls_keeper_open(struct kmtls_daemon *daemon, struct kmtls_config *config,
 int kmtls_keeper_mark_core(struct kmtls_daemon *daemon);
 /* A descriptor that tells the signals a keeper answers to. -errno. */
 int kmtls_keeper_open_signals(int *ret_fd);
+/* Signals go to a process id: those that came during an upgrade are the successor's, if there is
+ * one (not 0). */
+void kmtls_keeper_pass_on_signals(int fd, pid_t successor);
 /* What the process is from now on: last to be killed for memory, parent of orphans. */
 void kmtls_keeper_settle(void);
 /* The predecessor is gone: all is ours. */

@@ -27,7 +27,6 @@
 #include "policy.h"
 #include "shared.h"
 #include "spiffe.h"
-#include "svid_store.h"
 #include "udp_ledger.h"
 
 bool kmtls_pods_is_name(const char *name)
@@ -391,25 +390,12 @@ int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, 
 	return err;
 }
 
-/* One that could not be enrolled again is refused by what is still attached, until it is removed. */
-static int remove_remembered(struct kmtls_pods *pods, const char *name, char *ret_why)
-{
-	if (!kmtls_pod_store_has(pods->daemon->config->run_dir, name)) {
-		snprintf(ret_why, KMTLS_WHY, "pod %.150s: is not enrolled", name);
-		return -ENOENT;
-	}
-	kmtls_bpf_detach_pod(pods->daemon->bpf, kmtls_hash_text(name));
-	kmtls_pod_store_delete(pods->daemon->config->run_dir, name);
-	log_info("pod removed", "pod=%s", kmtls_log_quote(name));
-	return 0;
-}
-
 static int remove_pod(struct kmtls_pods *pods, const char *name, char *ret_why)
 {
 	struct kmtls_pod *pod = kmtls_pods_find_name(pods, name);
 
 	if (!pod)
-		return remove_remembered(pods, name, ret_why);
+		return kmtls_pod_remove_remembered(pods, name, ret_why);
 	/* First, so that whoever comes after a crash does not take the rest for granted. */
 	kmtls_shared_pod_forget(pods->daemon->shared, pod->name_hash);
 	kmtls_bpf_detach_pod(pods->daemon->bpf, pod->name_hash);
@@ -417,8 +403,7 @@ static int remove_pod(struct kmtls_pods *pods, const char *name, char *ret_why)
 	leave_place(pods, pod);
 	kmtls_loops_reset_pod(pods->daemon->loops, pod->netns_cookie);
 	delete_maps(pods->daemon->bpf, pod);
-	kmtls_pod_store_delete(pods->daemon->config->run_dir, pod->name);
-	kmtls_svid_store_delete(pods->daemon->secrets, pod->id);
+	kmtls_pod_forget(pods, pod->name, pod->id);
 	log_info("pod removed", "pod=%s", kmtls_log_quote(pod->name));
 	kmtls_pod_put(pod);
 	return 0;

@@ -121,3 +121,40 @@ void kmtls_pod_store_visit(const char *run_dir,
 	}
 	free(entries);
 }
+
+struct uses {
+	const char *id;
+	bool found;
+};
+
+static void compare_id(void *context, const struct kmtls_pod_spec *spec)
+{
+	struct uses *uses = context;
+
+	uses->found = uses->found || strcmp(spec->id, uses->id) == 0;
+}
+
+bool kmtls_pod_store_uses(const char *run_dir, const char *id)
+{
+	struct uses uses = { .id = id };
+
+	kmtls_pod_store_visit(run_dir, compare_id, &uses);
+	return uses.found;
+}
+
+static void copy_id(void *context, const struct kmtls_pod_spec *spec)
+{
+	*(char **)context = strdup(spec->id);
+}
+
+int kmtls_pod_store_id(const char *run_dir, const char *name, char **ret_id)
+{
+	char path[PATH_MAX];
+
+	if (!kmtls_pod_store_has(run_dir, name))
+		return -ENOENT;
+	*ret_id = NULL;
+	file_path(run_dir, name, "", path);
+	visit_file(path, copy_id, ret_id);
+	return *ret_id ? 0 : -EINVAL;
+}

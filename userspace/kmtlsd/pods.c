@@ -317,7 +317,7 @@ static void restore_one(void *context, const struct kmtls_pod_spec *spec)
 		log_info("pod forgotten", "pod=%s why=%s", kmtls_log_quote(spec->name),
 			 kmtls_log_quote(why));
 		kmtls_bpf_detach_pod(pods->daemon->bpf, kmtls_hash_text(spec->name));
-		kmtls_pod_store_delete(pods->daemon->config->run_dir, spec->name);
+		kmtls_pod_forget(pods, spec->name, spec->id);
 	} else if (err) {
 		log_error("pod not enrolled again", "pod=%s why=%s", kmtls_log_quote(spec->name),
 			  kmtls_log_quote(why));

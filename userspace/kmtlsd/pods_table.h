@@ -32,6 +32,13 @@ int kmtls_pod_first_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, char *r
 /* Enrols without remembering. Both with pods->change held. */
 int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why);
 
+/* Out of the store; its SVID, too, unless another pod has the same ID. */
+void kmtls_pod_forget(struct kmtls_pods *pods, const char *name, const char *id);
+
+/* One that could not be enrolled again is refused by what is still attached, until it is removed.
+ * -ENOENT and why. */
+int kmtls_pod_remove_remembered(struct kmtls_pods *pods, const char *name, char *ret_why);
+
 /* Removes this very pod, if it is still there, because it is gone, as why says. */
 void kmtls_pod_remove_gone(struct kmtls_pods *pods, struct kmtls_pod *pod, const char *why);
 

@@ -35,6 +35,12 @@ struct sum {
 	__u64 total, entries, doubtful;
 };
 
+struct look {
+	struct sum sum;
+	__u32 fallback; /* the default */
+	struct kmtls_doubts *doubts;
+};
+
 static __u64 mix(__u64 a, __u64 b)
 {
 	unsigned __int128 product = (unsigned __int128)(a ^ 0x9e3779b97f4a7c15ull) * (b | 1);
@@ -45,7 +51,8 @@ static __u64 mix(__u64 a, __u64 b)
 static int add_entry(void *context, const struct kmtls_authorization_rule *rule)
 {
 	__u64 words[4] = { 0 };
-	struct sum *sum = context;
+	struct look *look = context;
+	struct sum *sum = &look->sum;
 	__u64 hash = sum->key;
 
 	memcpy(words, &rule->key, sizeof(rule->key));
@@ -55,19 +62,21 @@ static int add_entry(void *context, const struct kmtls_authorization_rule *rule)
 	sum->total += hash;
 	sum->entries++;
 	sum->doubtful += !kmtls_authorization_is_readable(&rule->key);
-	return 0;
+	return kmtls_doubts_add(&look->doubts, rule);
 }
 
 /* Everything that decides, but for the identities. -errno. */
-static int sum_up(struct kmtls_bpf *bpf, __u64 key, struct sum *ret_sum, __u32 *ret_default)
+static int take_look(struct kmtls_bpf *bpf, __u64 key, struct look *ret_look)
 {
-	struct sum sum = { .key = key };
-	int err = kmtls_authorization_default_get(bpf, ret_default);
+	struct look look = { .sum.key = key, .doubts = kmtls_doubts_new() };
+	int err = look.doubts ? kmtls_authorization_default_get(bpf, &look.fallback) : -ENOMEM;
 
 	if (!err)
-		err = kmtls_authorization_visit(bpf, add_entry, &sum);
-	if (!err)
-		*ret_sum = sum;
+		err = kmtls_authorization_visit(bpf, add_entry, &look);
+	if (err)
+		kmtls_doubts_free(look.doubts);
+	else
+		*ret_look = look;
 	return err;
 }
 
@@ -81,38 +90,49 @@ static void warn_doubtful(__u64 entries)
 					    "allow deny all that they could mean"));
 }
 
+static unsigned failures; /* in a row */
+
+/* What the last look found holds for one more: a moment without memory resets nobody. After that
+ * nothing is known, so nothing is allowed, and what is established is asked about. */
+static void fail_look(struct kmtls_daemon *daemon, int err)
+{
+	if (!failures++) {
+		log_warning("authorizations cannot be read", "err=%s",
+			    kmtls_log_quote(strerror(-err)));
+		return;
+	}
+	kmtls_doubts_publish(NULL);
+	kmtls_loops_review(daemon->loops);
+}
+
 void kmtls_review_tick(struct kmtls_daemon *daemon)
 {
 	static struct sum before;
 	static __u32 default_before;
-	static bool looked, failing;
-	struct sum now;
-	__u32 fallback;
+	static bool looked;
+	struct look look;
 	int err;
 
 	while (!before.key)
 		if (getrandom(&before.key, sizeof(before.key), 0) < 0)
 			before.key = 1;
-	err = sum_up(daemon->bpf, before.key, &now, &fallback);
+	err = take_look(daemon->bpf, before.key, &look);
 	if (err) {
-		/* Each question looks for itself; what is established is asked about. */
-		if (!failing)
-			log_warning("authorizations cannot be read", "err=%s",
-				    kmtls_log_quote(strerror(-err)));
-		failing = true;
+		fail_look(daemon, err);
 		looked = false;
-		kmtls_authorization_set_doubtful(true);
-		kmtls_loops_review(daemon->loops);
 		return;
 	}
-	failing = false;
-	if (looked && !memcmp(&now, &before, sizeof(now)) && fallback == default_before)
+	failures = 0;
+	if (looked && !memcmp(&look.sum, &before, sizeof(before)) &&
+	    look.fallback == default_before) {
+		kmtls_doubts_free(look.doubts);
 		return;
+	}
 	looked = true;
-	warn_doubtful(now.doubtful);
-	kmtls_authorization_set_doubtful(now.doubtful);
-	before = now;
-	default_before = fallback;
+	warn_doubtful(look.sum.doubtful);
+	kmtls_doubts_publish(look.doubts);
+	before = look.sum;
+	default_before = look.fallback;
 	kmtls_loops_review(daemon->loops);
 }
 
@@ -147,20 +167,21 @@ static void end_flow(struct kmtls_loop *loop, unsigned slot, const char *peer_id
 		     const char *self_id, const struct kmtls_authorization_verdict *verdict)
 {
 	const struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
-	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT], why[KMTLS_AUTHORIZATION_WHY];
+	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT];
+	char why[KMTLS_AUTHORIZATION_LINE];
 
 	if (kmtls_refusals_worth_a_line(KMTLS_REASON_UNAUTHORIZED))
-		log_warning(
-			"flow reset",
-			"flow=%u.%u self=%s peer=%s reason=%s text=%s peer_id=%s self_id=%s "
-			"detail=%s",
-			slot, flow->generation,
-			kmtls_endpoint_format(&flow->self, self, sizeof(self)),
-			kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
-			kmtls_reason_name(KMTLS_REASON_UNAUTHORIZED),
-			kmtls_log_quote(kmtls_reason_text(KMTLS_REASON_UNAUTHORIZED)),
-			kmtls_log_quote(peer_id), kmtls_log_quote(self_id),
-			kmtls_log_quote(kmtls_authorization_why(loop->daemon->bpf, verdict, why)));
+		log_warning("flow reset",
+			    "flow=%u.%u self=%s peer=%s reason=%s text=%s peer_id=%s self_id=%s "
+			    "detail=%s",
+			    slot, flow->generation,
+			    kmtls_endpoint_format(&flow->self, self, sizeof(self)),
+			    kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
+			    kmtls_reason_name(KMTLS_REASON_UNAUTHORIZED),
+			    kmtls_log_quote(kmtls_reason_text(KMTLS_REASON_UNAUTHORIZED)),
+			    kmtls_log_quote(peer_id), kmtls_log_quote(self_id),
+			    kmtls_log_quote_long(kmtls_authorization_why(loop->daemon->bpf, verdict,
+									 why, sizeof(why))));
 	kmtls_relay_reset(loop, slot, KMTLS_REASON_UNAUTHORIZED);
 }
 

@@ -18,10 +18,12 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "shorten.h"
 
 #define PATIENCE_MS 10 /* for a log that is full */
 #define QUOTE_BUFFERS 8
 #define QUOTE_SIZE 512
+#define QUOTE_LONG 2560
 #define LINE_SIZE PIPE_BUF
 
 static const char cut_mark[] = " truncated=true\n";
@@ -225,25 +227,50 @@ static size_t escape(char *to, unsigned char byte)
 	return 4;
 }
 
-const char *kmtls_log_quote(const char *text)
+/* How many bytes of text fit when they are escaped. */
+static size_t count_fitting(const char *text, size_t limit)
 {
-	static _Thread_local char ring[QUOTE_BUFFERS][QUOTE_SIZE];
-	static _Thread_local unsigned next;
-	char *buffer = ring[next++ % QUOTE_BUFFERS];
-	/* Room for the longest escape, "..." and the closing quote. */
-	const size_t limit = QUOTE_SIZE - 4 - 3 - 2;
-	size_t length = 0;
+	size_t bytes = 0, length = 0;
+	char ignored[4];
+
+	while (text[bytes]) {
+		length += escape(ignored, (unsigned char)text[bytes]);
+		if (length > limit)
+			return kmtls_shorten_at(text, bytes);
+		bytes++;
+	}
+	return bytes;
+}
+
+static const char *quote(const char *text, char *buffer, size_t size)
+{
+	/* Without both quotes, the ellipsis and the end. */
+	const size_t limit = size - 2 - strlen(KMTLS_ELLIPSIS) - 1;
+	size_t length = 0, bytes;
 
 	if (!text)
 		text = "";
 	if (is_plain(text) && strlen(text) < limit)
 		return strcpy(buffer, text);
+	bytes = count_fitting(text, limit);
 	buffer[length++] = '"';
-	while (*text && length < limit)
-		length += escape(buffer + length, (unsigned char)*text++);
-	if (*text)
-		length += (size_t)sprintf(buffer + length, "...");
-	buffer[length++] = '"';
-	buffer[length] = '\0';
+	for (size_t i = 0; i < bytes; i++)
+		length += escape(buffer + length, (unsigned char)text[i]);
+	sprintf(buffer + length, "%s\"", text[bytes] ? KMTLS_ELLIPSIS : "");
 	return buffer;
+}
+
+const char *kmtls_log_quote(const char *text)
+{
+	static _Thread_local char ring[QUOTE_BUFFERS][QUOTE_SIZE];
+	static _Thread_local unsigned next;
+
+	return quote(text, ring[next++ % QUOTE_BUFFERS], QUOTE_SIZE);
+}
+
+const char *kmtls_log_quote_long(const char *text)
+{
+	static _Thread_local char buffer[QUOTE_LONG];
+
+	return quote(text, buffer, sizeof(buffer));
 }

@@ -43,8 +43,11 @@ void kmtls_log_set_tap(const struct kmtls_log_tap *tap);
 /* Would anyone see it? For lines that cost more than a few registers to make. */
 bool kmtls_log_is_wanted(enum kmtls_log_level level, const char *msg);
 
-/* Quotes text as a logfmt value into a thread-local ring of 8 buffers of 512 bytes. */
+/* Quotes text as a logfmt value into a thread-local ring of 8 buffers of 512 bytes. What is longer
+ * ends in an ellipsis. */
 const char *kmtls_log_quote(const char *text);
+/* The same for one value of a line: the buffer, of 2560 bytes, is used again by the next call. */
+const char *kmtls_log_quote_long(const char *text);
 
 #define log_error(...) kmtls_log(KMTLS_LOG_ERROR, __VA_ARGS__)
 #define log_warning(...) kmtls_log(KMTLS_LOG_WARNING, __VA_ARGS__)

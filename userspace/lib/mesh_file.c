@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "mesh_file_parts.h"
+#include "yaml_events.h"
 
 int kmtls_mesh_fail(struct kmtls_mesh_parse *parse, const yaml_node_t *node, const char *key,
 		    const char *format, ...)
@@ -197,8 +198,10 @@ static int walk(struct kmtls_mesh_parse *parse)
 }
 
 /* The parser's own complaints; bytes that are not UTF-8 have an offset only. */
-static int refuse_syntax(struct kmtls_mesh_parse *parse, const yaml_parser_t *parser)
+static int refuse_syntax(void *context, const yaml_parser_t *parser)
 {
+	struct kmtls_mesh_parse *parse = context;
+
 	if (parser->error == YAML_MEMORY_ERROR)
 		return -ENOMEM;
 	kmtls_mesh_fail(parse, NULL, "", "not YAML: %s",
@@ -224,32 +227,15 @@ static int check_end(struct kmtls_mesh_parse *parse, yaml_parser_t *parser)
 }
 
 /* An alias could make a small file say a thing millions of times. */
-static int refuse_aliases(struct kmtls_mesh_parse *parse, const char *bytes, size_t length)
+static int refuse_alias(void *context, const yaml_event_t *event)
 {
-	yaml_parser_t parser;
-	yaml_event_t event;
-	bool end = false;
-	int err = 0;
+	struct kmtls_mesh_parse *parse = context;
 
-	if (!yaml_parser_initialize(&parser))
-		return -ENOMEM;
-	yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&parser, (const unsigned char *)bytes, length);
-	while (!err && !end) {
-		if (!yaml_parser_parse(&parser, &event)) {
-			err = refuse_syntax(parse, &parser);
-			break;
-		}
-		end = event.type == YAML_STREAM_END_EVENT;
-		if (event.type == YAML_ALIAS_EVENT) {
-			kmtls_mesh_fail(parse, NULL, "", "aliases are not allowed");
-			parse->error->line = (unsigned)event.start_mark.line + 1;
-			err = -EINVAL;
-		}
-		yaml_event_delete(&event);
-	}
-	yaml_parser_delete(&parser);
-	return err;
+	if (event->type != YAML_ALIAS_EVENT)
+		return 0;
+	kmtls_mesh_fail(parse, NULL, "", "aliases are not allowed");
+	parse->error->line = (unsigned)event->start_mark.line + 1;
+	return -EINVAL;
 }
 
 int kmtls_mesh_file_parse(const char *bytes, size_t length, struct kmtls_mesh_file *ret_file,
@@ -257,6 +243,7 @@ int kmtls_mesh_file_parse(const char *bytes, size_t length, struct kmtls_mesh_fi
 {
 	struct kmtls_mesh_file file = { .has_modes = false };
 	struct kmtls_mesh_parse parse = { .file = &file, .error = ret_error };
+	const struct kmtls_yaml_visitor aliases = { &parse, refuse_alias, refuse_syntax };
 	yaml_parser_t parser;
 	int err;
 
@@ -264,7 +251,7 @@ int kmtls_mesh_file_parse(const char *bytes, size_t length, struct kmtls_mesh_fi
 	if (length > KMTLS_MESH_FILE_MAX)
 		return kmtls_mesh_fail(&parse, NULL, "", "longer than %u MiB",
 				       KMTLS_MESH_FILE_MAX >> 20);
-	err = refuse_aliases(&parse, bytes, length);
+	err = kmtls_yaml_visit(bytes, length, &aliases);
 	if (err)
 		return err;
 	if (!yaml_parser_initialize(&parser))

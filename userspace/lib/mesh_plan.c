@@ -10,42 +10,41 @@
 
 /* ---- tables ---- */
 
-static int grow(void **entries, size_t *size, size_t count, size_t each)
+/* The entries with one more, which may have moved. NULL: no memory, all is as before. */
+static void *append(void *entries, size_t *count, size_t *size, const void *entry, size_t each)
 {
-	size_t wanted = *size ? *size * 2 : 64;
-	void *larger;
+	if (*count == *size) {
+		size_t wanted = *size ? *size * 2 : 64;
 
-	if (count < *size)
-		return 0;
-	larger = reallocarray(*entries, wanted, each);
-	if (!larger)
-		return -ENOMEM;
-	*entries = larger;
-	*size = wanted;
-	return 0;
+		entries = reallocarray(entries, wanted, each);
+		if (!entries)
+			return NULL;
+		*size = wanted;
+	}
+	memcpy((char *)entries + *count * each, entry, each);
+	++*count;
+	return entries;
 }
 
 int kmtls_mode_table_append(struct kmtls_mode_table *table, const struct kmtls_mode_entry *entry)
 {
-	void *entries = table->entries;
-	int err = grow(&entries, &table->size, table->count, sizeof(*entry));
+	void *entries = append(table->entries, &table->count, &table->size, entry, sizeof(*entry));
 
+	if (!entries)
+		return -ENOMEM;
 	table->entries = entries;
-	if (!err)
-		table->entries[table->count++] = *entry;
-	return err;
+	return 0;
 }
 
 int kmtls_authorization_table_append(struct kmtls_authorization_table *table,
 				     const struct kmtls_authorization_entry *entry)
 {
-	void *entries = table->entries;
-	int err = grow(&entries, &table->size, table->count, sizeof(*entry));
+	void *entries = append(table->entries, &table->count, &table->size, entry, sizeof(*entry));
 
+	if (!entries)
+		return -ENOMEM;
 	table->entries = entries;
-	if (!err)
-		table->entries[table->count++] = *entry;
-	return err;
+	return 0;
 }
 
 static int compare_mode_keys(const struct kmtls_mode_key *a, const struct kmtls_mode_key *b)

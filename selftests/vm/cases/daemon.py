@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon dies, comes back, is asked to go."""
 import errno
+import json
 import os
 import time
 
@@ -108,6 +109,54 @@ def pod_deleted(bed):
     bed.kmtls(2, "pod", "add", "d", "--netns", "/run/netns/kt-d", "--cgroup", bed.env["cgroup"] + "/d", "--id",
               bed.env["d_id"])
     connect_and_talk(bed.agent("a"), bed.agent("d"), bed.address("d"), 5728, MARKER.encode())
+
+
+def not_before(bed, name):
+    return {pod["name"]: pod["svid_not_before"] for pod in bed.kmtls(1, "pod", "list")}[name]
+
+
+def enrol_c(bed, pod_id):
+    bed.kmtls(1, "pod", "add", "c", "--netns", "/run/netns/kt-c", "--cgroup", bed.env["cgroup"] + "/c", "--id", bed.env[pod_id])
+
+
+@case("a pod that could not be enrolled again leaves nothing when it is removed", mesh=True)
+def unenrolled_deleted(bed):
+    pods = f"{bed.env['state']}/n1/pods"
+    for name in os.listdir(pods):
+        with open(f"{pods}/{name}", encoding="utf-8") as file:
+            spec = json.load(file)
+        if spec["name"] == "c":
+            path = f"{pods}/{name}"
+    client, server = pair(bed, 4, "c", "b", 5718)
+    before, since = not_before(bed, "c"), bed.log_size(1)
+    with open(path, encoding="utf-8") as file:
+        spec = json.load(file)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({**spec, "cgroup": "."}, file)
+    bed.kill_worker(1)
+    bed.wait_log(1, since, "pod not enrolled again", "pod=c")
+    client.sendall(b"x")  # its flows go on
+    equal(server.recv_exactly(1), b"x", "what arrives")
+    bed.kmtls(1, "pod", "del", "c")
+    equal([end.recv_to_end() for end in (client, server)], [(b"", errno.ECONNRESET)] * 2, "how the flow ends")
+    until(lambda: not [flow for flow in bed.flows(1) if flow["self"]["address"] == bed.address("c")], "no flow is left", 3)
+    enrol_c(bed, "c_id")
+    check(not_before(bed, "c") > before, "its SVID is a new one")
+    connect_and_talk(bed.agent("c"), bed.agent("b"), bed.address("b"), 5719, MARKER.encode())
+
+
+@case("of two pods with one SPIFFE ID one is removed: the other's SVID is kept for the next worker", mesh=True)
+def same_id(bed):
+    bed.kmtls(1, "pod", "del", "c")
+    enrol_c(bed, "a_id")
+    bed.kill_worker(1)
+    before = not_before(bed, "a")
+    bed.kmtls(1, "pod", "del", "c")
+    time.sleep(1.1)
+    bed.kill_worker(1)
+    equal(not_before(bed, "a"), before, "since when the SVID is valid")
+    enrol_c(bed, "c_id")
+    connect_and_talk(bed.agent("c"), bed.agent("b"), bed.address("b"), 5719, MARKER.encode())
 
 
 @case("a daemon that is gone for good (--uninstall) leaves no pin and no program", mesh=True)

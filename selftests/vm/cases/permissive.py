@@ -307,6 +307,48 @@ def refused(bed):
             set_mode(bed, 2, POD, INBOUND, None, "b")
 
 
+@case("permissive: an application that listens but refuses, or ends at once: both ends learn it", mesh=True)
+def unwilling(bed):
+    with permissive(bed):
+        for version in (4, 6):
+            # Connections that come over loopback are not for it.
+            counted = Counted(bed)
+            listener = bed.agent("b").socket(socket.AF_INET6 if version == 6 else socket.AF_INET)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
+            listener.bind((bed.address("b", version), 5906))
+            listener.listen(4)
+            client = bed.agent("x").connect(bed.address("b", version), 5906)
+            client.sendall(TEXT)
+            equal(client.recv_to_end(), (b"", errno.ECONNRESET), "an application that refuses")
+            counted.check(application_refused=1, plaintext=0)
+            not_reached(listener)
+            # The queue is full: it waits as it would without us, and nothing is lost.
+            listener = bed.agent("b").socket(socket.AF_INET6 if version == 6 else socket.AF_INET)
+            listener.bind((bed.address("b", version), 5907))
+            listener.listen(0)
+            own = bed.agent("b").connect(bed.address("b", version), 5907)
+            client = bed.agent("x").connect(bed.address("b", version), 5907)
+            client.sendall(TEXT)
+            time.sleep(0.5)
+            listener.accept()[0].close()
+            server, _ = listener.accept()
+            equal(server.recv_exactly(len(TEXT)), TEXT, "what was said meanwhile")
+            server.close()
+            equal(client.recv_to_end(), (b"", 0), "the end")
+            own.close()
+            # It accepts, and closes without a word; what it was sent it has not read.
+            client = bed.agent("x").connect(bed.address("b", version), 5907)
+            listener.accept()[0].close()
+            equal(client.recv_to_end(), (b"", 0), "a connection that is closed at once")
+            client = bed.agent("x").connect(bed.address("b", version), 5907)
+            client.sendall(TEXT)
+            server, _ = listener.accept()
+            until(lambda: len(server.recv(len(TEXT), socket.MSG_PEEK)) == len(TEXT), "it is there, unread")
+            server.close()
+            equal(client.recv_to_end(), (b"", errno.ECONNRESET), "a connection that is closed unread")
+            listener.close()
+
+
 NAT = """table inet hairpin {
 	chain back {
 		type nat hook postrouting priority srcnat

@@ -126,6 +126,36 @@ def dying(bed):
     stream.check()
 
 
+@case("SIGHUP during an upgrade is not lost: the configuration is read once more", mesh=True, timeout=120,
+      kernel="6.12")
+def hangups(bed):
+    stream, former, since = Stream(bed, 4, 5653), bed.daemon_pid(1), bed.log_size(1)
+    os.kill(former, signal.SIGHUP)
+    bed.wait_log(1, since, 'msg="upgrading"')
+    os.kill(former, signal.SIGHUP)
+    until(lambda: bed.log(1, since).count("taken over") == 2, "a second successor takes over", 60)
+    bed.wait_upgraded(1, former)
+    stream.check()
+
+
+@case("a control socket that moves leaves nothing at its old path", mesh=True, timeout=120,
+      kernel="6.12")
+def moved_socket(bed):
+    old, new = (f"{bed.env['state']}/n1/{name}.sock" for name in ("control", "moved"))
+    stream, former = Stream(bed, 6, 5654), bed.daemon_pid(1)
+    bed.configure(1, "control_socket", new)
+    os.kill(former, signal.SIGHUP)
+    until(lambda: os.path.exists(new) and not os.path.exists(old), "only the new path is there", 60)
+    bed.configure(1, "control_socket", None)
+    said = subprocess.run([bed.build + "/kmtls", "--json", "--socket", new, "status"], capture_output=True, text=True,
+                          timeout=30, check=True).stdout
+    os.kill(json.loads(said)["keeper"], signal.SIGHUP)
+    until(lambda: os.path.exists(old), "the usual path is there again", 60)
+    bed.wait_upgraded(1, former)
+    check(not os.path.exists(new), "the other path has gone")
+    stream.check()
+
+
 @case("the service manager hears READY, RELOADING, MAINPID, WATCHDOG and STOPPING", mesh=True, timeout=120,
       kernel="6.12")
 def notified(bed):
