@@ -94,8 +94,8 @@ class Loads:
         start_nginx(bed)
         with open(bed.dir + "/www/small", "wb") as file:
             file.write(b"s" * 2000)
-        bed.spawn("b", "redis-server", "--port", str(REDIS), "--bind", "*", "-::*", "--protected-mode", "no", "--save", "",
-                  "--dir", bed.dir, "--daemonize", "no", output=bed.dir + "/redis.migration.log")
+        self.server = bed.spawn("b", "redis-server", "--port", str(REDIS), "--bind", "*", "-::*", "--protected-mode", "no", "--save",
+                                "", "--dir", bed.dir, "--daemonize", "no", output=bed.dir + "/redis.migration.log")
         both = [bed.address("b", version) for version in (4, 6)]
         bed.agent("b").call(serve_banners, both, BANNER)
         for port in (REDIS, 80):
@@ -120,6 +120,7 @@ class Loads:
         with open(self.stop, "w", encoding="ascii"):
             pass
         self.wrk.kill()
+        self.server.kill()
 
     def end(self):
         """Ends them. What to say about them, and all that failed."""

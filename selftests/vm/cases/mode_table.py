@@ -292,28 +292,36 @@ def surroundings(bed):
             bed.run("x", "ip", "addr", "del", second[version] + whole[version], "dev", "eth0")
 
 
+def run_round(bed, of_round, rows):
+    """All connections of a round at once."""
+    of_round.begin = time.time()
+    begun = []
+    for place in "abx":
+        group = [row for row in rows if row.place == place]
+        begun.append((group, bed.agent(place), bed.agent(place).start(dial, [row.job() for row in group])))
+    for group, agent, number in begun:
+        for row, result in zip(group, agent.result(number)):
+            row.result = result
+    of_round.end = time.time()
+
+
 def walk(bed, address):
     """All rows, with their results."""
     rows, said = [], {}
-    for of_round in rounds():
-        wanted = of_round.elements()
-        write(bed, {**{key: None for key in said if key not in wanted},
-                    **{key: mode for key, mode in wanted.items() if said.get(key) != mode}})
-        said = wanted
-        fresh = [Row(len(rows) + number, of_round, direction, whom, version, address) for number, (version, (direction, whom))
-                 in enumerate(itertools.product((4, 6), EXPECTED))]
-        of_round.begin = time.time()
-        begun = []
-        for place in "abx":
-            group = [row for row in fresh if row.place == place]
-            begun.append((group, bed.agent(place), bed.agent(place).start(dial, [row.job() for row in group])))
-        for group, agent, number in begun:
-            for row, result in zip(group, agent.result(number)):
-                row.result = result
-        of_round.end = time.time()
-        rows += fresh
-    # Elements other than the mesh's are gone with clear(); ports of every pod are not, so here.
-    write(bed, {key: None for key in said if key[0] == PORT and not key[1]})
+    try:
+        for of_round in rounds():
+            wanted = of_round.elements()
+            changes = {**{key: None for key in said if key not in wanted},
+                       **{key: mode for key, mode in wanted.items() if said.get(key) != mode}}
+            said = wanted
+            write(bed, changes)
+            kinds = itertools.product((4, 6), EXPECTED)
+            fresh = [Row(number, of_round, *kind, version, address) for number, (version, kind) in enumerate(kinds, len(rows))]
+            run_round(bed, of_round, fresh)
+            rows += fresh
+    finally:
+        # Elements other than the mesh's are gone with renamed(); ports of every pod are not.
+        write(bed, {key: None for key in said if key[0] == PORT and not key[1]})
     return rows
 
 
