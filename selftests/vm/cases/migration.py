@@ -77,7 +77,7 @@ def benchmark(host, stop):
                                "200" if keep else "10", "-t", "get", "--csv"], capture_output=True, text=True, timeout=120,
                               check=False)
         said = done.stdout + done.stderr
-        if done.returncode or "rror" in said or "WARNING" in said or '"GET"' not in said:
+        if done.returncode or "rror" in said or "Could not" in said or '"GET"' not in said:
             failed.append(f"redis-benchmark {runs}, -k {keep}: status {done.returncode} {said[-300:]}")
         runs += 1
     return runs, failed
