@@ -83,6 +83,7 @@ LIB_SOURCES := $(wildcard userspace/lib/*.c)
 DAEMON_SOURCES := $(wildcard userspace/kmtlsd/*.c)
 CLI_SOURCES := $(wildcard userspace/kmtls/*.c)
 UNIT_SOURCES := $(wildcard selftests/unit/test_*.c)
+UNIT_SCRIPTS := $(wildcard selftests/unit/test_*.py)
 UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard selftests/unit/*.c))
 FUZZ_SOURCES := $(wildcard selftests/fuzz/fuzz_*.c)
 TOOL_SOURCES := $(wildcard selftests/vm/tools/*.c)
@@ -149,10 +150,12 @@ $(O)/tools/%: $(O)/selftests/vm/tools/%.o
 
 unit-build: $(UNIT_TESTS)
 
-unit: unit-build
+unit: unit-build $(O)/kmtls
 	@status=0; for t in $(UNIT_TESTS); do \
 		echo "# $${t##*/}"; CMOCKA_MESSAGE_OUTPUT=TAP $$t || status=1; \
-	done; exit $$status
+	done; \
+	for t in $(UNIT_SCRIPTS); do echo "# $${t##*/}"; $$t $(O)/kmtls || status=1; done; \
+	exit $$status
 
 # Only with what selftests/fuzz/run says to make: CC=clang SAN=1 FUZZ=1.
 $(O)/fuzz_%: $(O)/selftests/fuzz/fuzz_%.o $(LIB_OBJECTS) \

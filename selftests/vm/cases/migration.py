@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From off to strict and back under load, by the steps of docs/modes.md, "Migrating": no request fails."""
+import contextlib
 import os
 import re
 import signal
@@ -24,7 +25,8 @@ _counts = {"done": 0, "failed": []}  # in an agent
 def serve_banners(addresses, port):
     """Speaks first, then answers and ends."""
     def talk(sock):
-        with sock:
+        # The client may be one of the mesh that was late (docs/permissive.md): then it is a reset.
+        with sock, contextlib.suppress(ConnectionResetError):
             sock.sendall(GREETING)
             if sock.recv(100) == b"QUIT\r\n":
                 sock.sendall(FAREWELL)
@@ -154,7 +156,7 @@ def everywhere(bed, *words):
 @case("off, permissive, strict, and back, under wrk, redis-benchmark and a server that speaks first: no request fails",
       mesh=True, timeout=200)
 def under_load(bed):
-    seconds = 1.5 * bed.scale
+    seconds = 1 * bed.scale
     everywhere(bed, "off")
     try:
         with Loads(bed) as loads:

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -190,14 +191,16 @@ class Round:
         return self.modes[direction] if said or "port" not in self.scope else BESIDE[self.modes[direction]]
 
 
-def rounds():
-    """Each mode at each scope for each direction; the directions never have the same at one time."""
+def rounds(whole):
+    """Each mode at each scope for each direction; the directions never have the same at one time. Under a strict mesh
+    half of it, if it is not to be the whole."""
     for scope in SCOPES:
         for number, mode in enumerate(MODES):
             yield Round(scope, {OUT: mode, IN: MODES[(number + 1) % 3]})
-    for scope in SCOPES[1:]:
+    for turn, scope in enumerate(SCOPES[1:]):
         for number, mode in enumerate(MODES[:2]):
-            yield Round(scope, {OUT: mode, IN: MODES[1 - number]}, strict_mesh=True)
+            if whole or number == turn % 2:
+                yield Round(scope, {OUT: mode, IN: MODES[1 - number]}, strict_mesh=True)
 
 
 def write(bed, changes):
@@ -238,6 +241,10 @@ class Row:
         call, code, got, seconds = self.result
         talked = (call, got) == ("done", self.text)
         kinds = [flow["kind"] for flow in flows]
+        if self.expected == TLS and (self.direction == OUT or self.mode == "permissive"):
+            # The server may also be spoken to in plaintext. Then, if this machine was slow, it has seen a connection on
+            # which nothing was said (docs/permissive.md, "Nobody speaks").
+            accepted = [first for first in accepted if first]
         if self.expected in (PLAIN, TLS):
             return [what for what, good in (
                 (f"the client: {call} {code} {got}", talked), (f"the server got {accepted}", accepted == [self.text]),
@@ -309,7 +316,7 @@ def walk(bed, address):
     """All rows, with their results."""
     rows, said = [], {}
     try:
-        for of_round in rounds():
+        for of_round in rounds(bed.scale > 1):
             wanted = of_round.elements()
             changes = {**{key: None for key in said if key not in wanted},
                        **{key: mode for key, mode in wanted.items() if said.get(key) != mode}}
@@ -384,77 +391,85 @@ def table(bed):
             wrong.append(f"{row.name}, not {row.expected}: {', '.join(faults)}")
     check(not wrong, f"{len(wrong)} of {len(rows)} rows: " + "; ".join(wrong[:8]))
     equal([left for left in at.values() if any(left)], [], "connections that belong to no row")
-    equal(len(rows), (3 * 5 + 2 * 4) * len(EXPECTED) * 2, "rows")
+    equal(len(rows), (3 * 5 + (2 if bed.scale > 1 else 1) * 4) * len(EXPECTED) * 2, "rows")
     return f"{len(rows)} rows in {seconds:.1f} s"
 
 
 SERVICE = """table inet service {{
 	chain to {{
 		type nat hook prerouting priority dstnat
-		ip daddr {vip4} dnat ip to {to4}
-		ip6 daddr {vip6} dnat ip6 to {to6}
+		ip daddr 10.89.3.1 dnat ip to {c4}
+		ip daddr 10.89.3.2 dnat ip to {a4}
+		ip6 daddr fd89:3::1 dnat ip6 to {c6}
+		ip6 daddr fd89:3::2 dnat ip6 to {a6}
 	}}
 	chain back {{
 		type nat hook postrouting priority srcnat
-		oifname "pod-{to}" ip saddr {a4} snat ip to {n14}
-		oifname "pod-{to}" ip6 saddr {a6} snat ip6 to {n16}
+		oifname {{ "pod-a", "pod-c" }} ip saddr {a4} snat ip to {n14}
+		oifname {{ "pod-a", "pod-c" }} ip6 saddr {a6} snat ip6 to {n16}
 	}}
 }}
 """
+VIPS = {"c": {4: "10.89.3.1", 6: "fd89:3::1"}, "a": {4: "10.89.3.2", 6: "fd89:3::2"}}
 PROBE = 5951
 
 
 @contextlib.contextmanager
-def service(bed, vips, to):
-    """The addresses lead from node 1 to one of its own pods, and translate whoever comes to the node."""
+def service(bed):
+    """Addresses that lead from node 1 back to its own pods, and are translated on the way; a peer for each. The
+    node's own address is bypassed on the probe's port."""
     path = bed.dir + "/service.nft"
     with open(path, "w", encoding="ascii") as file:
-        file.write(SERVICE.format(vip4=vips[4], vip6=vips[6], to=to, to4=bed.address(to), to6=bed.address(to, 6),
-                                  a4=bed.address("a"), a6=bed.address("a", 6), n14=bed.address("n1"), n16=bed.address("n1", 6)))
+        file.write(SERVICE.format(**{place: bed.env[place] for place in ("a4", "a6", "c4", "c6", "n14", "n16")}))
     bed.run("n1", "nft", "-f", path)
+    prefixes = ("10.89.3.0/24", "fd89:3::/64")
+    nodes = (bed.address("n1") + "/32", bed.address("n1", 6) + "/128")
+    for prefix in prefixes:
+        bed.kmtls(1, "peer", "add", prefix, "--namespace", "default", "--trust-domain", "example.org")
+    for node in nodes:
+        bed.kmtls(1, "peer", "add", node, "--bypass", "--port", str(PROBE))
     try:
         yield
     finally:
+        for prefix in (*prefixes, *nodes):
+            bed.kmtls(1, "peer", "del", prefix)
         bed.run("n1", "nft", "delete", "table", "inet", "service")
+
+
+def behind(bed, to, version, port):
+    """Connects pod a to a pod through its service address, and talks. The seconds of connect()."""
+    listener = bed.agent(to).listen("" if version == 4 else "::", port)
+    start = time.monotonic()
+    client = bed.agent("a").connect(VIPS[to][version], port)
+    seconds = time.monotonic() - start
+    server, peer = listener.accept()
+    equal(peer[0].removeprefix("::ffff:"), bed.address("n1", version), "the address the server sees")
+    equal(client.getpeername()[0], VIPS[to][version], "the address the client sees")
+    talk(client, server, b"THROUGH-A-SERVICE")
+    for sock in (client, server, listener):
+        sock.close()
+    return seconds
 
 
 @case("strict: through a service address back to the same node, and to the pod itself: mutual TLS", mesh=True)
 def hairpin(bed):
-    """Also to the probe's port, for which the node's address is bypassed."""
-    vips, whole = {4: "10.89.3.1", 6: "fd89:3::1"}, {4: "/32", 6: "/128"}
-    path = bed.dir + "/hairpin.pcap"
-    for version in (4, 6):
-        bed.kmtls(1, "peer", "add", vips[version] + whole[version], "--namespace", "default", "--trust-domain", "example.org")
-        bed.kmtls(1, "peer", "add", bed.address("n1", version) + whole[version], "--bypass", "--port", str(PROBE))
-    try:
-        for to in ("c", "a"):
-            before = bed.counters(1)
-            with service(bed, vips, to):
-                taken = bed.listen_on_wire("n1", f"pod-{to}", path)
-                for version in (4, 6):
-                    for port in (5935, PROBE):
-                        behind(bed, to, vips[version], port, bed.address("n1", version))
-                bed.stop_listening(taken)
-            flows, text = on_wire(bed, path)
-            os.unlink(path)
-            # On its way to a itself a connection passes a's link twice.
-            equal([flow["kind"] for flow in flows], ["tls"] * (4 if to == "c" else 8), f"on the link of {to}")
-            check(b"THROUGH-A-SERVICE" not in text, "its text is readable")
-            after = bed.counters(1)
-            equal({name: after.get(name, 0) - before.get(name, 0) for name in ("established", "plaintext")},
-                  {"established": 8, "plaintext": 0}, "counted, at both ends")
-    finally:
-        for version in (4, 6):
-            bed.kmtls(1, "peer", "del", vips[version] + whole[version])
-            bed.kmtls(1, "peer", "del", bed.address("n1", version) + whole[version])
-
-
-def behind(bed, to, vip, port, node):
-    listener = bed.agent(to).listen("" if ":" not in vip else "::", port)
-    client = bed.agent("a").connect(vip, port)
-    server, peer = listener.accept()
-    equal(peer[0], node, "the address the server sees")
-    equal(client.getpeername()[0], vip, "the address the client sees")
-    talk(client, server, b"THROUGH-A-SERVICE")
-    for sock in (client, server, listener):
-        sock.close()
+    """Also to the probe's port, for which the address they come from is bypassed."""
+    before, slowest = bed.counters(1), 0
+    with service(bed):
+        paths = {to: f"{bed.dir}/hairpin-{to}.pcap" for to in VIPS}
+        taken = [bed.listen_on_wire("n1", f"pod-{to}", path) for to, path in paths.items()]
+        for to, version, port in itertools.product(VIPS, (4, 6), (5935, PROBE)):
+            slowest = max(slowest, behind(bed, to, version, port))
+        bed.stop_listening(taken[0])
+        taken[1].send_signal(signal.SIGINT)
+        taken[1].wait(20)
+    for to, path in paths.items():
+        flows, text = on_wire(bed, path)
+        os.unlink(path)
+        # Those to c pass a's link once, those to a itself twice.
+        equal([flow["kind"] for flow in flows], ["tls"] * {"c": 4, "a": 4 + 8}[to], f"on the link of {to}")
+        check(b"THROUGH-A-SERVICE" not in text, "their text is readable")
+    after = bed.counters(1)
+    equal({name: after.get(name, 0) - before.get(name, 0) for name in ("established", "plaintext")},
+          {"established": 16, "plaintext": 0}, "counted, at both ends")
+    return f"slowest connect() {slowest:.2f} s"

@@ -1,11 +1,14 @@
+#!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Wrong input to every verb of kmtls, of those that its own help names: what any verb must refuse, made from
 the help, and what only this verb can be told, a row at least. What needs a daemon to be found wrong is in the
-cases of the verbs; here there is none, and nothing may have been asked of one."""
+VM tests of the verbs; here there is none, and nothing may have been asked of one. TAP, a line for each verb.
+
+Usage: selftests/unit/test_verbs.py KMTLS
+"""
 import re
 import subprocess
-
-from lib.tap import case, check, equal
+import sys
 
 WHO = "must be any, a SPIFFE ID, namespace:TRUST-DOMAIN/NAME or trust-domain:NAME"
 NUMBER = "must be a number from 1 to 65535"
@@ -67,9 +70,9 @@ WRONG = {
 EXIT_USAGE = 2
 
 
-def verbs(bed):
+def verbs(program):
     """(verb, or verb and action; its usage) of each line of the help."""
-    done = subprocess.run([bed.build + "/kmtls", "--help"], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=30, check=True)
     for line in re.findall(r"^  kmtls (.*)$", done.stdout, re.M):
         verb, _, rest = line.partition(" ")
         action = re.match(r"[a-z][a-z-]*(?= |$)", rest)
@@ -94,36 +97,49 @@ def shared(usage):
     yield (*["w"] * words, "one-too-many"), "one-too-many: unexpected argument"
 
 
-def refused(bed, words):
-    """Status, stdout, stderr; the socket is where nobody is."""
-    done = subprocess.run([bed.build + "/kmtls", "--socket", "/nonexistent/control.sock", *words], capture_output=True,
-                          text=True, timeout=30, check=False)
-    return done.returncode, done.stdout, done.stderr
+def faults(program, verb, rows):
+    """Of (words after it, what must be said of them), those where it is not. The socket is where nobody is."""
+    for words, said in rows:
+        command = [*verb.split(), *words]
+        done = subprocess.run([program, "--socket", "/nonexistent/control.sock", *command], capture_output=True, text=True,
+                              timeout=60, check=False)
+        expected = (EXIT_USAGE, "", f"kmtls{' ' if verb else ''}{verb}: {said}\n")
+        if (done.returncode, done.stdout, done.stderr) != expected:
+            yield f"kmtls {' '.join(command)}: {(done.returncode, done.stdout, done.stderr)}, not {expected}"
 
 
-@case("every verb of the help says exactly what is wrong, and asks nobody", mesh=True)
-def every(bed):
-    helped = dict(verbs(bed))
-    equal(sorted(set(helped) ^ set(WRONG)), [], "verbs of the help without rows here, or rows without a verb")
-    count = 0
+def tests(program, helped):
+    """(name, its faults)"""
     for verb, usage in helped.items():
-        for words, said in (*shared(usage), *WRONG[verb]):
-            equal(refused(bed, (*verb.split(), *words)), (EXIT_USAGE, "", f"kmtls {verb}: {said}\n"),
-                  f"kmtls {verb} {' '.join(words)}")
-            count += 1
+        if verb in WRONG:
+            yield verb, faults(program, verb, (*shared(usage), *WRONG[verb]))
+        else:
+            yield verb, [f"{verb} is a verb of the help and has no rows of wrong input"]
+    yield "no verb is gone", [f"{verb} has rows of wrong input and is no verb of the help" for verb in WRONG
+                              if verb not in helped]
     actions = {}
     for verb in helped:
         actions.setdefault(verb.split()[0], []).extend(verb.split()[1:])
     for verb, of_verb in actions.items():
         if of_verb:
             there = ", ".join(of_verb)
-            equal(refused(bed, (verb,)), (EXIT_USAGE, "", f"kmtls {verb}: an action is missing: {there}\n"), verb)
-            equal(refused(bed, (verb, "no-such")), (
-                EXIT_USAGE, "", f"kmtls {verb}: no-such: unknown action, there are: {there}\n"), f"{verb} no-such")
-            count += 2
-    for words, said in ((("no-such",), "no-such: unknown verb, see kmtls --help"),
-                        (("--no-such", "status"), "--no-such: unknown option, see kmtls --help")):
-        equal(refused(bed, words), (EXIT_USAGE, "", f"kmtls: {said}\n"), " ".join(words))
-    status, out, said = refused(bed, ())
-    check((status, out) == (EXIT_USAGE, "") and said.startswith("usage: kmtls "), f"kmtls alone: {status} {out}{said}")
-    return f"{len(helped)} verbs, {count} wrong inputs"
+            yield f"actions of {verb}", faults(program, verb, (
+                ((), f"an action is missing: {there}"), (("no-such",), f"no-such: unknown action, there are: {there}")))
+    yield "no such verb", faults(program, "", ((("no-such",), "no-such: unknown verb, see kmtls --help"),
+                                               (("--no-such", "status"), "--no-such: unknown option, see kmtls --help")))
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__.strip().rpartition("\n\n")[2])
+    bad = number = 0
+    for number, (name, found) in enumerate(tests(sys.argv[1], dict(verbs(sys.argv[1]))), 1):
+        found = list(found)
+        bad += bool(found)
+        print(f"{'not ok' if found else 'ok'} {number} - {name}", *found, sep="\n# ", flush=True)
+    print(f"1..{number}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
