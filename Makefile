@@ -83,6 +83,7 @@ LIB_SOURCES := $(wildcard userspace/lib/*.c)
 DAEMON_SOURCES := $(wildcard userspace/kmtlsd/*.c)
 CLI_SOURCES := $(wildcard userspace/kmtls/*.c)
 UNIT_SOURCES := $(wildcard selftests/unit/test_*.c)
+UNIT_SCRIPTS := $(wildcard selftests/unit/test_*.py)
 UNIT_HELPERS := $(filter-out $(UNIT_SOURCES),$(wildcard selftests/unit/*.c))
 FUZZ_SOURCES := $(wildcard selftests/fuzz/fuzz_*.c)
 TOOL_SOURCES := $(wildcard selftests/vm/tools/*.c)
@@ -149,10 +150,12 @@ $(O)/tools/%: $(O)/selftests/vm/tools/%.o
 
 unit-build: $(UNIT_TESTS)
 
-unit: unit-build
+unit: unit-build $(O)/kmtls
 	@status=0; for t in $(UNIT_TESTS); do \
 		echo "# $${t##*/}"; CMOCKA_MESSAGE_OUTPUT=TAP $$t || status=1; \
-	done; exit $$status
+	done; \
+	for t in $(UNIT_SCRIPTS); do echo "# $${t##*/}"; $$t $(O)/kmtls || status=1; done; \
+	exit $$status
 
 # Only with what selftests/fuzz/run says to make: CC=clang SAN=1 FUZZ=1.
 $(O)/fuzz_%: $(O)/selftests/fuzz/fuzz_%.o $(LIB_OBJECTS) \
@@ -171,7 +174,7 @@ C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNI
 	   userspace/*/*.h selftests/unit/*.h selftests/fuzz/*.h selftests/vm/tools/*.h)
 SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null) \
 	       $(wildcard selftests/infra/*.bash)
-PYTHON_FILES := $(shell grep -rlE '^\#!/usr/bin/python3' selftests vmtest 2>/dev/null) \
+PYTHON_FILES := $(shell grep -rlE '^\#!/usr/bin/python3' scripts selftests vmtest 2>/dev/null) \
 		$(wildcard selftests/vm/*/*.py)
 
 # Versions of clang-format disagree about details; this one decides.
@@ -196,6 +199,8 @@ lint:
 	$(Q)scripts/gen-flows --check
 	$(say) MUTANTS selftests/vm/mutate
 	$(Q)selftests/vm/mutate --check
+	$(say) MAPS docs/maps.md
+	$(Q)scripts/gen-maps --check
 	$(say) SHELL shellcheck
 	$(Q)shellcheck -x $(SHELL_FILES)
 	$(say) PYTHON pyflakes3
@@ -205,10 +210,11 @@ format:
 	$(Q)clang-format -i $(C_FILES)
 
 install: all
-	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
-		$(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(UNITDIR)
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 \
+		$(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(UNITDIR)
 	install -m 0755 $(O)/kmtlsd $(O)/kmtls $(DESTDIR)$(SBINDIR)/
 	install -m 0644 $(wildcard man/*.5) $(DESTDIR)$(MANDIR)/man5/
+	install -m 0644 $(wildcard man/*.7) $(DESTDIR)$(MANDIR)/man7/
 	install -m 0644 $(wildcard man/*.8) $(DESTDIR)$(MANDIR)/man8/
 	install -m 0644 completions/kmtls.bash $(DESTDIR)$(COMPLETIONDIR)/kmtls
 	sed 's,/usr/sbin/,$(SBINDIR)/,' examples/kmtlsd.service > $(DESTDIR)$(UNITDIR)/kmtlsd.service

@@ -12,14 +12,9 @@ import threading
 
 from lib.tap import Skip, case, check, contains, equal, until
 
+from .peers import contents as entries
+
 POD = "shop/a"  # pod a, under a name that has a namespace
-MESHED, PLAIN, BYPASSED, OTHER = 6021, 6022, 6023, 6024
-SCOPES = {
-    "mesh": (),
-    "namespace": ("--namespace", "shop"),
-    "pod": ("--pod", POD),
-    "port": None,  # of the pod: once for each port
-}
 TCP, UDP, SCTP = 6, 17, 132
 
 
@@ -128,74 +123,6 @@ def renamed(bed):
         enrol(bed, "a", "a")
 
 
-def say(bed, scope, mode):
-    """The mode at one scope, outbound, over a mesh that leaves room for it; nothing elsewhere."""
-    if scope == "mesh":
-        return policy(bed, "set", mode, "--outbound")
-    if scope != "port":
-        return policy(bed, "set", mode, "--outbound", *SCOPES[scope])
-    for port in (MESHED, PLAIN, BYPASSED, OTHER):
-        policy(bed, "set", mode, "--outbound", "--pod", POD, "--port", str(port))
-    return None
-
-
-def unsay(bed, scope):
-    if scope == "mesh":
-        return
-    if scope != "port":
-        policy(bed, "unset", "--outbound", *SCOPES[scope])
-        return
-    for port in (MESHED, PLAIN, BYPASSED, OTHER):
-        policy(bed, "unset", "--outbound", "--pod", POD, "--port", str(port))
-
-
-# (mode, whom): to which place and port, what connect() says, whether it can be read on the wire.
-# A peer is plaintext to a pod in mode off only, and is dialled where it takes that.
-EXPECTED = {
-    ("off", "meshed"): ("b", PLAIN, 0, True),
-    ("off", "unmeshed"): ("x", OTHER, 0, True),
-    ("off", "bypass"): ("x", BYPASSED, 0, True),
-    ("permissive", "meshed"): ("b", MESHED, 0, False),
-    ("permissive", "unmeshed"): ("x", OTHER, 0, True),
-    ("permissive", "bypass"): ("x", BYPASSED, 0, True),
-    ("strict", "meshed"): ("b", MESHED, 0, False),
-    ("strict", "unmeshed"): ("x", OTHER, errno.EPERM, False),
-    ("strict", "bypass"): ("x", BYPASSED, 0, True),
-}
-
-
-@case("outbound: every mode at every scope to every kind of peer, IPv4 and IPv6, on the wire", mesh=True)
-def table(bed):
-    rows = []
-    for version in (4, 6):
-        bed.agent("b").call(echo, bed.address("b", version), MESHED, PLAIN)
-        bed.agent("x").call(echo, bed.address("x", version), BYPASSED, OTHER)
-        bed.kmtls(1, "peer", "add", f"{bed.address('x', version)}/{128 if version == 6 else 32}", "--bypass",
-                  "--port", str(BYPASSED))
-    bed.kmtls(2, "policy", "set", "off", "--inbound", "--port", str(PLAIN))
-    with renamed(bed), wire(bed) as on_wire:
-        for scope in SCOPES:
-            policy(bed, "set", "permissive", "--outbound")
-            for mode in ("off", "permissive", "strict"):
-                say(bed, scope, mode)
-                for (of_mode, whom), (place, port, wanted, readable) in EXPECTED.items():
-                    if of_mode != mode:
-                        continue
-                    for version in (4, 6):
-                        text = f"MODES-{scope}-{mode}-{whom}-{version};".encode()
-                        before = bed.agent("a").call(attempt, bed.address(place, version), port, text)
-                        rows.append((text, before, wanted, readable))
-            unsay(bed, scope)
-    bed.kmtls(2, "policy", "unset", "--inbound", "--port", str(PLAIN))
-    for version in (4, 6):
-        bed.kmtls(1, "peer", "del", f"{bed.address('x', version)}/{128 if version == 6 else 32}")
-    wrong = [f"{text.decode()} connect {got} (not {wanted}), readable {on_wire(text)} (not {readable})"
-             for text, got, wanted, readable in rows if got != wanted or on_wire(text) != readable]
-    check(not wrong, "; ".join(wrong))
-    equal(len(rows), 72, "rows")
-    return f"{len(rows)} rows"
-
-
 @case("nothing overrides a strict mesh; a port can be off for a strict pod otherwise", mesh=True)
 def precedence(bed):
     agent, address = bed.agent("a"), bed.address("x")
@@ -297,6 +224,65 @@ def command(bed):
         equal([(entry["mode"], entry["readable"]) for entry in shown], [("strict", False)], "how it is shown")
     finally:
         clear(bed)
+
+
+class ByKmtls:
+    """The operator with the command line."""
+
+    def __init__(self, bed):
+        self.bed = bed
+
+    @staticmethod
+    def where(scope, name, port):
+        words = {1: (), 2: ("--namespace", name), 3: ("--pod", name), 4: ("--pod", name, "--port", str(port))}[scope]
+        return ("--outbound", *words)
+
+    def set(self, mode, scope, name="", port=0):
+        policy(self.bed, "set", mode, *self.where(scope, name, port))
+
+    def unset(self, scope, name="", port=0):
+        policy(self.bed, "unset", *self.where(scope, name, port))
+
+
+class ByBpftool:
+    """The same without it."""
+
+    def __init__(self, bed):
+        self.bed = bed
+
+    def set(self, mode, scope, name="", port=0):
+        number = str(("off", "permissive", "strict").index(mode) + 1)
+        bpftool(self.bed, "update", "key", *element(scope, name, 2, port), "value", number, "0", "0", "0")
+
+    def unset(self, scope, name="", port=0):
+        bpftool(self.bed, "delete", "key", *element(scope, name, 2, port))
+
+
+@case("modes at every scope by kmtls and by bpftool alone: the same elements, and the same connections", mesh=True)
+def operators(bed):
+    bed.agent("x").call(echo, bed.address("x"), 6035)
+    seen = []
+    with renamed(bed):
+        for operator in (ByKmtls(bed), ByBpftool(bed)):
+            steps = []
+            for act, wanted in (
+                    (lambda: None, errno.EPERM),  # strict by its configuration
+                    (lambda: operator.set("permissive", 1), 0),
+                    (lambda: operator.set("strict", 2, "shop"), errno.EPERM),
+                    (lambda: operator.set("permissive", 3, POD), 0),
+                    (lambda: operator.set("strict", 4, POD, 6035), errno.EPERM),
+                    (lambda: operator.set("off", 4, POD, 6035), 0),
+                    (lambda: operator.set("strict", 3, POD), 0),
+                    (lambda: operator.unset(4, POD, 6035), errno.EPERM),
+                    (lambda: operator.unset(3, POD), errno.EPERM),
+                    (lambda: operator.unset(2, "shop"), 0),
+                    (lambda: operator.set("strict", 1), errno.EPERM)):
+                act()
+                name = f"{type(operator).__name__}, step {len(steps)}"
+                equal(bed.agent("a").call(attempt, bed.address("x"), 6035, b"OPERATORS"), wanted, name)
+                steps.append(entries(f"{bed.env['pins']}/n1", "modes"))
+            seen.append(steps)
+    equal([number for number, (one, other) in enumerate(zip(*seen)) if one != other], [], "steps with other elements")
 
 
 # --- the backstop ----------------------------------------------------------------------------------------

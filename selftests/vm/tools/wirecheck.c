@@ -4,19 +4,19 @@
  * connections are TLS record for record in both directions, which are not, and where given byte
  * strings stand in the clear, in any packet of any protocol or across two segments of a stream.
  *
- *   wirecheck [-m BYTES]... [-x PORT]... [-a ADDRESS]... FILE
+ *   wirecheck [-l] [-m BYTES]... [-x PORT]... [-a ADDRESS]... FILE
  *     -m  a marker to search for          -x  a port whose connections may be plaintext
  *     -a  an address of the mesh: connections with both ends among these must be TLS; none: all
+ *     -l  a line for each connection first: its ends, when it began, its kind (tls, plaintext, empty,
+ *         gaps), and the bytes that each end sent
  *
  * Prints JSON. Exit status 0 if it could read the capture.
  */
-#include <netinet/if_ether.h>
-#include <netinet/ip.h>
-#include <netinet/ip6.h>
 #include <netinet/tcp.h>
 #include <search.h>
 #include <stdbool.h>
 
+#include "capture.h"
 #include "testwire.h"
 
 #define MARKERS_MAX 8
@@ -60,6 +60,7 @@ struct flow {
 	struct flow_key key;
 	struct direction directions[2]; /* from the low end, from the high end */
 	bool mesh, excluded, client_is_high;
+	double began;
 	struct flow *older; /* an earlier connection of the same addresses and ports */
 };
 
@@ -70,6 +71,7 @@ static struct {
 	unsigned port_count;
 	struct in6_addr addresses[ADDRESSES_MAX];
 	unsigned address_count;
+	bool list;
 } options;
 
 static struct {
@@ -233,7 +235,7 @@ static bool listed(const struct in6_addr *address)
 	return !options.address_count;
 }
 
-static struct flow *find_flow(const struct flow_key *key, bool fresh)
+static struct flow *find_flow(const struct flow_key *key, bool fresh, double at)
 {
 	struct flow *flow;
 	void **slot = tfind(key, &flows, compare_flows);
@@ -244,6 +246,7 @@ static struct flow *find_flow(const struct flow_key *key, bool fresh)
 	if (!flow)
 		abort();
 	flow->key = *key;
+	flow->began = at;
 	flow->mesh = listed(&key->low) && listed(&key->high);
 	for (unsigned i = 0; i < options.port_count; i++)
 		if (key->low_port == options.ports[i] || key->high_port == options.ports[i])
@@ -258,7 +261,7 @@ static struct flow *find_flow(const struct flow_key *key, bool fresh)
 }
 
 static void tcp_packet(const struct in6_addr *from, const struct in6_addr *to, const uint8_t *data,
-		       size_t size)
+		       size_t size, double at)
 {
 	const struct tcphdr *tcp = (const void *)data;
 	uint16_t source, destination;
@@ -280,10 +283,10 @@ static void tcp_packet(const struct in6_addr *from, const struct in6_addr *to, c
 	key.high_port = high ? source : destination;
 	sequence = ntohl(tcp->seq);
 	opening = tcp->syn && !tcp->ack;
-	flow = find_flow(&key, false);
+	flow = find_flow(&key, false, at);
 	if (opening && flow->directions[high].synchronised &&
 	    flow->directions[high].next != sequence + 1)
-		flow = find_flow(&key, true); /* the same ports again */
+		flow = find_flow(&key, true, at); /* the same ports again */
 	if (tcp->syn) {
 		flow->directions[high].synchronised = true;
 		flow->directions[high].next = sequence + 1;
@@ -295,48 +298,15 @@ static void tcp_packet(const struct in6_addr *from, const struct in6_addr *to, c
 			size - tcp->doff * 4u);
 }
 
-static void map_v4(uint32_t address, struct in6_addr *ret_address)
+static void packet(const uint8_t *data, size_t size, double at)
 {
-	memset(ret_address, 0, sizeof(*ret_address));
-	ret_address->s6_addr[10] = ret_address->s6_addr[11] = 0xff;
-	memcpy(&ret_address->s6_addr[12], &address, sizeof(address));
-}
-
-static void packet(const uint8_t *data, size_t size)
-{
-	const struct ethhdr *ethernet = (const void *)data;
-	struct in6_addr from, to;
-	size_t header, total;
-	uint8_t protocol;
+	struct capture_ip ip;
 
 	totals.packets++;
 	totals.bytes += size;
 	search_markers(data, size);
-	data += sizeof(*ethernet);
-	size = size < sizeof(*ethernet) ? 0 : size - sizeof(*ethernet);
-	if (ntohs(ethernet->h_proto) == ETH_P_IP && size >= sizeof(struct iphdr)) {
-		const struct iphdr *ip = (const void *)data;
-
-		map_v4(ip->saddr, &from);
-		map_v4(ip->daddr, &to);
-		header = ip->ihl * 4u;
-		total = ntohs(ip->tot_len) ?: size;
-		protocol = ip->protocol;
-	} else if (ntohs(ethernet->h_proto) == ETH_P_IPV6 && size >= sizeof(struct ip6_hdr)) {
-		const struct ip6_hdr *ip = (const void *)data;
-
-		from = ip->ip6_src;
-		to = ip->ip6_dst;
-		header = sizeof(*ip);
-		total = ip->ip6_plen ? header + ntohs(ip->ip6_plen) : size;
-		protocol = ip->ip6_nxt;
-	} else {
-		return;
-	}
-	if (total > size || header > total)
-		return;
-	if (protocol == IPPROTO_TCP)
-		tcp_packet(&from, &to, data + header, total - header);
+	if (capture_parse_ip(data, size, &ip) == 0 && ip.protocol == IPPROTO_TCP)
+		tcp_packet(&ip.from, &ip.to, ip.payload, ip.size, at);
 }
 
 static void count_hellos(const struct direction *client, const struct direction *server)
@@ -352,7 +322,7 @@ static void count_hellos(const struct direction *client, const struct direction 
 			!!memmem(server->first, server->first_size, version, sizeof(version));
 }
 
-static void describe(const struct flow *flow)
+static void format_ends(const struct flow *flow, char *ret_low, char *ret_high)
 {
 	union address low = { .v6 = { .sin6_family = AF_INET6,
 				      .sin6_addr = flow->key.low,
@@ -360,11 +330,51 @@ static void describe(const struct flow *flow)
 	union address high = { .v6 = { .sin6_family = AF_INET6,
 				       .sin6_addr = flow->key.high,
 				       .sin6_port = htons(flow->key.high_port) } };
+
+	address_format(&low, ret_low);
+	address_format(&high, ret_high);
+}
+
+static void describe(const struct flow *flow)
+{
 	char left[ADDRESS_TEXT], right[ADDRESS_TEXT];
 
-	if (!totals.example[0])
-		snprintf(totals.example, sizeof(totals.example), "%s - %s",
-			 address_format(&low, left), address_format(&high, right));
+	if (totals.example[0])
+		return;
+	format_ends(flow, left, right);
+	snprintf(totals.example, sizeof(totals.example), "%s - %s", left, right);
+}
+
+static bool has_gaps(const struct flow *flow)
+{
+	const struct direction *one = &flow->directions[0], *two = one + 1;
+
+	return one->lost || two->lost || one->held_count || two->held_count;
+}
+
+/* What it is by its bytes alone, whoever the ends are. */
+static const char *kind_of(const struct flow *flow)
+{
+	const struct direction *one = &flow->directions[0], *two = one + 1;
+
+	if (has_gaps(flow))
+		return "gaps";
+	if (one->not_tls || two->not_tls)
+		return "plaintext";
+	return one->bytes || two->bytes ? "tls" : "empty";
+}
+
+static void list_flow(const struct flow *flow)
+{
+	const struct direction *client = &flow->directions[flow->client_is_high];
+	const struct direction *server = &flow->directions[!flow->client_is_high];
+	char ends[2][ADDRESS_TEXT];
+
+	format_ends(flow, ends[0], ends[1]);
+	printf("{\"client\": \"%s\", \"server\": \"%s\", \"began\": %.6f, \"kind\": \"%s\", "
+	       "\"sent\": %llu, \"received\": %llu}\n",
+	       ends[flow->client_is_high], ends[!flow->client_is_high], flow->began, kind_of(flow),
+	       (unsigned long long)client->bytes, (unsigned long long)server->bytes);
 }
 
 static void judge(const struct flow *flow)
@@ -372,11 +382,13 @@ static void judge(const struct flow *flow)
 	const struct direction *one = &flow->directions[0], *two = one + 1;
 
 	totals.connections++;
+	if (options.list)
+		list_flow(flow);
 	if (!flow->mesh) {
 		totals.foreign++;
 	} else if (flow->excluded) {
 		totals.excluded++;
-	} else if (one->lost || two->lost || one->held_count || two->held_count) {
+	} else if (has_gaps(flow)) {
 		totals.gaps++;
 		describe(flow);
 	} else if (one->not_tls || two->not_tls) {
@@ -399,45 +411,6 @@ static void visit(const void *node, VISIT which, int depth)
 		for (const struct flow *flow = *(struct flow *const *)node; flow;
 		     flow = flow->older)
 			judge(flow);
-}
-
-static int read_packets(FILE *input)
-{
-	static uint8_t data[1 << 18];
-	struct {
-		uint32_t seconds, fraction, size, original;
-	} record;
-	struct {
-		uint32_t magic;
-		uint16_t major, minor;
-		uint32_t zone, accuracy, snap_length, link;
-	} file;
-
-	if (fread(&file, sizeof(file), 1, input) != 1)
-		return -EIO;
-	setvbuf(input, NULL, _IOFBF, 1 << 20);
-	if ((file.magic != 0xa1b2c3d4 && file.magic != 0xa1b23c4d) || file.link != 1) {
-		errno = EPROTO; /* not a pcap file of Ethernet frames */
-		return -EPROTO;
-	}
-	while (fread(&record, sizeof(record), 1, input) == 1) {
-		if (record.size > sizeof(data) || fread(data, record.size, 1, input) != 1)
-			break; /* `packets` tells that something is missing */
-		packet(data, record.size);
-	}
-	return 0;
-}
-
-static int read_capture(const char *path)
-{
-	FILE *input = fopen(path, "re");
-	int err;
-
-	if (!input)
-		return -EIO;
-	err = read_packets(input);
-	fclose(input);
-	return err;
 }
 
 static void print(void)
@@ -465,7 +438,7 @@ static void add_address(const char *text)
 	uint32_t v4;
 
 	if (inet_pton(AF_INET, text, &v4) == 1)
-		map_v4(v4, address);
+		capture_map_v4(v4, address);
 	else if (inet_pton(AF_INET6, text, address) != 1)
 		exit(2);
 }
@@ -474,7 +447,7 @@ int main(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "m:x:a:")) > 0) {
+	while ((option = getopt(argc, argv, "m:x:a:l")) > 0) {
 		if (option == 'm' && options.marker_count < MARKERS_MAX && *optarg &&
 		    strlen(optarg) <= TAIL)
 			options.markers[options.marker_count++] = optarg;
@@ -482,14 +455,16 @@ int main(int argc, char **argv)
 			options.ports[options.port_count++] = (uint16_t)atoi(optarg);
 		else if (option == 'a' && options.address_count < ADDRESSES_MAX)
 			add_address(optarg);
+		else if (option == 'l')
+			options.list = true;
 		else
 			return 2;
 	}
 	if (optind + 1 != argc) {
-		fprintf(stderr, "usage: wirecheck [-m BYTES] [-x PORT] [-a ADDRESS] FILE\n");
+		fprintf(stderr, "usage: wirecheck [-l] [-m BYTES] [-x PORT] [-a ADDRESS] FILE\n");
 		return 2;
 	}
-	if (read_capture(argv[optind]) == 0) {
+	if (capture_read(argv[optind], packet) == 0) {
 		twalk(flows, visit);
 		print();
 		return 0;
