@@ -331,6 +331,28 @@ struct kmtls_flow {
 	X(76, WOULD_DENY, "would-deny",                                                          \
 	  "let through, although a dry-run authorization would deny it")                         \
 	X(80, INTERRUPTED, "interrupted", "the daemon's worker died during the handshake")       \
+	X(81, UNKNOWN_TRUST_DOMAIN, "unknown-trust-domain",                                      \
+	  "there is no trust bundle for the peer's trust domain")                                \
+	X(82, SVID_MALFORMED, "svid-malformed", "the peer's certificate cannot be parsed")       \
+	X(83, CHAIN_TOO_LONG, "chain-too-long", "the peer's chain has too many certificates")    \
+	X(84, CHAIN_TOO_LARGE, "chain-too-large",                                                \
+	  "a certificate of the peer, or all of them, have too many bytes")                      \
+	X(85, REVOKED, "revoked", "the peer's SVID or a CA above it is revoked by a CRL")        \
+	X(86, ISSUER_NOT_CA, "issuer-not-ca",                                                    \
+	  "an issuer of the peer's SVID is not a CA that may sign it")                           \
+	X(87, PATH_LENGTH, "path-length", "a CA of the peer's chain may not have a CA below it") \
+	X(88, NAME_CONSTRAINTS, "name-constraints",                                              \
+	  "the peer's SVID is outside of the name constraints of a CA above it")                 \
+	X(89, CRITICAL_EXTENSION, "critical-extension",                                          \
+	  "a certificate of the peer has a critical extension not known here")                   \
+	X(90, WEAK_SIGNATURE, "weak-signature",                                                  \
+	  "a certificate of the peer is signed with an algorithm not allowed")                   \
+	X(91, CA_BAD_ID, "ca-bad-id",                                                            \
+	  "a CA above the peer's SVID is of another trust domain, or a workload's")              \
+	X(93, CRL_REJECTED, "crl-rejected", "CRL files that were not taken")                     \
+	X(94, CLOCK_BACK, "clock-back", "times the clock went back further than is tolerated")   \
+	X(95, PEER_EXPIRED_KEPT, "peer-expired-kept",                                            \
+	  "flows kept although the peer's SVID has expired")                                     \
 	X(96, ENDED, "ended", "both sides ended in order")                                       \
 	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")                \
 	X(98, PEER_RESET, "peer-reset", "the peer reset the connection")                         \
@@ -353,6 +375,8 @@ struct kmtls_flow {
 	X(112, REKEY_STORM, "rekey-storm", "the peer sent KeyUpdate after KeyUpdate")            \
 	X(113, REKEY_FAILED, "rekey-failed",                                                     \
 	  "the kernel did not take a new key, or holds one that is not ours")                    \
+	X(114, PEER_EXPIRED, "peer-expired",                                                     \
+	  "the peer's SVID has expired, and no handshake showed a newer one")                    \
 	X(115, MAP_FULL, "map-full", "writes that a full map of the operator refused")           \
 	X(116, PLAINTEXT, "plaintext", "flows relayed in plaintext")                             \
 	X(117, ACCEPT_PAUSED, "accept-paused",                                                   \

@@ -143,14 +143,13 @@ void test_certificate_free(struct test_certificate *certificate)
 }
 
 static SSL_CTX *make_context(enum kmtls_role role, const struct test_certificate *leaf,
-			     STACK_OF(X509) * chain, X509_STORE *store)
+			     STACK_OF(X509) * chain, struct kmtls_trust *trust)
 {
 	struct kmtls_tls_credentials credentials = {
 		.leaf = leaf->certificate,
 		.chain = chain,
 		.key = leaf->key,
-		.store = store,
-		.trust_domain = TEST_TRUST_DOMAIN,
+		.trust = trust,
 	};
 	SSL_CTX *context = NULL;
 
@@ -163,12 +162,12 @@ static SSL_CTX *make_context(enum kmtls_role role, const struct test_certificate
  * show it to the other side a good key of the same type goes in first.
  */
 static SSL_CTX *make_weak_context(enum kmtls_role role, const struct test_certificate *leaf,
-				  STACK_OF(X509) * chain, X509_STORE *store)
+				  STACK_OF(X509) * chain, struct kmtls_trust *trust)
 {
 	bool is_rsa = EVP_PKEY_is_a(leaf->key, "RSA");
 	const struct test_spec spec = { .id = "", .algorithm = is_rsa ? "RSA2048" : "P-256" };
 	struct test_certificate good = test_certificate_make(&spec, NULL);
-	SSL_CTX *context = make_context(role, &good, NULL, store);
+	SSL_CTX *context = make_context(role, &good, NULL, trust);
 
 	SSL_CTX_set_security_level(context, 0);
 	assert_int_equal(SSL_CTX_use_certificate(context, leaf->certificate), 1);
@@ -183,22 +182,34 @@ static bool is_weak(const EVP_PKEY *key)
 	return EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_bits(key) < 2048;
 }
 
+struct kmtls_trust *test_trust_make(const char *trust_domain, X509 *root)
+{
+	struct kmtls_trust_bundle bundle = { trust_domain, sk_X509_new_null() };
+	struct kmtls_trust *trust = NULL;
+	const char *why;
+
+	assert_true(sk_X509_push(bundle.roots, root) > 0);
+	assert_int_equal(kmtls_trust_new(&bundle, 1, &trust, &why), 0);
+	sk_X509_free(bundle.roots);
+	return trust;
+}
+
 SSL_CTX *test_context_make(enum kmtls_role role, const struct test_certificate *leaf,
 			   X509 *intermediate, X509 *root)
 {
 	STACK_OF(X509) *chain = intermediate ? sk_X509_new_null() : NULL;
-	X509_STORE *store = X509_STORE_new();
+	/* Without a root it trusts nobody: the bundle is of a trust domain nobody is of. */
+	struct kmtls_trust *trust =
+		test_trust_make(root ? TEST_TRUST_DOMAIN : "none", root ? root : leaf->certificate);
 	SSL_CTX *context;
 
 	if (chain)
 		sk_X509_push(chain, intermediate);
-	if (root)
-		assert_int_equal(X509_STORE_add_cert(store, root), 1);
 	if (is_weak(leaf->key) || (intermediate && is_weak(X509_get0_pubkey(intermediate))))
-		context = make_weak_context(role, leaf, chain, store);
+		context = make_weak_context(role, leaf, chain, trust);
 	else
-		context = make_context(role, leaf, chain, store);
-	X509_STORE_free(store);
+		context = make_context(role, leaf, chain, trust);
+	kmtls_trust_put(trust);
 	sk_X509_free(chain);
 	return context;
 }

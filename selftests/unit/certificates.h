@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "key_schedule.h"
+#include "trust.h"
 #include "verify.h"
 
 #define TEST_TRUST_DOMAIN "example.org"
@@ -43,6 +44,9 @@ extern const struct test_spec test_root_spec, test_intermediate_spec;
 struct test_certificate test_certificate_make(const struct test_spec *spec,
 					      const struct test_certificate *issuer);
 void test_certificate_free(struct test_certificate *certificate);
+
+/* One bundle of one root. */
+struct kmtls_trust *test_trust_make(const char *trust_domain, X509 *root);
 
 /* A context of tls.h with these credentials, right or wrong. intermediate, root may be NULL. */
 SSL_CTX *test_context_make(enum kmtls_role role, const struct test_certificate *leaf,
