@@ -27,7 +27,11 @@ struct test_spec {
 	const char *key_usage; /* NULL: critical,digitalSignature; "": no extension */
 	const char *extended_key_usage; /* NULL: serverAuth,clientAuth; "": no extension */
 	const char *name_constraints; /* NULL: no extension */
-	const char *algorithm; /* NULL: P-256; P-384, P-521, RSA1024, RSA2048, ED25519 */
+	/* NULL: P-256; a curve's name, RSA and its bits, ED25519, X25519, DSA; "explicit": P-256 with
+	 * its parameters spelled out; "RSA-huge": a public key of 16384 bits, which signs nothing */
+	const char *algorithm;
+	const char *digest; /* of its signature; NULL: SHA256 */
+	void (*change)(X509 *certificate); /* before it is signed */
 	long not_before, not_after; /* seconds from now; 0: -300 and +3600 */
 	const char *name; /* CN; NULL: test */
 	bool no_key_ids; /* neither subject nor authority key identifier */

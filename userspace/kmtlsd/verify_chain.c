@@ -78,6 +78,8 @@ static enum kmtls_reason check_presented(X509 *certificate, int number, struct k
 	rule = extensions_rule(certificate);
 	if (!rule)
 		rule = serial_rule(certificate);
+	if (!rule && X509_get_extension_flags(certificate) & EXFLAG_INVALID)
+		rule = "a field or an extension cannot be read";
 	return rule ? say(verify, KMTLS_REASON_SVID_INVALID, number, rule) : KMTLS_REASON_NONE;
 }
 
