@@ -237,7 +237,9 @@ struct kmtls_flow {
 	struct kmtls_endpoint self; /* the pod's address and port on the wire */
 	struct kmtls_endpoint peer;
 	__u64 started; /* seconds since the epoch */
-	__u64 peer_not_after; /* end of the peer's SVID, seconds since the epoch */
+	/* End of the peer's SVID, seconds since the epoch; when it has passed, that of a later one if a
+	 * handshake has shown one. */
+	__u64 peer_not_after;
 	/* TLS 1.3 cipher suite, e.g. 0x1301. 0 when ESTABLISHED: a plaintext relay, its wire is plain TCP,
 	 * the peer has no identity; role SERVER only */
 	__u16 cipher;
@@ -252,7 +254,22 @@ struct kmtls_flow {
 	 * at. HANDSHAKE: can be begun anew. ESTABLISHED: nobody has said anything, and the client may
 	 * still turn out to be of the mesh. */
 	__u8 untaken;
-	__u8 reserved[15];
+	/* ESTABLISHED: the peer's SVID has expired, and it was said so: the configuration keeps it */
+	__u8 peer_expired_kept;
+	__u8 reserved[6];
+	/* The peer's SVID: the first eight bytes of SHA-256 of SHA-256 of its issuer's public key, a sign
+	 * byte and the serial number. 0: not known; an earlier version stored none. */
+	__u64 peer_certificate;
+};
+
+/* ---- peer_expiries: LRU hash, the latest end of a peer's SVID that a handshake has shown --- */
+
+struct kmtls_peer_expiry_key {
+	__u64 self_identity, peer_identity; /* as in struct kmtls_flow */
+};
+
+struct kmtls_peer_expiry_value {
+	__u64 not_after; /* seconds since the epoch */
 };
 
 /* ---- reason codes and counters ------------------------------------------------------ */
@@ -417,5 +434,7 @@ KMTLS_ASSERT_SIZE(struct kmtls_udp_key, 32);
 KMTLS_ASSERT_SIZE(struct kmtls_udp_value, 48);
 KMTLS_ASSERT_SIZE(struct kmtls_flow_direction, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_flow, 192);
+KMTLS_ASSERT_SIZE(struct kmtls_peer_expiry_key, 16);
+KMTLS_ASSERT_SIZE(struct kmtls_peer_expiry_value, 8);
 
 #endif

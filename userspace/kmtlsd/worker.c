@@ -18,9 +18,12 @@
 
 #include "authorization.h"
 #include "bpf_loader.h"
+#include "clock.h"
 #include "control.h"
 #include "counters.h"
+#include "crl.h"
 #include "daemon.h"
+#include "expiry.h"
 #include "flow_table.h"
 #include "handshake.h"
 #include "denials.h"
@@ -150,6 +153,7 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 	kmtls_review_tick(daemon); /* before anyone new asks: what cannot be read is known */
 	kmtls_identity_keep(daemon->identity);
 	kmtls_pods_restore(daemon->pods);
+	kmtls_crl_tick(daemon); /* pods have brought the CAs that CRLs are checked by */
 	kmtls_takeover_finish(takeover);
 	err = kmtls_loops_admit(daemon->loops, daemon, why);
 	return err ? err : kmtls_control_open(daemon, &daemon->control, why);
@@ -189,6 +193,8 @@ static void tick(struct kmtls_daemon *daemon)
 	kmtls_counters_flush(daemon->bpf);
 	kmtls_denials_tick(daemon->denials);
 	kmtls_refusals_tick();
+	kmtls_clock_tick();
+	kmtls_expiry_tick(daemon);
 	trim_memory();
 }
 
@@ -204,6 +210,7 @@ static void serve(struct kmtls_daemon *daemon)
 	sigaddset(&signals, SIGTERM);
 	while (sigtimedwait(&signals, NULL, &half_a_second) < 0) {
 		kmtls_review_tick(daemon);
+		kmtls_crl_tick(daemon);
 		if (whole_second)
 			tick(daemon);
 		whole_second = !whole_second;
@@ -310,6 +317,7 @@ int kmtls_worker_run(struct kmtls_daemon *daemon)
 	if (enter_sandbox(daemon) < 0)
 		return EXIT_FAILURE;
 	kmtls_counters_open(daemon->shared->counters);
+	kmtls_clock_open(&daemon->shared->clock);
 	if (daemon->shared->log_level)
 		kmtls_log_set_level(daemon->shared->log_level);
 	/* A raw clone() leaves this thread with the keeper's id in the C library's memory; threads
