@@ -278,7 +278,7 @@ struct kmtls_peer_expiry_value {
  * X(number, SYMBOL, "name", "what it means"). One list for programs, daemon, logs,
  * counters, command line and docs. Numbers are never reused.
  * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow, 115.. are
- * counters of what else happened.
+ * counters of what else happened; 92 ends a flow and 93..95 are counters, too.
  */
 #define KMTLS_REASONS(X)                                                                         \
 	X(0, NONE, "none", "no reason: nothing was refused")                                     \
@@ -366,6 +366,7 @@ struct kmtls_peer_expiry_value {
 	  "a certificate of the peer is signed with an algorithm not allowed")                   \
 	X(91, CA_BAD_ID, "ca-bad-id",                                                            \
 	  "a CA above the peer's SVID is of another trust domain, or a workload's")              \
+	X(92, PEER_REVOKED, "peer-revoked", "the SVID of an established flow's peer is revoked") \
 	X(93, CRL_REJECTED, "crl-rejected", "CRL files that were not taken")                     \
 	X(94, CLOCK_BACK, "clock-back", "times the clock went back further than is tolerated")   \
 	X(95, PEER_EXPIRED_KEPT, "peer-expired-kept",                                            \

@@ -181,15 +181,15 @@ bool kmtls_review_revoked(struct kmtls_loop *loop, unsigned slot)
 
 	if (!kmtls_revocation_holds(flow->peer_certificate))
 		return false;
-	if (kmtls_refusals_worth_a_line(KMTLS_REASON_REVOKED))
+	if (kmtls_refusals_worth_a_line(KMTLS_REASON_PEER_REVOKED))
 		log_warning("flow reset", "flow=%u.%u self=%s peer=%s reason=%s text=%s peer_id=%s",
 			    slot, flow->generation,
 			    kmtls_endpoint_format(&flow->self, self, sizeof(self)),
 			    kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
-			    kmtls_reason_name(KMTLS_REASON_REVOKED),
-			    kmtls_log_quote(kmtls_reason_text(KMTLS_REASON_REVOKED)),
+			    kmtls_reason_name(KMTLS_REASON_PEER_REVOKED),
+			    kmtls_log_quote(kmtls_reason_text(KMTLS_REASON_PEER_REVOKED)),
 			    kmtls_log_quote(name_of(loop, flow->peer_identity, peer_id)));
-	kmtls_relay_reset(loop, slot, KMTLS_REASON_REVOKED);
+	kmtls_relay_reset(loop, slot, KMTLS_REASON_PEER_REVOKED);
 	return true;
 }
 
