@@ -29,6 +29,7 @@
 #include "denials.h"
 #include "hold.h"
 #include "identity.h"
+#include "key_memory.h"
 #include "log.h"
 #include "loop.h"
 #include "pods.h"
@@ -300,6 +301,15 @@ static int enter_sandbox(struct kmtls_daemon *daemon)
 	return err;
 }
 
+static void open_key_memory(void)
+{
+	int err = kmtls_key_memory_open();
+
+	if (err)
+		log_warning("private keys in ordinary memory", "err=%s",
+			    kmtls_log_quote(strerror(-err)));
+}
+
 int kmtls_worker_run(struct kmtls_daemon *daemon)
 {
 	pthread_t thread;
@@ -314,6 +324,7 @@ int kmtls_worker_run(struct kmtls_daemon *daemon)
 	prctl(PR_SET_DUMPABLE, 0); /* there are keys in its memory */
 	set_signals();
 	kmtls_secret_region_lock(daemon->secrets);
+	open_key_memory();
 	if (enter_sandbox(daemon) < 0)
 		return EXIT_FAILURE;
 	kmtls_counters_open(daemon->shared->counters);
