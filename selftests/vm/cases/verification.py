@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is believed, and for how long: peers whose SVID expires, and peers that a CRL revokes."""
+import base64
 import errno
+import hashlib
+import hmac
 import os
 import re
+import struct
 import subprocess
 import time
 
@@ -169,3 +173,110 @@ def crl(bed):
         end.close()
     identity(bed, 2)
     return f"reset after {took:.1f} s"
+
+
+# --- where keys are ---------------------------------------------------------------------------------------
+
+
+def expand(digest, secret, label, length):
+    """HKDF-Expand-Label of RFC 8446, for what one block of the hash is enough for."""
+    name = b"tls13 " + label
+    info = struct.pack("!HB", length, len(name)) + name + b"\0\1"
+    return hmac.new(secret, info, digest).digest()[:length]
+
+
+def traffic_keys(path):
+    """Of a key log: the secrets of application data, and the keys that follow from them."""
+    found = {}
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            words = line.split()
+            if len(words) == 3 and words[0] in ("CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"):
+                secret = bytes.fromhex(words[2])
+                digest = hashlib.sha256 if len(secret) == 32 else hashlib.sha384
+                found[words[0]] = secret
+                found["the key of " + words[0]] = expand(digest, secret, b"key", 16 if len(secret) == 32 else 32)
+    return found
+
+
+def private_number(path):
+    """The scalar of an EC key in a PEM file, as in DER and as in a BIGNUM."""
+    text = subprocess.run(["openssl", "pkey", "-in", path, "-text", "-noout"], capture_output=True, text=True, timeout=60,
+                          check=True).stdout
+    number = bytes.fromhex("".join(re.search(r"priv:\n((?:\s+[0-9a-f:]+\n)+)", text).group(1).split()).replace(":", ""))
+    number = number[-32:].rjust(32, b"\0")
+    return {"the root's key": number, "the root's key, words": number[::-1]}
+
+
+def mappings(pid):
+    with open(f"/proc/{pid}/maps", encoding="ascii", errors="replace") as file:
+        for line in file:
+            words = line.split(maxsplit=5)
+            begin, end = (int(number, 16) for number in words[0].split("-"))
+            yield begin, end, words[1], words[5].strip() if len(words) > 5 else ""
+
+
+def is_secret(name):
+    return name.startswith(("/secretmem", "/memfd:kmtls-secrets"))
+
+
+def search_memory(pid, needles):
+    """(name of the needle, mapping) of each find, and the bytes that were read."""
+    found, size = [], 0
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for begin, end, permissions, name in mappings(pid):
+            if permissions[0] != "r" or is_secret(name) or name.startswith("[v"):
+                continue
+            tail, at = b"", begin
+            while at < end:
+                memory.seek(at)
+                try:
+                    part = memory.read(min(end - at, 1 << 22))
+                except OSError:
+                    break  # a file that ends before its mapping
+                if not part:
+                    break
+                window = tail + part
+                found += [(needle, name or "anonymous") for needle, value in needles.items() if value in window]
+                tail, at, size = window[-64:], at + len(part), size + len(part)
+    return found, size
+
+
+@case("keys never appear: not in the daemon's memory outside the secret region, nor in logs and dumps", mesh=True)
+def keys(bed):
+    log, port = bed.dir + "/keys.log", OPEN + 10
+    s_client(bed, port - 1, "kmtls/1").end()  # makes the certificate
+    listener = bed.agent("b").listen(bed.address("b"), port)
+    process = bed.spawn("x", *s_client_command(bed, port), "-keylogfile", log, output=bed.dir + "/keys.out")
+    server, _ = listener.accept()
+    handshake(bed, "a", "b")  # whatever reuses the memory of the first one
+    needles = {**traffic_keys(log), **private_number(f"{bed.env['state']}/root.pem")}
+    equal(len(needles), 6, "keys to look for")
+    said = []
+    for node in (1, 2):
+        for pid in bed.pids(node):
+            found, size = search_memory(pid, needles)
+            equal(found, [], f"keys in the memory of process {pid} of node {node}")
+            said.append(f"{size >> 20} MiB")
+        worker = bed.worker_pid(node)
+        check(sum(is_secret(name) for _, _, _, name in mappings(worker)) >= 2, "the worker has a region and a heap for keys")
+        with open(f"/proc/{worker}/smaps", encoding="ascii", errors="replace") as file:
+            entries = re.findall(r"^[0-9a-f]+-[0-9a-f]+ .*(?:secretmem|memfd:kmtls-secrets).*\n(?:[A-Z].*\n)+", file.read(), re.M)
+        check(entries and all(re.search(r"VmFlags:.* dd( |$)", entry, re.M) for entry in entries), "left out of core dumps")
+    # The search finds what is there.
+    held = bytes(byte ^ 0x5A for byte in os.urandom(32))
+    check(search_memory(os.getpid(), {"held": held})[0], "what this process holds is found in it")
+    path = bed.dir + "/keys.tar.gz"
+    subprocess.run([bed.build + "/kmtls", "--socket", f"{bed.env['state']}/n2/control.sock", "dump", path], check=True,
+                   capture_output=True, timeout=60)
+    texts = {"log": bed.log(2), "dump": subprocess.run(["tar", "-xzOf", path], capture_output=True, check=True,
+                                                       timeout=60).stdout.decode(errors="replace")}
+    os.unlink(path)
+    for name, value in needles.items():
+        for form in (value.hex(), value.hex().upper(), base64.b64encode(value).decode().rstrip("=")[:-1]):
+            equal([where for where, text in texts.items() if form in text], [], f"texts with {name}")
+    server.close()
+    listener.close()
+    process.kill()
+    process.wait(20)
+    return "read " + ", ".join(said)
