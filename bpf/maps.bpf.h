@@ -35,6 +35,8 @@ KMTLS_MAP(pods, HASH, __u64, struct kmtls_pod_value, 1024, 0);
 KMTLS_MAP(flows, ARRAY, __u32, struct kmtls_flow, 65536, BPF_F_MMAPABLE);
 KMTLS_MAP(udp_ledger, LRU_HASH, struct kmtls_udp_key, struct kmtls_udp_value, 16384, 0);
 KMTLS_MAP(udp_totals, HASH, __u64, struct kmtls_udp_value, 1024, 0);
+KMTLS_MAP(peer_expiries, LRU_HASH, struct kmtls_peer_expiry_key, struct kmtls_peer_expiry_value,
+	  16384, 0);
 KMTLS_MAP(counters, PERCPU_ARRAY, __u32, __u64, KMTLS_REASON_COUNT, 0);
 
 /* ---- internal, see internal_maps.h ---- */

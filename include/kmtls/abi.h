@@ -237,7 +237,9 @@ struct kmtls_flow {
 	struct kmtls_endpoint self; /* the pod's address and port on the wire */
 	struct kmtls_endpoint peer;
 	__u64 started; /* seconds since the epoch */
-	__u64 peer_not_after; /* end of the peer's SVID, seconds since the epoch */
+	/* End of the peer's SVID, seconds since the epoch; when it has passed, that of a later one if a
+	 * handshake has shown one. */
+	__u64 peer_not_after;
 	/* TLS 1.3 cipher suite, e.g. 0x1301. 0 when ESTABLISHED: a plaintext relay, its wire is plain TCP,
 	 * the peer has no identity; role SERVER only */
 	__u16 cipher;
@@ -252,7 +254,22 @@ struct kmtls_flow {
 	 * at. HANDSHAKE: can be begun anew. ESTABLISHED: nobody has said anything, and the client may
 	 * still turn out to be of the mesh. */
 	__u8 untaken;
-	__u8 reserved[15];
+	/* ESTABLISHED: the peer's SVID has expired, and it was said so: the configuration keeps it */
+	__u8 peer_expired_kept;
+	__u8 reserved[6];
+	/* The peer's SVID: the first eight bytes of SHA-256 of SHA-256 of its issuer's public key, a sign
+	 * byte and the serial number. 0: not known; an earlier version stored none. */
+	__u64 peer_certificate;
+};
+
+/* ---- peer_expiries: LRU hash, the latest end of a peer's SVID that a handshake has shown --- */
+
+struct kmtls_peer_expiry_key {
+	__u64 self_identity, peer_identity; /* as in struct kmtls_flow */
+};
+
+struct kmtls_peer_expiry_value {
+	__u64 not_after; /* seconds since the epoch */
 };
 
 /* ---- reason codes and counters ------------------------------------------------------ */
@@ -261,7 +278,7 @@ struct kmtls_flow {
  * X(number, SYMBOL, "name", "what it means"). One list for programs, daemon, logs,
  * counters, command line and docs. Numbers are never reused.
  * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow, 115.. are
- * counters of what else happened.
+ * counters of what else happened; 92 ends a flow and 93..95 are counters, too.
  */
 #define KMTLS_REASONS(X)                                                                         \
 	X(0, NONE, "none", "no reason: nothing was refused")                                     \
@@ -331,6 +348,29 @@ struct kmtls_flow {
 	X(76, WOULD_DENY, "would-deny",                                                          \
 	  "let through, although a dry-run authorization would deny it")                         \
 	X(80, INTERRUPTED, "interrupted", "the daemon's worker died during the handshake")       \
+	X(81, UNKNOWN_TRUST_DOMAIN, "unknown-trust-domain",                                      \
+	  "there is no trust bundle for the peer's trust domain")                                \
+	X(82, SVID_MALFORMED, "svid-malformed", "the peer's certificate cannot be parsed")       \
+	X(83, CHAIN_TOO_LONG, "chain-too-long", "the peer's chain has too many certificates")    \
+	X(84, CHAIN_TOO_LARGE, "chain-too-large",                                                \
+	  "a certificate of the peer, or all of them, have too many bytes")                      \
+	X(85, REVOKED, "revoked", "the peer's SVID or a CA above it is revoked by a CRL")        \
+	X(86, ISSUER_NOT_CA, "issuer-not-ca",                                                    \
+	  "an issuer of the peer's SVID is not a CA that may sign it")                           \
+	X(87, PATH_LENGTH, "path-length", "a CA of the peer's chain may not have a CA below it") \
+	X(88, NAME_CONSTRAINTS, "name-constraints",                                              \
+	  "the peer's SVID is outside of the name constraints of a CA above it")                 \
+	X(89, CRITICAL_EXTENSION, "critical-extension",                                          \
+	  "a certificate of the peer has a critical extension not known here")                   \
+	X(90, WEAK_SIGNATURE, "weak-signature",                                                  \
+	  "a certificate of the peer is signed with an algorithm not allowed")                   \
+	X(91, CA_BAD_ID, "ca-bad-id",                                                            \
+	  "a CA above the peer's SVID is of another trust domain, or a workload's")              \
+	X(92, PEER_REVOKED, "peer-revoked", "the SVID of an established flow's peer is revoked") \
+	X(93, CRL_REJECTED, "crl-rejected", "CRL files that were not taken")                     \
+	X(94, CLOCK_BACK, "clock-back", "times the clock went back further than is tolerated")   \
+	X(95, PEER_EXPIRED_KEPT, "peer-expired-kept",                                            \
+	  "flows kept although the peer's SVID has expired")                                     \
 	X(96, ENDED, "ended", "both sides ended in order")                                       \
 	X(97, LOCAL_RESET, "local-reset", "the application reset the connection")                \
 	X(98, PEER_RESET, "peer-reset", "the peer reset the connection")                         \
@@ -353,6 +393,8 @@ struct kmtls_flow {
 	X(112, REKEY_STORM, "rekey-storm", "the peer sent KeyUpdate after KeyUpdate")            \
 	X(113, REKEY_FAILED, "rekey-failed",                                                     \
 	  "the kernel did not take a new key, or holds one that is not ours")                    \
+	X(114, PEER_EXPIRED, "peer-expired",                                                     \
+	  "the peer's SVID has expired, and no handshake showed a newer one")                    \
 	X(115, MAP_FULL, "map-full", "writes that a full map of the operator refused")           \
 	X(116, PLAINTEXT, "plaintext", "flows relayed in plaintext")                             \
 	X(117, ACCEPT_PAUSED, "accept-paused",                                                   \
@@ -393,5 +435,7 @@ KMTLS_ASSERT_SIZE(struct kmtls_udp_key, 32);
 KMTLS_ASSERT_SIZE(struct kmtls_udp_value, 48);
 KMTLS_ASSERT_SIZE(struct kmtls_flow_direction, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_flow, 192);
+KMTLS_ASSERT_SIZE(struct kmtls_peer_expiry_key, 16);
+KMTLS_ASSERT_SIZE(struct kmtls_peer_expiry_value, 8);
 
 #endif

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* certificates.c - see certificates.h. */
+/* RSA_set0_key(): a key without a private one is nothing the newer calls make. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "certificates.h"
 
 #include <setjmp.h>
@@ -8,6 +11,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include <openssl/core_names.h>
+#include <openssl/dsa.h>
 #include <openssl/err.h>
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
@@ -33,14 +38,63 @@ const struct test_spec test_intermediate_spec = {
 	.name = "intermediate",
 };
 
+static EVP_PKEY *make_explicit_key(void)
+{
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+
+	assert_int_equal(EVP_PKEY_set_utf8_string_param(key, OSSL_PKEY_PARAM_EC_ENCODING,
+							OSSL_PKEY_EC_ENCODING_EXPLICIT),
+			 1);
+	return key;
+}
+
+/* Short, so that it does not take long. */
+static EVP_PKEY *make_dsa_key(void)
+{
+	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "DSA", NULL);
+	EVP_PKEY *parameters = NULL, *key = NULL;
+
+	assert_int_equal(EVP_PKEY_paramgen_init(context), 1);
+	assert_int_equal(EVP_PKEY_CTX_set_dsa_paramgen_bits(context, 1024), 1);
+	assert_int_equal(EVP_PKEY_paramgen(context, &parameters), 1);
+	EVP_PKEY_CTX_free(context);
+	context = EVP_PKEY_CTX_new_from_pkey(NULL, parameters, NULL);
+	assert_int_equal(EVP_PKEY_keygen_init(context), 1);
+	assert_int_equal(EVP_PKEY_keygen(context, &key), 1);
+	EVP_PKEY_CTX_free(context);
+	EVP_PKEY_free(parameters);
+	return key;
+}
+
+/* Its modulus is no product of anything: nobody gets as far as to use it. */
+static EVP_PKEY *make_huge_key(void)
+{
+	BIGNUM *modulus = BN_new();
+	RSA *rsa = RSA_new();
+	EVP_PKEY *key = EVP_PKEY_new();
+	BIGNUM *exponent = BN_new();
+
+	assert_int_equal(BN_rand(modulus, 16384, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ODD), 1);
+	assert_int_equal(BN_set_word(exponent, 65537), 1);
+	assert_int_equal(RSA_set0_key(rsa, modulus, exponent, NULL), 1);
+	assert_int_equal(EVP_PKEY_assign_RSA(key, rsa), 1);
+	return key;
+}
+
 static EVP_PKEY *make_key(const char *algorithm)
 {
 	if (!algorithm)
-		algorithm = "P-256";
-	if (algorithm[0] == 'P')
-		return EVP_EC_gen(algorithm);
+		return EVP_EC_gen("P-256");
+	if (!strcmp(algorithm, "explicit"))
+		return make_explicit_key();
+	if (!strcmp(algorithm, "DSA"))
+		return make_dsa_key();
+	if (!strcmp(algorithm, "RSA-huge"))
+		return make_huge_key();
 	if (!strncmp(algorithm, "RSA", 3))
 		return EVP_RSA_gen(strtoul(algorithm + 3, NULL, 10));
+	if (algorithm[0] == 'P' || algorithm[0] == 's')
+		return EVP_EC_gen(algorithm);
 	return EVP_PKEY_Q_keygen(NULL, NULL, algorithm);
 }
 
@@ -130,8 +184,12 @@ struct test_certificate test_certificate_make(const struct test_spec *spec,
 	X509_set_issuer_name(made.certificate, X509_get_subject_name(issuer->certificate));
 	X509_set_pubkey(made.certificate, made.key);
 	add_extensions(made.certificate, issuer->certificate, spec);
+	if (spec->change)
+		spec->change(made.certificate);
 	assert_true(X509_sign(made.certificate, issuer->key,
-			      EVP_PKEY_is_a(issuer->key, "ED25519") ? NULL : EVP_sha256()));
+			      EVP_PKEY_is_a(issuer->key, "ED25519")
+				      ? NULL
+				      : EVP_get_digestbyname(or_default(spec->digest, "SHA256"))));
 	return made;
 }
 
@@ -143,14 +201,13 @@ void test_certificate_free(struct test_certificate *certificate)
 }
 
 static SSL_CTX *make_context(enum kmtls_role role, const struct test_certificate *leaf,
-			     STACK_OF(X509) * chain, X509_STORE *store)
+			     STACK_OF(X509) * chain, struct kmtls_trust *trust)
 {
 	struct kmtls_tls_credentials credentials = {
 		.leaf = leaf->certificate,
 		.chain = chain,
 		.key = leaf->key,
-		.store = store,
-		.trust_domain = TEST_TRUST_DOMAIN,
+		.trust = trust,
 	};
 	SSL_CTX *context = NULL;
 
@@ -163,12 +220,12 @@ static SSL_CTX *make_context(enum kmtls_role role, const struct test_certificate
  * show it to the other side a good key of the same type goes in first.
  */
 static SSL_CTX *make_weak_context(enum kmtls_role role, const struct test_certificate *leaf,
-				  STACK_OF(X509) * chain, X509_STORE *store)
+				  STACK_OF(X509) * chain, struct kmtls_trust *trust)
 {
 	bool is_rsa = EVP_PKEY_is_a(leaf->key, "RSA");
 	const struct test_spec spec = { .id = "", .algorithm = is_rsa ? "RSA2048" : "P-256" };
 	struct test_certificate good = test_certificate_make(&spec, NULL);
-	SSL_CTX *context = make_context(role, &good, NULL, store);
+	SSL_CTX *context = make_context(role, &good, NULL, trust);
 
 	SSL_CTX_set_security_level(context, 0);
 	assert_int_equal(SSL_CTX_use_certificate(context, leaf->certificate), 1);
@@ -183,22 +240,34 @@ static bool is_weak(const EVP_PKEY *key)
 	return EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_bits(key) < 2048;
 }
 
+struct kmtls_trust *test_trust_make(const char *trust_domain, X509 *root)
+{
+	struct kmtls_trust_bundle bundle = { trust_domain, sk_X509_new_null() };
+	struct kmtls_trust *trust = NULL;
+	const char *why;
+
+	assert_true(sk_X509_push(bundle.roots, root) > 0);
+	assert_int_equal(kmtls_trust_new(&bundle, 1, &trust, &why), 0);
+	sk_X509_free(bundle.roots);
+	return trust;
+}
+
 SSL_CTX *test_context_make(enum kmtls_role role, const struct test_certificate *leaf,
 			   X509 *intermediate, X509 *root)
 {
 	STACK_OF(X509) *chain = intermediate ? sk_X509_new_null() : NULL;
-	X509_STORE *store = X509_STORE_new();
+	/* Without a root it trusts nobody: the bundle is of a trust domain nobody is of. */
+	struct kmtls_trust *trust =
+		test_trust_make(root ? TEST_TRUST_DOMAIN : "none", root ? root : leaf->certificate);
 	SSL_CTX *context;
 
 	if (chain)
 		sk_X509_push(chain, intermediate);
-	if (root)
-		assert_int_equal(X509_STORE_add_cert(store, root), 1);
 	if (is_weak(leaf->key) || (intermediate && is_weak(X509_get0_pubkey(intermediate))))
-		context = make_weak_context(role, leaf, chain, store);
+		context = make_weak_context(role, leaf, chain, trust);
 	else
-		context = make_context(role, leaf, chain, store);
-	X509_STORE_free(store);
+		context = make_context(role, leaf, chain, trust);
+	kmtls_trust_put(trust);
 	sk_X509_free(chain);
 	return context;
 }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "key_schedule.h"
+#include "trust.h"
 #include "verify.h"
 
 #define TEST_TRUST_DOMAIN "example.org"
@@ -26,7 +27,11 @@ struct test_spec {
 	const char *key_usage; /* NULL: critical,digitalSignature; "": no extension */
 	const char *extended_key_usage; /* NULL: serverAuth,clientAuth; "": no extension */
 	const char *name_constraints; /* NULL: no extension */
-	const char *algorithm; /* NULL: P-256; P-384, P-521, RSA1024, RSA2048, ED25519 */
+	/* NULL: P-256; a curve's name, RSA and its bits, ED25519, X25519, DSA; "explicit": P-256 with
+	 * its parameters spelled out; "RSA-huge": a public key of 16384 bits, which signs nothing */
+	const char *algorithm;
+	const char *digest; /* of its signature; NULL: SHA256 */
+	void (*change)(X509 *certificate); /* before it is signed */
 	long not_before, not_after; /* seconds from now; 0: -300 and +3600 */
 	const char *name; /* CN; NULL: test */
 	bool no_key_ids; /* neither subject nor authority key identifier */
@@ -43,6 +48,9 @@ extern const struct test_spec test_root_spec, test_intermediate_spec;
 struct test_certificate test_certificate_make(const struct test_spec *spec,
 					      const struct test_certificate *issuer);
 void test_certificate_free(struct test_certificate *certificate);
+
+/* One bundle of one root. */
+struct kmtls_trust *test_trust_make(const char *trust_domain, X509 *root);
 
 /* A context of tls.h with these credentials, right or wrong. intermediate, root may be NULL. */
 SSL_CTX *test_context_make(enum kmtls_role role, const struct test_certificate *leaf,

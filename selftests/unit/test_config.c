@@ -30,6 +30,8 @@
 #define ROOT "must be between 10s and 36500d"
 #define LIMIT "must be between 1MiB and 388736063996 bytes (RFC 8446)"
 #define DOMAIN "must be 1 to 255 lower-case letters, digits, dots, hyphens or underscores"
+#define CRLS \
+	"must be a list of at most 64 paths, each absolute, without '..', of at most 1024 bytes"
 #define A16 "aaaaaaaaaaaaaaaa"
 #define A64 A16 A16 A16 A16
 #define A256 A64 A64 A64 A64
@@ -105,6 +107,15 @@ static const struct bad bad_files[] = {
 	  ":3: log_level: must be error, warning, info or debug" },
 	{ "mode", TD "mode: on\n", ":3: mode: must be off, permissive or strict" },
 	{ "mode a number", TD "mode: 3\n", ":3: mode: must be off, permissive or strict" },
+	{ "peer_expiry", TD "  peer_expiry: keep\n",
+	  ":3: identity.peer_expiry: must be close or warn" },
+	{ "crl_files a word", TD "  crl_files: /etc/a.crl\n", ":3: identity.crl_files: " CRLS },
+	{ "crl_files relative", TD "  crl_files: [/etc/a.crl, b.crl]\n",
+	  ":3: identity.crl_files: " CRLS },
+	{ "crl_files climbs", TD "  crl_files:\n    - /etc/../a.crl\n",
+	  ":4: identity.crl_files: " CRLS },
+	{ "crl_files twice", TD "  crl_files:\n    - /etc/a.crl\n    - /etc/a.crl\n",
+	  ":5: identity.crl_files: the path is listed twice" },
 	{ "source", TD "  source: spire\n", ":3: identity.source: must be builtin" },
 	/* numbers */
 	{ "workers many", TD "workers: 257\n", ":3: workers: " WORKERS },
@@ -313,49 +324,54 @@ static void test_defaults(void **state)
 	assert_null(config->identity.builtin.root_file);
 	assert_int_equal(config->identity.builtin.root_ttl, 3650 * 86400);
 	assert_int_equal(config->identity.builtin.svid_ttl, 86400);
+	assert_false(config->identity.keep_expired);
+	assert_int_equal(config->identity.crl_files_count, 0);
 	kmtls_config_free(config);
 }
 
 static void test_everything(void **state)
 {
-	struct kmtls_config *config = load_good("---\n"
-						"node: node-1.a_b\n"
-						"bpf_dir: /sys/fs/bpf/other\n"
-						"run_dir: /run/other\n"
-						"control_socket: /run/other.sock\n"
-						"cgroup: /sys/fs/cgroup/kmtls\n"
-						"log_level: debug\n"
-						"workers: 256\n"
-						"rekey: off\n"
-						"authorization_default: deny\n"
-						"key_limit: 362GiB\n"
-						"key_limit_action: close\n"
-						"prefer_chacha20: true\n"
-						"max_flows: 1048576\n"
-						"max_udp_peers: 1048575\n"
-						"handshake_timeout: 5m\n"
-						"peek_timeout: 10s\n"
-						"limits:\n"
-						"  flows_per_pod: 1048576\n"
-						"  memory_percent: 100\n"
-						"  handshakes: 1048575\n"
-						"  handshakes_per_source: 1048574\n"
-						"  refusal_lines: 1000000\n"
-						"keepalive: {idle: 9h, interval: 8h, probes: 127}\n"
-						"peer_timeout: 24h\n"
-						"mode: off\n"
-						"exclude:\n"
-						"  outbound_ports: [22, 65535]\n"
-						"  inbound_ports:\n"
-						"    - 1\n"
-						"identity:\n"
-						"  source: builtin\n"
-						"  trust_domain: \"a.b-c_d.9\"\n"
-						"  builtin:\n"
-						"    root_file: /etc/kmtls/root.pem\n"
-						"    root_ttl: 36500d\n"
-						"    svid_ttl: 3650d\n"
-						"...\n");
+	struct kmtls_config *config =
+		load_good("---\n"
+			  "node: node-1.a_b\n"
+			  "bpf_dir: /sys/fs/bpf/other\n"
+			  "run_dir: /run/other\n"
+			  "control_socket: /run/other.sock\n"
+			  "cgroup: /sys/fs/cgroup/kmtls\n"
+			  "log_level: debug\n"
+			  "workers: 256\n"
+			  "rekey: off\n"
+			  "authorization_default: deny\n"
+			  "key_limit: 362GiB\n"
+			  "key_limit_action: close\n"
+			  "prefer_chacha20: true\n"
+			  "max_flows: 1048576\n"
+			  "max_udp_peers: 1048575\n"
+			  "handshake_timeout: 5m\n"
+			  "peek_timeout: 10s\n"
+			  "limits:\n"
+			  "  flows_per_pod: 1048576\n"
+			  "  memory_percent: 100\n"
+			  "  handshakes: 1048575\n"
+			  "  handshakes_per_source: 1048574\n"
+			  "  refusal_lines: 1000000\n"
+			  "keepalive: {idle: 9h, interval: 8h, probes: 127}\n"
+			  "peer_timeout: 24h\n"
+			  "mode: off\n"
+			  "exclude:\n"
+			  "  outbound_ports: [22, 65535]\n"
+			  "  inbound_ports:\n"
+			  "    - 1\n"
+			  "identity:\n"
+			  "  source: builtin\n"
+			  "  trust_domain: \"a.b-c_d.9\"\n"
+			  "  peer_expiry: warn\n"
+			  "  crl_files: [/etc/kmtls/a.crl, /etc/kmtls/b.crl]\n"
+			  "  builtin:\n"
+			  "    root_file: /etc/kmtls/root.pem\n"
+			  "    root_ttl: 36500d\n"
+			  "    svid_ttl: 3650d\n"
+			  "...\n");
 
 	assert_string_equal(config->node, "node-1.a_b");
 	assert_string_equal(config->bpf_dir, "/sys/fs/bpf/other");
@@ -387,6 +403,10 @@ static void test_everything(void **state)
 	assert_int_equal(config->exclude.inbound_ports_count, 1);
 	assert_int_equal(config->exclude.inbound_ports[0], 1);
 	assert_string_equal(config->identity.trust_domain, "a.b-c_d.9");
+	assert_true(config->identity.keep_expired);
+	assert_int_equal(config->identity.crl_files_count, 2);
+	assert_string_equal(config->identity.crl_files[0], "/etc/kmtls/a.crl");
+	assert_string_equal(config->identity.crl_files[1], "/etc/kmtls/b.crl");
 	assert_string_equal(config->identity.builtin.root_file, "/etc/kmtls/root.pem");
 	assert_int_equal(config->identity.builtin.root_ttl, 36500u * 86400u);
 	assert_int_equal(config->identity.builtin.svid_ttl, 3650 * 86400);

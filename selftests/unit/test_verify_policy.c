@@ -170,7 +170,7 @@ static void root_without_basic_constraints(void **state)
 	server_context = test_context_make(KMTLS_ROLE_SERVER, &leaf, NULL, root.certificate);
 	test_sides_open(&client, client_context, &server, server_context);
 	test_sides_run(&client, &server);
-	assert_reason(&client, KMTLS_REASON_SVID_INVALID);
+	assert_reason(&client, KMTLS_REASON_ISSUER_NOT_CA);
 	assert_reason(&server, KMTLS_REASON_REFUSED_CERTIFICATE);
 	close_both(&client, &server);
 	test_certificate_free(&leaf);

@@ -210,6 +210,14 @@ static void check_clock(struct kmtls_check *check, time_t now)
 				latest - (long long)now);
 		return;
 	}
+	if (number(check->probes, "clock_behind")) {
+		kmtls_check_add(check, KMTLS_CHECK_FAILED, "clock",
+				"set the clock; if it is right now, stop kmtlsd and start it anew",
+				"the clock is %lld s behind a time it has had: certificates are "
+				"judged by that time",
+				number(check->probes, "clock_behind"));
+		return;
+	}
 	jump = began < 0 ? 0 : began - started;
 	if (llabs(jump) > JUMP)
 		kmtls_check_add(check, KMTLS_CHECK_WARNING, "clock",
@@ -219,6 +227,22 @@ static void check_clock(struct kmtls_check *check, time_t now)
 		kmtls_check_add(
 			check, KMTLS_CHECK_OK, "clock", NULL,
 			"the clock fits the SVIDs and has not jumped since the daemon started");
+}
+
+static void check_crls(struct kmtls_check *check)
+{
+	long long files = number(check->probes, "crl_files");
+	long long rejected = number(check->probes, "crl_rejected");
+
+	if (rejected)
+		kmtls_check_add(
+			check, KMTLS_CHECK_FAILED, "crl",
+			"look for 'CRL file not taken' in the daemon's log",
+			"%lld of %lld CRL files cannot be taken; what was taken before is in use",
+			rejected, files);
+	else if (files)
+		kmtls_check_add(check, KMTLS_CHECK_OK, "crl", NULL, "all %lld CRL files are in use",
+				files);
 }
 
 void kmtls_check_identity(struct kmtls_check *check)
@@ -234,6 +258,7 @@ void kmtls_check_identity(struct kmtls_check *check)
 		return;
 	}
 	check_clock(check, now);
+	check_crls(check);
 	json_array_foreach (check->pods, i, pod)
 		check_svid(check, pod, now);
 }

@@ -32,6 +32,8 @@ static const struct expected {
 	{ "counters", 4, 8, false },
 	{ "udp_ledger", sizeof(struct kmtls_udp_key), sizeof(struct kmtls_udp_value), false },
 	{ "udp_totals", 8, sizeof(struct kmtls_udp_value), true },
+	{ "peer_expiries", sizeof(struct kmtls_peer_expiry_key),
+	  sizeof(struct kmtls_peer_expiry_value), false },
 };
 #define MAPS (sizeof(maps) / sizeof(maps[0]))
 

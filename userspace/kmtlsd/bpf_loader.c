@@ -43,6 +43,7 @@ static const struct {
 	[KMTLS_MAP_COUNTERS] = { "counters", "" },
 	[KMTLS_MAP_UDP_LEDGER] = { "udp_ledger", "" },
 	[KMTLS_MAP_UDP_TOTALS] = { "udp_totals", "" },
+	[KMTLS_MAP_PEER_EXPIRIES] = { "peer_expiries", "" },
 	[KMTLS_MAP_SOCKETS] = { "sockets", "internal/" },
 	[KMTLS_MAP_DIALS] = { "dials", "internal/" },
 	[KMTLS_MAP_CALLERS] = { "callers", "internal/" },

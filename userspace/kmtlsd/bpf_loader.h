@@ -5,7 +5,7 @@
  * purpose: without it meshed connections are refused, not sent in plaintext.
  *
  *   DIR/{settings,modes,peers,authorizations,names,pods,flows,counters,
- *       udp_ledger,udp_totals}
+ *       udp_ledger,udp_totals,peer_expiries}
  *                                                          the operator's maps (abi.h)
  *   DIR/internal/NAME                                      internal_maps.h
  *   DIR/links/{daemon,daemon_reset}, DIR/links/POD-HASH/PROGRAM   attachments
@@ -29,6 +29,7 @@ enum kmtls_map {
 	KMTLS_MAP_COUNTERS,
 	KMTLS_MAP_UDP_LEDGER,
 	KMTLS_MAP_UDP_TOTALS,
+	KMTLS_MAP_PEER_EXPIRIES,
 	KMTLS_MAP_SOCKETS,
 	KMTLS_MAP_DIALS,
 	KMTLS_MAP_CALLERS,

@@ -94,6 +94,10 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 	config->exclude.inbound_ports_count = file->exclude.inbound_ports_count;
 	/* libcyaml frees lists by their counts. */
 	file->exclude.outbound_ports_count = file->exclude.inbound_ports_count = 0;
+	config->identity.keep_expired = file->identity.peer_expiry == 2;
+	config->identity.crl_files = kmtls_take_pointer(file->identity.crl_files);
+	config->identity.crl_files_count = file->identity.crl_files_count;
+	file->identity.crl_files_count = 0;
 	return 0;
 }
 
@@ -180,6 +184,9 @@ void kmtls_config_free(struct kmtls_config *config)
 	free(config->cgroup);
 	free(config->exclude.outbound_ports);
 	free(config->exclude.inbound_ports);
+	for (unsigned i = 0; i < config->identity.crl_files_count; i++)
+		free(config->identity.crl_files[i]);
+	free(config->identity.crl_files);
 	free(config->identity.trust_domain);
 	free(config->identity.builtin.root_file);
 	free(config);

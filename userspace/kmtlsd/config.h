@@ -14,6 +14,8 @@
 
 #define KMTLS_CONFIG_ERROR 512
 
+#define KMTLS_CONFIG_CRL_FILES_MAX 64
+
 /* RFC 8446 section 5.5: 2^24.5 records of 2^14 bytes. */
 #define KMTLS_CONFIG_KEY_LIMIT 388736063996ull
 
@@ -53,6 +55,9 @@ struct kmtls_config {
 	} exclude;
 	struct {
 		char *trust_domain; /* required */
+		bool keep_expired; /* peer_expiry: warn; else flows of an expired peer are closed */
+		char **crl_files;
+		unsigned crl_files_count;
 		struct {
 			char *root_file; /* NULL: root in memory only */
 			unsigned root_ttl; /* seconds; 10 years */

@@ -232,6 +232,24 @@ static int check_ttls(struct kmtls_config_load *load, struct kmtls_config *confi
 					"must not be shorter than svid_ttl (default 24h)");
 }
 
+static int check_crl_files(struct kmtls_config_load *load)
+{
+	const struct kmtls_config_file_identity *identity = &load->file->identity;
+
+	if (identity->crl_files_count > KMTLS_CONFIG_CRL_FILES_MAX)
+		return kmtls_config_refuse(load, "identity.crl_files");
+	for (unsigned i = 0; i < identity->crl_files_count; i++) {
+		if (!is_path(identity->crl_files[i], KMTLS_CONFIG_PATH_MAX))
+			return kmtls_config_refuse_item(load, "identity.crl_files", (int)i,
+							kmtls_config_rule("identity.crl_files"));
+		for (unsigned j = 0; j < i; j++)
+			if (!strcmp(identity->crl_files[i], identity->crl_files[j]))
+				return kmtls_config_refuse_item(load, "identity.crl_files", (int)i,
+								"the path is listed twice");
+	}
+	return 0;
+}
+
 static int check_identity(struct kmtls_config_load *load)
 {
 	const struct kmtls_config_file_identity *identity = &load->file->identity;
@@ -244,7 +262,7 @@ static int check_identity(struct kmtls_config_load *load)
 	}
 	if (!is_name(identity->trust_domain, LOWER, 255))
 		return kmtls_config_refuse(load, "identity.trust_domain");
-	return 0;
+	return check_crl_files(load);
 }
 
 static int check_limits(struct kmtls_config_load *load, struct kmtls_config *config)

@@ -42,6 +42,9 @@ struct kmtls_config_file {
 	struct kmtls_config_file_identity {
 		int source;
 		char *trust_domain;
+		int peer_expiry;
+		char **crl_files;
+		unsigned crl_files_count;
 		struct kmtls_config_file_builtin {
 			char *root_file, *root_ttl, *svid_ttl;
 		} builtin;

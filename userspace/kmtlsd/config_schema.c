@@ -55,6 +55,10 @@ static const struct {
 	{ "identity.source", "must be builtin" },
 	{ "identity.trust_domain",
 	  "must be 1 to 255 lower-case letters, digits, dots, hyphens or underscores" },
+	{ "identity.peer_expiry", "must be close or warn" },
+	{ "identity.crl_files",
+	  "must be a list of at most 64 paths, each absolute, without '..', of at "
+	  "most 1024 bytes" },
 	{ "identity.builtin", RULE_MAPPING },
 	{ "identity.builtin.root_file", RULE_PATH },
 	{ "identity.builtin.root_ttl", "must be between 10s and 36500d" },
@@ -93,6 +97,10 @@ static const cyaml_strval_t action_words[] = {
 	{ "warn", 1 },
 	{ "close", 2 },
 };
+static const cyaml_strval_t expiry_words[] = {
+	{ "close", 1 },
+	{ "warn", 2 },
+};
 static const cyaml_strval_t truth_words[] = {
 	{ "true", 1 },
 	{ "false", 2 },
@@ -128,9 +136,15 @@ static const cyaml_schema_field_t builtin_fields[] = {
 	STRING(svid_ttl, struct kmtls_config_file_builtin),
 	CYAML_FIELD_END,
 };
+static const cyaml_schema_value_t path = {
+	CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED),
+};
 static const cyaml_schema_field_t identity_fields[] = {
 	WORD(source, struct kmtls_config_file_identity, source_words),
 	STRING(trust_domain, struct kmtls_config_file_identity),
+	WORD(peer_expiry, struct kmtls_config_file_identity, expiry_words),
+	CYAML_FIELD_SEQUENCE("crl_files", OPTIONAL_POINTER, struct kmtls_config_file_identity,
+			     crl_files, &path, 0, CYAML_UNLIMITED),
 	CYAML_FIELD_MAPPING("builtin", OPTIONAL, struct kmtls_config_file_identity, builtin,
 			    builtin_fields),
 	CYAML_FIELD_END,

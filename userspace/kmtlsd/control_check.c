@@ -9,8 +9,10 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "clock.h"
 #include "config.h"
 #include "control_request.h"
+#include "crl.h"
 #include "daemon.h"
 #include "flow_table.h"
 #include "ktls.h"
@@ -36,11 +38,14 @@ int kmtls_control_check(struct kmtls_daemon *daemon, const json_t *arguments,
 	int tls = kmtls_ktls_probe(), rekey = kmtls_ktls_probe_rekey();
 
 	return kmtls_text_append_json(
-		result, json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I}", "tls_error",
-				  error_text(tls), "rekey_error", error_text(rekey),
+		result, json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+				  "tls_error", error_text(tls), "rekey_error", error_text(rekey),
 				  "rekey_offered", (int)daemon->rekey->offered, "key_limit",
 				  (json_int_t)daemon->config->key_limit, "nofile",
 				  soft_limit(RLIMIT_NOFILE), "memlock", soft_limit(RLIMIT_MEMLOCK),
 				  "flows_usable", (json_int_t)daemon->flows->usable,
-				  "flows_capacity", (json_int_t)daemon->flows->capacity));
+				  "flows_capacity", (json_int_t)daemon->flows->capacity,
+				  "clock_behind", (json_int_t)kmtls_clock_behind(), "crl_files",
+				  (json_int_t)daemon->config->identity.crl_files_count,
+				  "crl_rejected", (json_int_t)kmtls_crl_rejected()));
 }

@@ -55,6 +55,18 @@ static void put_ports(struct listing *listing, const char *name, const uint16_t 
 	put(listing, name, restart, text);
 }
 
+static void put_paths(struct listing *listing, const char *name, char *const *paths, unsigned count)
+{
+	__cleanup_text struct kmtls_text text = { .limit = 65536 };
+
+	for (unsigned i = 0; i < count; i++) {
+		kmtls_text_append_string(&text, i ? " " : "");
+		kmtls_text_append_string(&text, paths[i]);
+	}
+	kmtls_text_append(&text, "", 1);
+	put(listing, name, restart, text.err ? "" : text.bytes);
+}
+
 static void put_changeable(struct kmtls_daemon *daemon, struct listing *listing)
 {
 	__u32 value = 0;
@@ -96,6 +108,10 @@ static void put_fixed(const struct kmtls_config *config, struct listing *listing
 	put_ports(listing, "exclude.inbound_ports", config->exclude.inbound_ports,
 		  config->exclude.inbound_ports_count);
 	put(listing, "identity.trust_domain", restart, config->identity.trust_domain);
+	put(listing, "identity.peer_expiry", restart,
+	    config->identity.keep_expired ? "warn" : "close");
+	put_paths(listing, "identity.crl_files", config->identity.crl_files,
+		  config->identity.crl_files_count);
 	put(listing, "identity.builtin.root_file", restart, config->identity.builtin.root_file);
 	put_number(listing, "identity.builtin.root_ttl", restart, config->identity.builtin.root_ttl,
 		   "s");

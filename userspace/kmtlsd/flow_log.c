@@ -18,6 +18,8 @@ static enum kmtls_log_level end_level(enum kmtls_reason reason)
 	case KMTLS_REASON_STOPPED:
 	case KMTLS_REASON_POD_DELETED:
 	case KMTLS_REASON_UNAUTHORIZED: /* review.c has said more */
+	case KMTLS_REASON_PEER_REVOKED:
+	case KMTLS_REASON_PEER_EXPIRED: /* expiry.c */
 		return KMTLS_LOG_DEBUG;
 	default:
 		return KMTLS_LOG_WARNING;

@@ -16,7 +16,9 @@
 
 #include "address.h"
 #include "counters.h"
+#include "expiry.h"
 #include "handshake.h"
+#include "hash.h"
 #include "inbound.h"
 #include "inbound_peek.h"
 #include "ktls.h"
@@ -94,6 +96,7 @@ static bool hand_over(struct kmtls_handshake *handshake)
 			    flow->generation, kmtls_log_quote(handshake->verify.peer_id),
 			    kmtls_log_quote(strerror(-err)));
 	flow->peer_not_after = handshake->verify.peer_not_after;
+	flow->peer_certificate = handshake->verify.peer_certificate;
 	return true;
 }
 
@@ -115,6 +118,12 @@ void kmtls_handshake_establish(struct kmtls_handshake *handshake)
 	kmtls_handshake_free(handshake);
 	/* From here on the flow is kernel objects and the slot. */
 	kmtls_flow_set_state(flow, KMTLS_FLOW_ESTABLISHED);
+	if (!kmtls_flow_is_plain(flow)) {
+		kmtls_expiry_watch(loop, flow);
+		/* What was revoked before this was not seen by a review. */
+		if (kmtls_review_revoked(loop, slot))
+			return;
+	}
 	/* Edges of the handshake's time are gone: look at both sides once. */
 	kmtls_relay_pump(loop, slot, true);
 }
@@ -196,6 +205,10 @@ static void do_handshake(struct kmtls_handshake *handshake)
 		kmtls_handshake_fail(handshake, KMTLS_REASON_NOT_MESH, "no ALPN");
 		return;
 	}
+	kmtls_expiry_show(handshake->loop->daemon,
+			  kmtls_loop_flow(handshake->loop, handshake->slot)->self_identity,
+			  kmtls_hash_text(handshake->verify.peer_id),
+			  handshake->verify.peer_not_after);
 	if (handshake->role == KMTLS_ROLE_CLIENT) {
 		handshake->stage = KMTLS_HANDSHAKE_TICKET_WAIT;
 		await_ticket(handshake);

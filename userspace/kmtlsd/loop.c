@@ -301,7 +301,7 @@ static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason 
 /* true: stop. */
 static bool answer(struct kmtls_loop *loop)
 {
-	bool stop, reset, review;
+	bool stop, reset, review, expiry;
 
 	if (!atomic_exchange(&loop->asked, false))
 		return false;
@@ -310,10 +310,13 @@ static bool answer(struct kmtls_loop *loop)
 	stop = loop->stop;
 	reset = loop->reset_pending;
 	review = loop->review_pending;
-	loop->review_pending = false;
+	expiry = loop->expiry_pending;
+	loop->review_pending = loop->expiry_pending = false;
 	pthread_mutex_unlock(&loop->lock);
 	if (review)
 		kmtls_review_begin(loop);
+	if (expiry)
+		kmtls_expiry_begin(loop);
 	if (reset) {
 		/* Unlocked: ending a handshake takes the lock of the held connects. */
 		reset_flows(loop, loop->reset_netns, KMTLS_REASON_POD_DELETED);
@@ -357,7 +360,7 @@ static int next_timeout(struct kmtls_loop *loop)
 		timeout = answer;
 	if (resume >= 0 && (timeout < 0 || resume < timeout))
 		timeout = resume;
-	if (loop->hold_pending || loop->review.left)
+	if (loop->hold_pending || loop->review.left || loop->expiry.left)
 		return 0;
 	if (loop->again_count)
 		return loop->starved ? STARVED_MS : 0;
@@ -420,6 +423,7 @@ void *kmtls_loop_run(void *argument)
 				kmtls_hold_consume(loop->daemon->hold, loop, admission(loop));
 		serve_again(loop);
 		kmtls_review_some(loop);
+		kmtls_expiry_some(loop);
 	}
 	reset_flows(loop, 0, KMTLS_REASON_STOPPED);
 	return NULL;

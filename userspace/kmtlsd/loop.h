@@ -13,6 +13,7 @@
 #include <stdbool.h>
 
 #include "daemon.h"
+#include "expiry.h"
 #include "flow_table.h"
 #include "inject.h"
 #include "pipes.h"
@@ -95,10 +96,11 @@ struct kmtls_loop {
 	unsigned lingering; /* flows with a linger_deadline */
 	__u32 last_sweep; /* seconds */
 	struct kmtls_review review; /* of authorization */
+	struct kmtls_expiry expiry; /* of peers' SVIDs */
 	/* Requests from other threads. */
 	pthread_mutex_t lock;
 	pthread_cond_t done;
-	bool stop, reset_pending, review_pending;
+	bool stop, reset_pending, review_pending, expiry_pending;
 	__u64 reset_netns;
 	struct kmtls_loop_message *messages;
 	size_t message_count, message_room;

@@ -19,6 +19,7 @@
 #include "bpf_loader.h"
 #include "config.h"
 #include "handover.h"
+#include "key_memory.h"
 #include "keeper.h"
 #include "log.h"
 #include "pods.h"
@@ -144,6 +145,7 @@ int main(int argc, char **argv)
 	struct kmtls_config *config;
 	int err;
 
+	kmtls_key_memory_wipe_freed();
 	tzset(); /* the first line of the log would otherwise open a file, and allocate */
 	parse_options(argc, argv, &options);
 	err = kmtls_config_load(options.keeper.config_path, &config, error);

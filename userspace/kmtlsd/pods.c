@@ -15,6 +15,7 @@
 #include "cgroup.h"
 #include "flow_table.h"
 #include "hash.h"
+#include "clock.h"
 #include "identity.h"
 #include "log.h"
 #include "loop.h"
@@ -104,7 +105,7 @@ struct kmtls_svid *kmtls_pod_svid(struct kmtls_pod *pod)
 
 	pthread_mutex_lock(&pod->svid_lock);
 	svid = pod->svid;
-	if (svid && svid->not_after > time(NULL))
+	if (svid && svid->not_after > kmtls_clock_now())
 		kmtls_svid_get(svid);
 	else
 		svid = NULL;

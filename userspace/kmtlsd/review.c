@@ -23,6 +23,7 @@
 #include "reason.h"
 #include "refusals.h"
 #include "relay.h"
+#include "revocation.h"
 
 /* What a loop does before other work gets its turn. */
 #define SLOTS_AT_A_TIME 4096
@@ -193,6 +194,26 @@ static const char *name_of(struct kmtls_loop *loop, __u64 hash, char *buffer)
 	return buffer;
 }
 
+bool kmtls_review_revoked(struct kmtls_loop *loop, unsigned slot)
+{
+	const struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT];
+	char peer_id[KMTLS_SPIFFE_ID_MAX + 1];
+
+	if (!kmtls_revocation_holds(flow->peer_certificate))
+		return false;
+	if (kmtls_refusals_worth_a_line(KMTLS_REASON_PEER_REVOKED))
+		log_warning("flow reset", "flow=%u.%u self=%s peer=%s reason=%s text=%s peer_id=%s",
+			    slot, flow->generation,
+			    kmtls_endpoint_format(&flow->self, self, sizeof(self)),
+			    kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
+			    kmtls_reason_name(KMTLS_REASON_PEER_REVOKED),
+			    kmtls_log_quote(kmtls_reason_text(KMTLS_REASON_PEER_REVOKED)),
+			    kmtls_log_quote(name_of(loop, flow->peer_identity, peer_id)));
+	kmtls_relay_reset(loop, slot, KMTLS_REASON_PEER_REVOKED);
+	return true;
+}
+
 static unsigned ask_again(struct kmtls_loop *loop, unsigned slot)
 {
 	const struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
@@ -215,14 +236,18 @@ static unsigned ask_again(struct kmtls_loop *loop, unsigned slot)
 	return 1;
 }
 
-/* How many questions it took. Only a server's daemon decides. */
+/* How many questions it took. Only a server's daemon asks who may connect. */
 static unsigned look_at(struct kmtls_loop *loop, unsigned slot)
 {
 	const struct kmtls_flow_table *table = loop->daemon->flows;
 	struct kmtls_handshake *handshake;
 
-	if (!kmtls_flow_table_owns(table, loop->number, slot) ||
-	    table->slots[slot].role != KMTLS_ROLE_SERVER)
+	if (!kmtls_flow_table_owns(table, loop->number, slot))
+		return 0;
+	if (kmtls_flow_state(&table->slots[slot]) == KMTLS_FLOW_ESTABLISHED &&
+	    kmtls_review_revoked(loop, slot))
+		return 1;
+	if (table->slots[slot].role != KMTLS_ROLE_SERVER)
 		return 0;
 	switch (kmtls_flow_state(&table->slots[slot])) {
 	case KMTLS_FLOW_HANDSHAKE:

@@ -2,7 +2,8 @@
 /*
  * review.h - authorization of what is established already. Twice a second the daemon looks whether
  * what decides has changed, by whomever; if so each event loop asks again for each of its flows
- * whose pod is the server, a few at a time, and resets those that are denied now.
+ * whose pod is the server, a few at a time, and resets those that are denied now; and of all its
+ * flows those whose peer a CRL revokes by now.
  */
 #ifndef KMTLS_REVIEW_H
 #define KMTLS_REVIEW_H
@@ -29,6 +30,8 @@ struct kmtls_review {
 void kmtls_review_tick(struct kmtls_daemon *daemon);
 /* In the loop's thread: begins anew with every flow. */
 void kmtls_review_begin(struct kmtls_loop *loop);
+/* In the loop's thread, for a flow that is established: resets it if its peer is revoked. */
+bool kmtls_review_revoked(struct kmtls_loop *loop, unsigned slot);
 /* Looks at some; loop->review.left tells whether there are more. */
 void kmtls_review_some(struct kmtls_loop *loop);
 

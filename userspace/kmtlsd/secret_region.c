@@ -86,6 +86,14 @@ static int open_file(size_t size, bool secret)
 	return fd;
 }
 
+int kmtls_secret_memory(size_t size, bool *ret_secret)
+{
+	int fd = may_lock(size) ? open_file(size, true) : -EPERM;
+
+	*ret_secret = fd >= 0;
+	return fd >= 0 ? fd : open_file(size, false);
+}
+
 static int create(size_t size, bool secret, struct kmtls_secret_region **ret_region, int *ret_fd)
 {
 	int fd = open_file(size, secret), err;

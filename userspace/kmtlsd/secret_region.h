@@ -37,6 +37,10 @@ void kmtls_secret_region_lock(struct kmtls_secret_region *region);
 /* Is it memfd_secret? */
 bool kmtls_secret_region_is_secret(const struct kmtls_secret_region *region);
 
+/* A descriptor of so much memory of the same kind, all zero; -errno. Not locked yet if it is no
+ * memfd_secret. */
+int kmtls_secret_memory(size_t size, bool *ret_secret);
+
 /*
  * Values by kind and key; any thread of a worker. Replacing one is a single store: after a
  * crash there is the old one or the new one. -E2BIG, -ENOSPC.

@@ -15,6 +15,7 @@
 
 #include "kmtls/abi.h"
 #include "kmtls/internal_maps.h"
+#include "clock.h"
 #include "pods.h"
 
 #define KMTLS_SHARED_MAGIC 0x6b6d746c73736831ull
@@ -79,7 +80,8 @@ struct kmtls_shared {
 	/* Of the daemon's cgroup: accepted sockets have that of their listener, and programs on it. */
 	__u64 cgroup;
 	_Atomic __u64 settings[8]; /* settings.h, set at run time: value + 1; 0: as configured */
-	__u64 spare[55]; /* zero, for later versions */
+	struct kmtls_clock clock; /* the latest time seen */
+	__u64 spare[51]; /* zero, for later versions */
 
 	struct kmtls_shared_pod pods[KMTLS_PODS_MAX];
 };

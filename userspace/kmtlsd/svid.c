@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * svid.c - puts leaf, chain, key and trust bundle of a pod together into one object that the
+ * svid.c - puts leaf, chain, key and trust bundles of a pod together into one object that the
  * handshakes share. A context costs more than a handshake, so there is one per SVID and
  * role, never one per connection; whoever holds an SSL made from it may drop the SVID.
  */
@@ -66,85 +66,108 @@ static int check_leaf(X509 *leaf, EVP_PKEY *key, struct kmtls_svid *svid, const 
 	return 0;
 }
 
-static X509_STORE *make_store(STACK_OF(X509) * bundle)
+static int make_contexts(struct kmtls_svid *svid, X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key)
 {
-	X509_STORE *store = X509_STORE_new();
-	int i;
+	struct kmtls_tls_credentials credentials = {
+		.leaf = leaf,
+		.chain = chain,
+		.key = key,
+		.trust = svid->trust,
+	};
+	int err = kmtls_tls_context_new(KMTLS_ROLE_CLIENT, &credentials, &svid->client);
 
-	for (i = 0; store && i < sk_X509_num(bundle); i++) {
-		if (X509_STORE_add_cert(store, sk_X509_value(bundle, i)) == 1)
-			continue;
-		ERR_clear_error();
-		X509_STORE_free(store);
-		return NULL;
-	}
-	return store;
+	return err ? err : kmtls_tls_context_new(KMTLS_ROLE_SERVER, &credentials, &svid->server);
 }
 
-static char *copy_trust_domain(const char *id)
+/* The trust domain of an ID that has been checked. */
+static const char *domain_of(const char *id, size_t *ret_length)
 {
 	struct kmtls_spiffe_id parsed;
 	const char *rule;
 
 	if (kmtls_spiffe_id_parse(id, strlen(id), &parsed, &rule))
 		return NULL;
-	return strndup(id + parsed.trust_domain_offset, parsed.trust_domain_length);
+	*ret_length = parsed.trust_domain_length;
+	return id + parsed.trust_domain_offset;
 }
 
-static int make_contexts(struct kmtls_svid *svid, X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key,
-			 X509_STORE *store)
+/* The rest, once leaf and key are checked. */
+static int complete(struct kmtls_svid *svid, X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key,
+		    struct kmtls_trust *trust, const char **ret_why)
 {
-	char *trust_domain __cleanup_free = copy_trust_domain(svid->id);
-	struct kmtls_tls_credentials credentials = {
-		.leaf = leaf,
-		.chain = chain,
-		.key = key,
-		.store = store,
-		.trust_domain = trust_domain,
-	};
+	size_t length = 0;
+	const char *domain = domain_of(svid->id, &length);
 	int err;
 
-	if (!trust_domain)
-		return -ENOMEM;
-	err = kmtls_tls_context_new(KMTLS_ROLE_CLIENT, &credentials, &svid->client);
-	return err ? err : kmtls_tls_context_new(KMTLS_ROLE_SERVER, &credentials, &svid->server);
+	if (!domain || !kmtls_trust_roots(trust, domain, length)) {
+		*ret_why = "there is no trust bundle of the certificate's own trust domain";
+		return -EINVAL;
+	}
+	svid->trust = kmtls_trust_get(trust);
+	err = make_contexts(svid, leaf, chain, key);
+	*ret_why =
+		err == -EINVAL ? "OpenSSL refuses the certificate or its chain" : "out of memory";
+	return err;
+}
+
+static struct kmtls_svid *allocate(X509 *leaf, EVP_PKEY *key, int *ret_err, const char **ret_why)
+{
+	struct kmtls_svid *svid = calloc(1, sizeof(*svid));
+
+	*ret_why = "out of memory";
+	*ret_err = -ENOMEM;
+	if (!svid)
+		return NULL;
+	svid->references = 1;
+	*ret_err = check_leaf(leaf, key, svid, ret_why);
+	if (!*ret_err)
+		return svid;
+	kmtls_svid_put(svid);
+	return NULL;
+}
+
+int kmtls_svid_new_federated(X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key,
+			     struct kmtls_trust *trust, struct kmtls_svid **ret_svid,
+			     const char **ret_why)
+{
+	int err;
+	struct kmtls_svid *svid = allocate(leaf, key, &err, ret_why);
+
+	if (!svid)
+		return err;
+	err = complete(svid, leaf, chain, key, trust, ret_why);
+	if (err)
+		kmtls_svid_put(svid);
+	else
+		*ret_svid = svid;
+	return err;
 }
 
 int kmtls_svid_new(X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key, STACK_OF(X509) * bundle,
 		   struct kmtls_svid **ret_svid, const char **ret_why)
 {
-	struct kmtls_svid *svid;
-	X509_STORE *store;
-	int err = -ENOMEM;
+	struct kmtls_trust_bundle own = { .roots = bundle };
+	struct kmtls_trust *trust = NULL;
+	char *name __cleanup_free = NULL;
+	const char *domain;
+	size_t length = 0;
+	int err;
+	struct kmtls_svid *svid = allocate(leaf, key, &err, ret_why);
 
-	*ret_why = "out of memory";
-	svid = calloc(1, sizeof(*svid));
 	if (!svid)
-		return -ENOMEM;
-	svid->references = 1;
-	err = check_leaf(leaf, key, svid, ret_why);
+		return err;
+	domain = domain_of(svid->id, &length);
+	name = domain ? strndup(domain, length) : NULL;
+	own.trust_domain = name;
+	*ret_why = "out of memory";
+	err = name ? kmtls_trust_new(&own, 1, &trust, ret_why) : -ENOMEM;
+	if (!err)
+		err = complete(svid, leaf, chain, key, trust, ret_why);
+	kmtls_trust_put(trust); /* the SVID holds it */
 	if (err)
-		goto fail_svid;
-	err = -EINVAL;
-	if (sk_X509_num(bundle) < 1) {
-		*ret_why = "the trust bundle is empty";
-		goto fail_svid;
-	}
-	err = -ENOMEM;
-	store = make_store(bundle);
-	if (!store)
-		goto fail_svid;
-	err = make_contexts(svid, leaf, chain, key, store);
-	X509_STORE_free(store); /* the contexts hold it */
-	if (err) {
-		if (err == -EINVAL)
-			*ret_why = "OpenSSL refuses the certificate or its chain";
-		goto fail_svid;
-	}
-	*ret_svid = svid;
-	return 0;
-fail_svid:
-	kmtls_svid_put(svid);
+		kmtls_svid_put(svid);
+	else
+		*ret_svid = svid;
 	return err;
 }
 
@@ -160,5 +183,6 @@ void kmtls_svid_put(struct kmtls_svid *svid)
 		return;
 	SSL_CTX_free(svid->client);
 	SSL_CTX_free(svid->server);
+	kmtls_trust_put(svid->trust);
 	free(svid);
 }

@@ -11,23 +11,29 @@
 #include <time.h>
 
 #include "kmtls/abi.h"
+#include "trust.h"
 
 struct kmtls_svid {
 	int references; /* atomic */
 	char id[KMTLS_SPIFFE_ID_MAX + 1]; /* SPIFFE ID, as in the certificate */
 	__u64 id_hash;
 	time_t not_before, not_after; /* of the leaf */
+	struct kmtls_trust *trust; /* whom the pod believes */
 	SSL_CTX *client; /* for connecting pods */
 	SSL_CTX *server; /* for accepting pods */
 };
 
 /*
  * Takes references of its own to everything given. chain may be NULL (leaf only), nearest
- * issuer first otherwise. Checks that key and leaf match and that the leaf is an SVID.
+ * issuer first otherwise; bundle is that of the SVID's own trust domain. Checks that key and leaf match and that the leaf is an SVID.
  * -EINVAL: and why as a sentence in *ret_why (a constant); -ENOMEM.
  */
 int kmtls_svid_new(X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key, STACK_OF(X509) * bundle,
 		   struct kmtls_svid **ret_svid, const char **ret_why);
+/* The same with bundles of several trust domains; one of the SVID's own must be among them. */
+int kmtls_svid_new_federated(X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key,
+			     struct kmtls_trust *trust, struct kmtls_svid **ret_svid,
+			     const char **ret_why);
 struct kmtls_svid *kmtls_svid_get(struct kmtls_svid *svid);
 void kmtls_svid_put(struct kmtls_svid *svid); /* NULL is fine */
 

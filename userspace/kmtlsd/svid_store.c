@@ -7,6 +7,7 @@
 #include <openssl/err.h>
 #include <openssl/x509.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "hash.h"
@@ -14,7 +15,10 @@
 /* The root has no name: there is one. */
 #define ROOT_KEY 0
 
-/* A blob: (length, DER)... in the order key, leaf, [number of chain, chain...], bundle... */
+/* A blob: (length, DER)... in the order key, leaf, [number of chain, chain...], bundle...; with
+ * FEDERATED in the number there are bundles of several trust domains instead: put_trust(). */
+#define FEDERATED 0x80000000u
+
 struct blob {
 	unsigned char bytes[KMTLS_SECRET_MAX];
 	size_t length, at;
@@ -138,15 +142,29 @@ static int load(struct kmtls_secret_region *region, enum kmtls_secret_kind kind,
 
 /* ---- SVIDs ---- */
 
-static void put_bundle(struct blob *blob, X509_STORE *store)
+static void put_stack(struct blob *blob, STACK_OF(X509) * stack)
 {
-	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+	for (int i = 0; i < sk_X509_num(stack); i++)
+		put_certificate(blob, sk_X509_value(stack, i));
+}
 
-	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
-		X509 *certificate = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+/* Of several trust domains: their number, then name, number of roots and roots of each. */
+static void put_trust(struct blob *blob, const struct kmtls_trust *trust)
+{
+	if (trust->count == 1) {
+		put_stack(blob, trust->bundles[0].roots);
+		return;
+	}
+	put_number(blob, trust->count);
+	for (unsigned i = 0; i < trust->count; i++) {
+		const struct kmtls_trust_bundle *bundle = &trust->bundles[i];
+		int length = (int)strlen(bundle->trust_domain);
+		unsigned char *to = reserve(blob, length);
 
-		if (certificate)
-			put_certificate(blob, certificate);
+		if (to)
+			memcpy(to, bundle->trust_domain, length);
+		put_number(blob, sk_X509_num(bundle->roots));
+		put_stack(blob, bundle->roots);
 	}
 }
 
@@ -158,10 +176,11 @@ int kmtls_svid_store_put(struct kmtls_secret_region *region, const struct kmtls_
 	SSL_CTX_get0_chain_certs(svid->client, &chain);
 	put_key(&blob, SSL_CTX_get0_privatekey(svid->client));
 	put_certificate(&blob, SSL_CTX_get0_certificate(svid->client));
-	put_number(&blob, chain ? sk_X509_num(chain) : 0);
-	for (int i = 0; chain && i < sk_X509_num(chain); i++)
-		put_certificate(&blob, sk_X509_value(chain, i));
-	put_bundle(&blob, SSL_CTX_get_cert_store(svid->client));
+	put_number(&blob,
+		   (chain ? sk_X509_num(chain) : 0) | (svid->trust->count > 1 ? FEDERATED : 0));
+	if (chain)
+		put_stack(&blob, chain);
+	put_trust(&blob, svid->trust);
 	return save(region, KMTLS_SECRET_SVID, svid->id_hash, &blob);
 }
 
@@ -182,36 +201,89 @@ static STACK_OF(X509) * get_stack(struct blob *blob, int count)
 	return stack;
 }
 
+static void free_bundle(struct kmtls_trust_bundle *bundle)
+{
+	free((char *)bundle->trust_domain);
+	sk_X509_pop_free(bundle->roots, X509_free);
+}
+
+static bool get_bundle(struct blob *blob, struct kmtls_trust_bundle *ret_bundle)
+{
+	long length = 0;
+	const unsigned char *name = take(blob, &length);
+
+	if (!name)
+		return false;
+	ret_bundle->trust_domain = strndup((const char *)name, length);
+	ret_bundle->roots = get_stack(blob, (int)(get_number(blob) & 0xffff));
+	return ret_bundle->trust_domain && ret_bundle->roots && !blob->bad;
+}
+
+static int get_trust(struct blob *blob, struct kmtls_trust **ret_trust, const char **ret_why)
+{
+	unsigned count = get_number(blob), got = 0;
+	struct kmtls_trust_bundle *bundles;
+	int err = -EINVAL;
+
+	if (blob->bad || count > KMTLS_TRUST_DOMAINS_MAX)
+		return -EINVAL;
+	bundles = calloc(count ? count : 1, sizeof(*bundles));
+	if (!bundles)
+		return -ENOMEM;
+	while (got < count && get_bundle(blob, &bundles[got]))
+		got++;
+	if (got == count)
+		err = kmtls_trust_new(bundles, count, ret_trust, ret_why);
+	for (unsigned i = 0; i < count; i++)
+		free_bundle(&bundles[i]);
+	free(bundles);
+	return err;
+}
+
+/* What follows the key and the leaf. */
+static int get_rest(struct blob *blob, X509 *leaf, EVP_PKEY *key, struct kmtls_svid **ret_svid)
+{
+	__u32 count = get_number(blob);
+	STACK_OF(X509) *chain = NULL, *bundle = NULL;
+	struct kmtls_trust *trust = NULL;
+	const char *why;
+	int err = -EINVAL;
+
+	if (!blob->bad && (count & ~FEDERATED))
+		chain = get_stack(blob, (int)(count & ~FEDERATED));
+	if (!blob->bad && count & FEDERATED) {
+		err = get_trust(blob, &trust, &why);
+		if (!err)
+			err = kmtls_svid_new_federated(leaf, chain, key, trust, ret_svid, &why);
+	} else if (!blob->bad) {
+		bundle = get_stack(blob, -1);
+		if (bundle && !blob->bad)
+			err = kmtls_svid_new(leaf, chain, key, bundle, ret_svid, &why);
+	}
+	kmtls_trust_put(trust);
+	sk_X509_pop_free(chain, X509_free);
+	sk_X509_pop_free(bundle, X509_free);
+	return err;
+}
+
 int kmtls_svid_store_get(struct kmtls_secret_region *region, const char *id,
 			 struct kmtls_svid **ret_svid)
 {
 	struct blob blob __cleanup_blob = {};
-	STACK_OF(X509) *chain = NULL, *bundle = NULL;
-	X509 *leaf = NULL;
 	EVP_PKEY *key;
-	const char *why;
-	__u32 count;
+	X509 *leaf;
 	int err;
 
 	err = load(region, KMTLS_SECRET_SVID, kmtls_hash_text(id), &blob);
 	if (err)
 		return err;
-	err = -EINVAL;
 	key = get_key(&blob);
 	leaf = get_certificate(&blob);
-	count = get_number(&blob);
-	if (!blob.bad && count)
-		chain = get_stack(&blob, count);
-	if (!blob.bad)
-		bundle = get_stack(&blob, -1);
-	if (key && leaf && bundle && !blob.bad)
-		err = kmtls_svid_new(leaf, chain, key, bundle, ret_svid, &why);
+	err = key && leaf ? get_rest(&blob, leaf, key, ret_svid) : -EINVAL;
 	if (!err && strcmp((*ret_svid)->id, id) != 0) {
 		kmtls_svid_put(*ret_svid);
 		err = -ENOENT;
 	}
-	sk_X509_pop_free(chain, X509_free);
-	sk_X509_pop_free(bundle, X509_free);
 	X509_free(leaf);
 	EVP_PKEY_free(key);
 	ERR_clear_error();

@@ -19,8 +19,6 @@
 #define CHACHA20_SUITE "TLS_CHACHA20_POLY1305_SHA256"
 #define GROUPS "X25519:P-256"
 #define SECURITY_LEVEL 2 /* 112 bits: no RSA below 2048, no SHA-1 in a chain */
-#define CHAIN_DEPTH 8 /* intermediates between leaf and root */
-#define CERT_LIST_MAX (32 * 1024) /* bytes of a peer's Certificate message */
 
 /* RFC 7301 section 3.1: names with a length byte in front. */
 static const unsigned char alpn_plain[] = "\7" KMTLS_ALPN, alpn_rekey[] = "\15" KMTLS_ALPN_REKEY;
@@ -29,27 +27,25 @@ _Static_assert(sizeof(KMTLS_ALPN) - 1 == 7 && sizeof(KMTLS_ALPN_REKEY) - 1 == 13
 	       "the length bytes");
 
 static struct kmtls_tls_options global;
-static int trust_domain_index = -1, tickets_index = -1;
+static int trust_index = -1, tickets_index = -1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void free_trust_domain(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index,
-			      long argl, void *argp)
+static void free_trust(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long argl,
+		       void *argp)
 {
-	OPENSSL_free(pointer);
+	kmtls_trust_put(pointer);
 }
 
 static void allocate_indexes(void)
 {
-	trust_domain_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_trust_domain);
+	trust_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_trust);
 	tickets_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 }
 
-const char *kmtls_tls_trust_domain(const SSL *ssl)
+const struct kmtls_trust *kmtls_tls_trust(const SSL *ssl)
 {
 	pthread_once(&once, allocate_indexes);
-	return trust_domain_index < 0
-		       ? NULL
-		       : SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), trust_domain_index);
+	return trust_index < 0 ? NULL : SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), trust_index);
 }
 
 void kmtls_tls_configure(const struct kmtls_tls_options *options)
@@ -167,7 +163,7 @@ static bool set_protocol(SSL_CTX *context)
 	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
 	/* Bytes past the handshake belong to kernel TLS: they must stay in the socket. */
 	SSL_CTX_set_read_ahead(context, 0);
-	SSL_CTX_set_max_cert_list(context, CERT_LIST_MAX);
+	SSL_CTX_set_max_cert_list(context, KMTLS_TLS_CHAIN_BYTES_MAX);
 	SSL_CTX_set_keylog_callback(context, kmtls_traffic_secrets_keylog);
 	return SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) == 1 &&
 	       SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 &&
@@ -179,15 +175,15 @@ static bool set_protocol(SSL_CTX *context)
 
 static bool set_credentials(SSL_CTX *context, const struct kmtls_tls_credentials *credentials)
 {
-	char *trust_domain = OPENSSL_strdup(credentials->trust_domain);
+	struct kmtls_trust *trust = kmtls_trust_get(credentials->trust);
 
-	if (!trust_domain || !SSL_CTX_set_ex_data(context, trust_domain_index, trust_domain)) {
-		OPENSSL_free(trust_domain);
+	/* The context's own store stays empty: the peer's trust domain says whom to ask. */
+	if (!SSL_CTX_set_ex_data(context, trust_index, trust)) {
+		kmtls_trust_put(trust);
 		return false;
 	}
-	SSL_CTX_set1_cert_store(context, credentials->store);
 	SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-	SSL_CTX_set_verify_depth(context, CHAIN_DEPTH);
+	SSL_CTX_set_verify_depth(context, KMTLS_TLS_INTERMEDIATES_MAX);
 	SSL_CTX_set_cert_verify_callback(context, kmtls_verify_callback, NULL);
 	return SSL_CTX_use_certificate(context, credentials->leaf) == 1 &&
 	       SSL_CTX_use_PrivateKey(context, credentials->key) == 1 &&
@@ -227,7 +223,7 @@ int kmtls_tls_context_new(enum kmtls_role role, const struct kmtls_tls_credentia
 
 	pthread_once(&once, allocate_indexes);
 	context = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
-	if (!context || trust_domain_index < 0 || tickets_index < 0 || !set_protocol(context))
+	if (!context || trust_index < 0 || tickets_index < 0 || !set_protocol(context))
 		goto fail;
 	err = -EINVAL;
 	if (!set_credentials(context, credentials) ||

@@ -20,6 +20,13 @@
 #include <stdbool.h>
 
 #include "kmtls/abi.h"
+#include "trust.h"
+
+/* What a peer may present: its SVID and that many intermediates; bytes of all of them, in the
+ * Certificate message, and of one. */
+#define KMTLS_TLS_INTERMEDIATES_MAX 8
+#define KMTLS_TLS_CHAIN_BYTES_MAX (32 * 1024)
+#define KMTLS_TLS_CERTIFICATE_BYTES_MAX (16 * 1024)
 
 #define KMTLS_ALPN "kmtls/1"
 /* The same, and both sides can follow a KeyUpdate (RFC 8446 section 4.6.3). */
@@ -36,16 +43,15 @@ struct kmtls_tls_credentials {
 	X509 *leaf;
 	STACK_OF(X509) * chain; /* nearest issuer first; may be NULL */
 	EVP_PKEY *key;
-	X509_STORE *store; /* the trust bundle */
-	const char *trust_domain; /* whose bundle that is; copied */
+	struct kmtls_trust *trust;
 };
 
 /* Takes references of its own. -EINVAL: OpenSSL refuses the credentials; -ENOMEM. */
 int kmtls_tls_context_new(enum kmtls_role role, const struct kmtls_tls_credentials *credentials,
 			  SSL_CTX **ret_context);
 
-/* The trust domain the bundle of ssl's context speaks for; NULL for other contexts. */
-const char *kmtls_tls_trust_domain(const SSL *ssl);
+/* The trust bundles of ssl's context, borrowed; NULL for other contexts. */
+const struct kmtls_trust *kmtls_tls_trust(const SSL *ssl);
 
 /* Both sides agreed on kmtls/1, or its variant with rekey. Holds after every handshake that succeeded: the server
  * refuses a ClientHello without it, the client's verify callback a server that did not

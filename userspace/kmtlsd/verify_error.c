@@ -37,9 +37,38 @@ static enum kmtls_reason alert_reason(const SSL *ssl, int alert)
 	return KMTLS_REASON_REFUSED_BY_PEER;
 }
 
+/* Is the peer's Certificate message what the handshake is at? The client's and the server's. */
+static bool is_at_certificate(const SSL *ssl)
+{
+	OSSL_HANDSHAKE_STATE state = SSL_get_state(ssl);
+
+	return state == TLS_ST_CR_CERT || state == TLS_ST_SR_CERT;
+}
+
+/* Before anything is parsed, or while it is. */
+static enum kmtls_reason certificate_reason(int reason)
+{
+	switch (reason) {
+	case SSL_R_EXCESSIVE_MESSAGE_SIZE:
+		return KMTLS_REASON_CHAIN_TOO_LARGE;
+	case SSL_R_UNEXPECTED_EOF_WHILE_READING:
+	case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+	case SSL_R_CERTIFICATE_VERIFY_FAILED:
+	case ERR_R_INTERNAL_ERROR:
+	case ERR_R_MALLOC_FAILURE:
+		return KMTLS_REASON_NONE; /* not about the message */
+	}
+	return KMTLS_REASON_SVID_MALFORMED;
+}
+
 /* Found by OpenSSL on our side. */
 static enum kmtls_reason ssl_reason(const SSL *ssl, int reason)
 {
+	enum kmtls_reason certificate =
+		is_at_certificate(ssl) ? certificate_reason(reason) : KMTLS_REASON_NONE;
+
+	if (certificate)
+		return certificate;
 	switch (reason) {
 	case SSL_R_UNEXPECTED_EOF_WHILE_READING:
 		return KMTLS_REASON_HANDSHAKE_RESET;

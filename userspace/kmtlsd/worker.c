@@ -18,14 +18,18 @@
 
 #include "authorization.h"
 #include "bpf_loader.h"
+#include "clock.h"
 #include "control.h"
 #include "counters.h"
+#include "crl.h"
 #include "daemon.h"
+#include "expiry.h"
 #include "flow_table.h"
 #include "handshake.h"
 #include "denials.h"
 #include "hold.h"
 #include "identity.h"
+#include "key_memory.h"
 #include "log.h"
 #include "loop.h"
 #include "pods.h"
@@ -150,6 +154,7 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 	kmtls_review_tick(daemon); /* before anyone new asks: what cannot be read is known */
 	kmtls_identity_keep(daemon->identity);
 	kmtls_pods_restore(daemon->pods);
+	kmtls_crl_tick(daemon); /* pods have brought the CAs that CRLs are checked by */
 	kmtls_takeover_finish(takeover);
 	err = kmtls_loops_admit(daemon->loops, daemon, why);
 	return err ? err : kmtls_control_open(daemon, &daemon->control, why);
@@ -189,6 +194,8 @@ static void tick(struct kmtls_daemon *daemon)
 	kmtls_counters_flush(daemon->bpf);
 	kmtls_denials_tick(daemon->denials);
 	kmtls_refusals_tick();
+	kmtls_clock_tick();
+	kmtls_expiry_tick(daemon);
 	trim_memory();
 }
 
@@ -204,6 +211,7 @@ static void serve(struct kmtls_daemon *daemon)
 	sigaddset(&signals, SIGTERM);
 	while (sigtimedwait(&signals, NULL, &half_a_second) < 0) {
 		kmtls_review_tick(daemon);
+		kmtls_crl_tick(daemon);
 		if (whole_second)
 			tick(daemon);
 		whole_second = !whole_second;
@@ -293,6 +301,15 @@ static int enter_sandbox(struct kmtls_daemon *daemon)
 	return err;
 }
 
+static void open_key_memory(void)
+{
+	int err = kmtls_key_memory_open();
+
+	if (err)
+		log_warning("private keys in ordinary memory", "err=%s",
+			    kmtls_log_quote(strerror(-err)));
+}
+
 int kmtls_worker_run(struct kmtls_daemon *daemon)
 {
 	pthread_t thread;
@@ -307,9 +324,11 @@ int kmtls_worker_run(struct kmtls_daemon *daemon)
 	prctl(PR_SET_DUMPABLE, 0); /* there are keys in its memory */
 	set_signals();
 	kmtls_secret_region_lock(daemon->secrets);
+	open_key_memory();
 	if (enter_sandbox(daemon) < 0)
 		return EXIT_FAILURE;
 	kmtls_counters_open(daemon->shared->counters);
+	kmtls_clock_open(&daemon->shared->clock);
 	if (daemon->shared->log_level)
 		kmtls_log_set_level(daemon->shared->log_level);
 	/* A raw clone() leaves this thread with the keeper's id in the C library's memory; threads

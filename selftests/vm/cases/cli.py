@@ -126,7 +126,8 @@ def check_broken(bed):
 MAPS = {"settings": ("array", 4, 16, 1), "modes": ("hash", 16, 4, 5), "peers": ("lpm_trie", 20, 32, 5),
         "authorizations": ("hash", 24, 4, 5), "names": ("hash", 8, 2056, 5), "pods": ("hash", 8, 72, 5),
         "flows": ("array", 4, 192, 5), "counters": ("percpu_array", 4, 8, 128),
-        "udp_ledger": ("lru_hash", 32, 48, 5), "udp_totals": ("hash", 8, 48, 5)}
+        "udp_ledger": ("lru_hash", 32, 48, 5), "udp_totals": ("hash", 8, 48, 5),
+        "peer_expiries": ("lru_hash", 16, 8, 5)}
 
 
 def bpftool(*args):

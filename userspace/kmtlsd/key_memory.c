@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* key_memory.c - see key_memory.h. */
+#include "key_memory.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <openssl/crypto.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "secret_region.h"
+
+#define SMALLEST 32 /* of the secure heap's pieces: a scalar of P-256 */
+#define PAGE 4096
+
+/* ---- what is freed ---- */
+
+static void *allocate(size_t size, const char *file, int line)
+{
+	return malloc(size);
+}
+
+static void wipe_and_free(void *memory, const char *file, int line)
+{
+	if (!memory)
+		return;
+	explicit_bzero(memory, malloc_usable_size(memory));
+	free(memory);
+}
+
+/* realloc() may leave the old bytes behind. */
+static void *reallocate(void *memory, size_t size, const char *file, int line)
+{
+	size_t room = memory ? malloc_usable_size(memory) : 0;
+	void *other;
+
+	if (memory && !size) {
+		wipe_and_free(memory, file, line);
+		return NULL;
+	}
+	if (memory && size <= room && size > room / 2)
+		return memory;
+	other = malloc(size);
+	if (!other || !memory)
+		return other;
+	memcpy(other, memory, size < room ? size : room);
+	wipe_and_free(memory, file, line);
+	return other;
+}
+
+bool kmtls_key_memory_wipe_freed(void)
+{
+	return CRYPTO_set_mem_functions(allocate, reallocate, wipe_and_free) == 1;
+}
+
+/* ---- the secure heap ---- */
+
+/* OpenSSL does not say where it is. It lies between two pages that cannot be read, so it is a mapping
+ * of its own. NULL: it is not. */
+static unsigned char *find_heap(const void *piece)
+{
+	__cleanup_file FILE *maps = fopen("/proc/self/maps", "re");
+	char line[512];
+	unsigned long begin, end;
+
+	while (maps && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx ", &begin, &end) == 2 && begin <= (uintptr_t)piece &&
+		    (uintptr_t)piece < end)
+			return end - begin == KMTLS_KEY_MEMORY_SIZE ? (unsigned char *)begin : NULL;
+	return NULL;
+}
+
+/* The heap is new: what is in it is the few words by which it finds its free pieces. */
+static void copy_used(unsigned char *to, const unsigned char *from)
+{
+	static const unsigned char nothing[PAGE];
+
+	for (size_t at = 0; at < KMTLS_KEY_MEMORY_SIZE; at += PAGE)
+		if (memcmp(from + at, nothing, PAGE) != 0)
+			memcpy(to + at, from + at, PAGE);
+}
+
+/* Puts memory of the other kind in its place, with the same content at the same address. */
+static int replace(unsigned char *heap)
+{
+	bool secret;
+	__cleanup_fd int fd = kmtls_secret_memory(KMTLS_KEY_MEMORY_SIZE, &secret);
+	void *window, *there;
+
+	if (fd < 0)
+		return fd;
+	window = mmap(NULL, KMTLS_KEY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (window == MAP_FAILED)
+		return -errno;
+	copy_used(window, heap);
+	munmap(window, KMTLS_KEY_MEMORY_SIZE);
+	there = mmap(heap, KMTLS_KEY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		     fd, 0);
+	if (there == MAP_FAILED)
+		return -errno;
+	madvise(heap, KMTLS_KEY_MEMORY_SIZE, MADV_DONTDUMP);
+	if (!secret)
+		mlock2(heap, KMTLS_KEY_MEMORY_SIZE, MLOCK_ONFAULT);
+	return 0;
+}
+
+int kmtls_key_memory_open(void)
+{
+	unsigned char *heap;
+	void *piece;
+	int err;
+
+	if (!CRYPTO_secure_malloc_init(KMTLS_KEY_MEMORY_SIZE, SMALLEST))
+		return -ENOMEM;
+	piece = OPENSSL_secure_malloc(SMALLEST);
+	heap = piece ? find_heap(piece) : NULL;
+	err = heap ? replace(heap) : -ENOENT;
+	OPENSSL_secure_free(piece);
+	return err;
+}

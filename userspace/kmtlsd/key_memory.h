@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * key_memory.h - where OpenSSL keeps keys. Two things it does not do by itself:
+ *
+ *  - private keys live in its secure heap, and that heap is in the same kind of memory as the secret
+ *    region: memfd_secret(2) where the kernel allows it, else a locked memfd;
+ *  - what it frees is wiped. Without that the traffic secrets of every handshake stay in the heap
+ *    when the SSL object is gone (seen with 3.0: both of each connection).
+ *
+ * So after the hand-over to the kernel the worker's own memory holds no key: a test reads all of it.
+ */
+#ifndef KMTLS_KEY_MEMORY_H
+#define KMTLS_KEY_MEMORY_H
+
+#include <stdbool.h>
+
+/* Bytes for private keys: as many pods as there can be, each with RSA of 4096 bits. Pages that were
+ * never written to take no memory. */
+#define KMTLS_KEY_MEMORY_SIZE (8u << 20)
+
+/* First of all, before anything of OpenSSL is called. false: too late. */
+bool kmtls_key_memory_wipe_freed(void);
+
+/* In a worker, before it makes keys: the secure heap. -errno: private keys are in ordinary memory,
+ * that is locked if that is possible, and left out of core dumps. */
+int kmtls_key_memory_open(void);
+
+#endif
