@@ -613,7 +613,7 @@ def interrupted(bed):
             equal(both(directory), before, "the maps afterwards")
 
 
-@case("full maps: loads are refused whole and counted; unused texts make room", mesh=True)
+@case("full maps: loads are refused whole and counted; unused texts make room", mesh=True, kernel="6.12")
 def full(bed):
     with own_maps(bed, 1000, 500) as directory:
         loaded(load(bed, exact(0, 400), directory=directory))
