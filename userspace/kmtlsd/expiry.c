@@ -5,7 +5,6 @@
 #include <bpf/bpf.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "address.h"
 #include "bpf_loader.h"
@@ -86,7 +85,7 @@ void kmtls_expiry_tick(struct kmtls_daemon *daemon)
 		pthread_mutex_lock(&loop->lock);
 		loop->expiry_pending = true;
 		pthread_mutex_unlock(&loop->lock);
-		eventfd_write(loop->wake_fd, 1);
+		kmtls_loop_wake(loop);
 	}
 }
 
