@@ -5,7 +5,6 @@
 #include <bpf/bpf.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "address.h"
 #include "bpf_loader.h"

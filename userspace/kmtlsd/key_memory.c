@@ -75,14 +75,17 @@ static unsigned char *find_heap(const void *piece)
 	return NULL;
 }
 
-/* The heap is new: what is in it is the few words by which it finds its free pieces. */
-static void copy_used(unsigned char *to, const unsigned char *from)
+/* The heap is new: what is in it is the few words by which it finds its free pieces, on a few pages.
+ * The others are not even looked at: flows of a worker before this one wait. */
+static void copy_used(unsigned char *to, unsigned char *from)
 {
-	static const unsigned char nothing[PAGE];
+	static unsigned char resident[KMTLS_KEY_MEMORY_SIZE / PAGE];
 
-	for (size_t at = 0; at < KMTLS_KEY_MEMORY_SIZE; at += PAGE)
-		if (memcmp(from + at, nothing, PAGE) != 0)
-			memcpy(to + at, from + at, PAGE);
+	if (sysconf(_SC_PAGESIZE) != PAGE || mincore(from, KMTLS_KEY_MEMORY_SIZE, resident) < 0)
+		memset(resident, 1, sizeof(resident));
+	for (size_t i = 0; i < sizeof(resident); i++)
+		if (resident[i] & 1)
+			memcpy(to + i * PAGE, from + i * PAGE, PAGE);
 }
 
 /* Puts memory of the other kind in its place, with the same content at the same address. */

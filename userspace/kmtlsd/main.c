@@ -143,11 +143,13 @@ int main(int argc, char **argv)
 	char error[KMTLS_CONFIG_ERROR], why[KMTLS_WHY] = "";
 	struct options options = { .keeper = { .inherit_fd = -1, .predecessor = -1 } };
 	struct kmtls_config *config;
+	bool wipes = kmtls_key_memory_wipe_freed(); /* before anything of OpenSSL */
 	int err;
 
-	kmtls_key_memory_wipe_freed();
 	tzset(); /* the first line of the log would otherwise open a file, and allocate */
 	parse_options(argc, argv, &options);
+	if (!wipes)
+		return refuse(&options, "OpenSSL does not let its memory be wiped");
 	err = kmtls_config_load(options.keeper.config_path, &config, error);
 	if (err)
 		return refuse(&options, error);

@@ -7,7 +7,7 @@ import subprocess
 
 from lib.tap import case, check
 
-TESTS = ("test_ktls", "test_handover", "test_rekey", "test_rekey_crash", "test_sandbox")
+TESTS = ("test_ktls", "test_handover", "test_rekey", "test_rekey_crash", "test_sandbox", "test_expiry")
 
 
 @case("unit tests of kernel TLS, of the hand-over and of the sandbox, none left out", timeout=300)

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_expiry.c - flows end with the peer's SVID, and with a CRL that revokes it: with the pinned maps,
+ * slots of the flow table and connections as the daemon has them. Needs BPF; without root it is
+ * skipped, in the guest it is not.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "bpf_loader.h"
+#include "clock.h"
+#include "counters.h"
+#include "expiry.h"
+#include "flow_table.h"
+#include "loop.h"
+#include "relay.h"
+#include "rekey.h"
+#include "review.h"
+#include "revocation.h"
+#include "sockets.h"
+
+#define SELF 11
+#define PEER 22
+
+static atomic_ullong counts[KMTLS_REASON_COUNT];
+static _Atomic __u32 used;
+static struct kmtls_config config = { .max_flows = 64, .max_udp_peers = 64 };
+static struct kmtls_rekey_table rekey;
+static struct kmtls_daemon daemon_ = { .config = &config, .rekey = &rekey };
+static char directory[64];
+
+static struct kmtls_loop *loop(void)
+{
+	return &daemon_.loops->loops[0];
+}
+
+/* An established flow of the loop; the application's and the peer's ends. */
+static unsigned establish(__u64 peer, time_t not_after, int *ret_application, int *ret_peer)
+{
+	struct kmtls_flow *flow;
+	unsigned slot;
+
+	assert_int_equal(kmtls_flow_table_take(daemon_.flows, 0, 1, &slot), 0);
+	flow = kmtls_loop_flow(loop(), slot);
+	flow->role = KMTLS_ROLE_CLIENT;
+	flow->self_identity = SELF;
+	flow->peer_identity = peer;
+	flow->peer_not_after = (__u64)not_after;
+	flow->cipher = 0x1301;
+	test_tcp_pair(ret_application, &flow->local_fd);
+	test_tcp_pair(ret_peer, &flow->wire_fd);
+	kmtls_flow_set_state(flow, KMTLS_FLOW_HANDSHAKE);
+	kmtls_flow_set_state(flow, KMTLS_FLOW_ESTABLISHED);
+	kmtls_expiry_watch(loop(), flow);
+	return slot;
+}
+
+static bool is_open(unsigned slot)
+{
+	return kmtls_flow_state(kmtls_loop_flow(loop(), slot)) == KMTLS_FLOW_ESTABLISHED;
+}
+
+/* As the loop and the daemon's thread do; did the loop have anything to do? */
+static bool tick(void)
+{
+	bool pending;
+
+	kmtls_expiry_tick(&daemon_);
+	pending = loop()->expiry_pending;
+	loop()->expiry_pending = false;
+	if (pending)
+		kmtls_expiry_begin(loop());
+	while (loop()->expiry.left)
+		kmtls_expiry_some(loop());
+	return pending;
+}
+
+static void end(unsigned slot, int application, int peer)
+{
+	if (is_open(slot))
+		kmtls_relay_reset(loop(), slot, KMTLS_REASON_STOPPED);
+	close(application);
+	close(peer);
+}
+
+static int error_of(int fd)
+{
+	char byte;
+
+	return read(fd, &byte, 1) < 0 ? errno : 0;
+}
+
+static void closes(void **state)
+{
+	unsigned long long before = counts[KMTLS_REASON_PEER_EXPIRED];
+	time_t now = kmtls_clock_now();
+	int application, peer;
+	unsigned slot = establish(PEER, now + 1, &application, &peer);
+
+	assert_true(tick()); /* the first look of a new worker */
+	assert_false(tick()); /* nothing is due */
+	assert_true(is_open(slot));
+	kmtls_loop_flow(loop(), slot)->peer_not_after = (__u64)now;
+	kmtls_expiry_watch(loop(), kmtls_loop_flow(loop(), slot));
+	assert_true(tick());
+	assert_false(is_open(slot));
+	assert_int_equal(counts[KMTLS_REASON_PEER_EXPIRED], before + 1);
+	test_wait_readable(peer);
+	assert_int_equal(error_of(peer), ECONNRESET);
+	end(slot, application, peer);
+}
+
+static void newer_handshake(void **state)
+{
+	time_t now = kmtls_clock_now();
+	int application, peer, application2, peer2;
+	unsigned slot = establish(PEER + 1, now, &application, &peer);
+	unsigned other = establish(PEER + 2, now, &application2, &peer2);
+
+	kmtls_expiry_show(&daemon_, SELF, PEER + 1, now + 100);
+	kmtls_expiry_show(&daemon_, SELF, PEER + 1, now + 50); /* not later than the one before */
+	kmtls_expiry_show(&daemon_, SELF + 1, PEER + 2, now + 100); /* another pod's */
+	assert_true(tick());
+	assert_true(is_open(slot));
+	assert_int_equal(kmtls_loop_flow(loop(), slot)->peer_not_after, now + 100);
+	assert_false(is_open(other));
+	assert_false(tick());
+	end(slot, application, peer);
+	end(other, application2, peer2);
+}
+
+static void warns(void **state)
+{
+	unsigned long long before = counts[KMTLS_REASON_PEER_EXPIRED_KEPT];
+	int application, peer;
+	unsigned slot = establish(PEER + 3, kmtls_clock_now() - 5, &application, &peer);
+
+	config.identity.keep_expired = true;
+	assert_true(tick());
+	assert_true(is_open(slot));
+	assert_int_equal(counts[KMTLS_REASON_PEER_EXPIRED_KEPT], before + 1);
+	assert_false(tick()); /* once */
+	loop()->expiry.next = 0; /* a new worker */
+	assert_true(tick());
+	assert_int_equal(counts[KMTLS_REASON_PEER_EXPIRED_KEPT], before + 1);
+	config.identity.keep_expired = false;
+	end(slot, application, peer);
+}
+
+static void plaintext_has_no_peer(void **state)
+{
+	int application, peer;
+	unsigned slot = establish(0, 0, &application, &peer);
+
+	kmtls_loop_flow(loop(), slot)->cipher = 0;
+	loop()->expiry.next = 0;
+	assert_true(tick());
+	assert_true(is_open(slot));
+	end(slot, application, peer);
+}
+
+static void revoked(void **state)
+{
+	unsigned long long before = counts[KMTLS_REASON_PEER_REVOKED];
+	__u64 *hashes = calloc(1, sizeof(*hashes));
+	int application, peer, application2, peer2;
+	unsigned slot = establish(PEER + 4, kmtls_clock_now() + 100, &application, &peer);
+	unsigned other = establish(PEER + 4, kmtls_clock_now() + 100, &application2, &peer2);
+
+	kmtls_loop_flow(loop(), slot)->peer_certificate = 4711;
+	kmtls_loop_flow(loop(), other)->peer_certificate = 4712;
+	hashes[0] = 4711;
+	assert_true(kmtls_revocation_replace(hashes, 1));
+	kmtls_review_begin(loop());
+	while (loop()->review.left)
+		kmtls_review_some(loop());
+	assert_false(is_open(slot));
+	assert_true(is_open(other));
+	assert_int_equal(counts[KMTLS_REASON_PEER_REVOKED], before + 1);
+	test_wait_readable(peer);
+	assert_int_equal(error_of(peer), ECONNRESET);
+	kmtls_revocation_replace(NULL, 0);
+	end(slot, application, peer);
+	end(other, application2, peer2);
+}
+
+/* ---- groups -------------------------------------------------------------------------------- */
+
+static int needs_bpf(void **state)
+{
+	if (daemon_.bpf)
+		return 0;
+	if (getenv("KMTLS_REQUIRE_ROOT"))
+		fail_msg("no BPF");
+	print_message("# skipped: no BPF\n");
+	skip();
+	return 0;
+}
+
+static int setup(void **state)
+{
+	char why[256] = "";
+
+	snprintf(directory, sizeof(directory), "/sys/fs/bpf/kmtls-unit-%d", (int)getpid());
+	config.bpf_dir = directory;
+	kmtls_counters_open(counts);
+	if (kmtls_bpf_open(&config, &daemon_.bpf, why) < 0) {
+		print_message("# %s\n", why);
+		return 0;
+	}
+	daemon_.loops = calloc(1, sizeof(*daemon_.loops) + sizeof(daemon_.loops->loops[0]));
+	daemon_.loops->count = 1;
+	loop()->daemon = &daemon_;
+	loop()->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	loop()->epoll_fd = -1;
+	pthread_mutex_init(&loop()->lock, NULL);
+	assert_int_equal(kmtls_flow_table_open(daemon_.bpf, 64, 0, false, &daemon_.flows, why), 0);
+	kmtls_flow_table_adopt(daemon_.flows, &used);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	char why[256];
+
+	if (!daemon_.bpf)
+		return 0;
+	close(loop()->wake_fd);
+	free(daemon_.loops);
+	kmtls_flow_table_close(daemon_.flows);
+	kmtls_bpf_close(daemon_.bpf);
+	return kmtls_bpf_uninstall(directory, why);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(closes, needs_bpf),
+		cmocka_unit_test_setup(newer_handshake, needs_bpf),
+		cmocka_unit_test_setup(warns, needs_bpf),
+		cmocka_unit_test_setup(plaintext_has_no_peer, needs_bpf),
+		cmocka_unit_test_setup(revoked, needs_bpf),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("expiry", tests, setup, teardown);
+}
