@@ -39,6 +39,7 @@ class Bed:
         self.dir = tempfile.mkdtemp(prefix="kmtls-vm.", dir="/run")
         os.chmod(self.dir, 0o755)
         self.capture = self.dir + "/wire.pcap"
+        self.watched = False  # by a capture from the beginning, which the cases of wire search
         self.capturing = False
         self.processes = []
         self.agents = {}
