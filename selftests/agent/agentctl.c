@@ -12,7 +12,6 @@
  *   add KEY SELECTOR...       delegated: a pod; "pid=N" in place of selectors
  *   remove KEY                delegated
  *   retry                     no more waiting
- *   scan HEX                  how often these bytes, each xor 0x5a, are in our memory
  *   cpu                       ms of processor time used so far
  */
 #include <errno.h>
@@ -24,9 +23,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "cleanup.h"
 #include "delegated_identity.h"
 #include "json.h"
+#include "wiping.h"
 #include "workload_api.h"
 
 #define WORDS_MAX 40
@@ -135,54 +134,6 @@ static void add(int count, char **words)
 	print(json_pack("{s:s, s:i, s:s}", "event", "add", "err", err, "why", err ? why : ""));
 }
 
-/* ---- our own memory ---- */
-
-static size_t count_in(const unsigned char *memory, size_t length, const unsigned char *masked,
-		       size_t wanted)
-{
-	size_t hits = 0;
-
-	for (size_t i = 0; i + wanted <= length; i++) {
-		size_t same = 0;
-
-		while (same < wanted && memory[i + same] == (masked[same] ^ 0x5a))
-			same++;
-		hits += same == wanted;
-	}
-	return hits;
-}
-
-static size_t unmask(const char *hex, unsigned char *to, size_t size)
-{
-	size_t length = strlen(hex) / 2;
-
-	if (length > size)
-		length = size;
-	for (size_t i = 0; i < length; i++) {
-		const char pair[3] = { hex[2 * i], hex[2 * i + 1], '\0' };
-
-		to[i] = (unsigned char)strtoul(pair, NULL, 16);
-	}
-	return length;
-}
-
-/* Everything that can be written: heap, stacks, data. */
-static void scan(const char *hex)
-{
-	__cleanup_file FILE *maps = fopen("/proc/self/maps", "re");
-	unsigned char masked[512];
-	size_t wanted = unmask(hex, masked, sizeof(masked)), hits = 0;
-	unsigned long begin, end;
-	char line[512], access[8];
-
-	while (maps && fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%lx-%lx %7s", &begin, &end, access) == 3 &&
-		    !strncmp(access, "rw", 2))
-			hits += count_in((const unsigned char *)begin, end - begin, masked, wanted);
-	}
-	print(json_pack("{s:s, s:I}", "event", "scan", "hits", (json_int_t)hits));
-}
-
 /* ---- commands ---- */
 
 static void print_cpu(void)
@@ -202,8 +153,6 @@ static void obey(int count, char **words)
 		print_identity("get", count > 1 ? strtoull(words[1], NULL, 10) : 0);
 	else if (!strcmp(words[0], "cpu"))
 		print_cpu();
-	else if (!strcmp(words[0], "scan") && count > 1)
-		scan(words[1]);
 	else if (!strcmp(words[0], "add") && delegated && count > 2)
 		add(count, words);
 	else if (!strcmp(words[0], "remove") && delegated && count > 1)
@@ -264,7 +213,7 @@ int main(int argc, char **argv)
 	struct kmtls_workload_api_options options = { .changed = on_changed };
 	struct kmtls_delegated_identity_options many = { .changed = on_pod_changed };
 	char why[KMTLS_GRPC_WHY] = "";
-	int err = argc < 3 ? -EINVAL : 0;
+	int err = argc < 3 ? -EINVAL : kmtls_wiping_openssl();
 
 	for (int i = 3; !err && i < argc; i++)
 		err = set_option(&options.agent, argv[i]);
