@@ -130,14 +130,25 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t er
 	return 0;
 }
 
-/* What is wrong with the other side; the session itself only ends. */
-static int on_error(nghttp2_session *session, int code, const char *text, size_t length,
-		    void *context)
+static void complain(struct kmtls_grpc *grpc, const char *what, size_t length)
 {
-	struct kmtls_grpc *grpc = context;
-
 	snprintf(grpc->why, sizeof(grpc->why), "not HTTP/2 as it should be: %.*s", (int)length,
-		 text);
+		 what);
+}
+
+/* nghttp2 ends a session whose other side breaks a rule with a GOAWAY, which has the rule. */
+static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *context)
+{
+	if (frame->hd.type != NGHTTP2_GOAWAY || !frame->goaway.error_code)
+		return 0;
+	if (frame->goaway.opaque_data_len) {
+		complain(context, (const char *)frame->goaway.opaque_data,
+			 frame->goaway.opaque_data_len);
+	} else {
+		const char *what = nghttp2_http2_strerror(frame->goaway.error_code);
+
+		complain(context, what, strlen(what));
+	}
 	return 0;
 }
 
@@ -175,7 +186,7 @@ static int make_session(struct kmtls_grpc *grpc)
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-	nghttp2_session_callbacks_set_error_callback2(callbacks, on_error);
+	nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);
 	err = nghttp2_session_client_new3(&grpc->session, callbacks, grpc, NULL,
 					  &kmtls_wiping_nghttp2);
 	nghttp2_session_callbacks_del(callbacks);
@@ -368,8 +379,8 @@ static int read_some(struct kmtls_grpc *grpc, char *ret_why)
 	OPENSSL_cleanse(buffer, count);
 	if (taken >= 0)
 		return 1;
-	snprintf(ret_why, KMTLS_GRPC_WHY, "%s",
-		 *grpc->why ? grpc->why : nghttp2_strerror((int)taken));
+	complain(grpc, nghttp2_strerror((int)taken), strlen(nghttp2_strerror((int)taken)));
+	snprintf(ret_why, KMTLS_GRPC_WHY, "%s", grpc->why);
 	return -EPROTO;
 }
 

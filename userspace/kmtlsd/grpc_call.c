@@ -326,8 +326,12 @@ void kmtls_grpc_call_end(struct kmtls_grpc_call *call, uint32_t error)
 		return;
 	if (!call->has_code && error) {
 		call->code = code_of_reset(error);
-		snprintf(call->why, sizeof(call->why), "the stream was reset (%s)",
-			 nghttp2_http2_strerror(error));
+		/* After a GOAWAY nghttp2 resets what the server will not look at any more. */
+		if (call->grpc->leaves && error == NGHTTP2_REFUSED_STREAM)
+			snprintf(call->why, sizeof(call->why), "%s", call->grpc->why);
+		else
+			snprintf(call->why, sizeof(call->why), "the stream was reset (%s)",
+				 nghttp2_http2_strerror(error));
 		return;
 	}
 	if (call->prefix_length) {

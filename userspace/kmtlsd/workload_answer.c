@@ -80,7 +80,7 @@ static int add_bundle(struct kmtls_workload_bundles *bundles, const char *name,
 {
 	int err;
 
-	if (bundles->count >= KMTLS_WORKLOAD_BUNDLES_MAX)
+	if (bundles->count + bundles->skipped >= KMTLS_WORKLOAD_BUNDLES_MAX)
 		return refuse(-EINVAL, ret_why, "more than %d bundles", KMTLS_WORKLOAD_BUNDLES_MAX);
 	err = kmtls_workload_bundles_add(bundles, name, der, ret_why);
 	if (err != -EINVAL)

@@ -233,6 +233,8 @@ static int copy_bundles(struct kmtls_workload_identity *to,
 {
 	int err = copy_bundle(&to->bundles, own);
 
+	to->bundles.skipped = bundles->skipped;
+	memcpy(to->bundles.skipped_why, bundles->skipped_why, sizeof(bundles->skipped_why));
 	for (size_t i = 0; !err && !names && i < bundles->count; i++)
 		if (&bundles->items[i] != own)
 			err = copy_bundle(&to->bundles, &bundles->items[i]);

@@ -4,10 +4,10 @@ import time
 
 import grpc
 import workload_pb2
-from lib.tap import case, check, contains, equal, until
+from lib.tap import case, check, contains, equal
 
 from support import pki
-from support.bed import ID, Workload
+from support.bed import ID, Workload, until
 
 
 @case("the first answer: SVID, key, bundle; the metadata that the agent wants")

@@ -6,13 +6,29 @@ import threading
 import time
 
 import workload_pb2
-from lib.tap import Failure, until
+from lib.tap import Failure
 
 from . import pki, servers
 
 WORKLOAD = "SpiffeWorkloadAPI"
 TRUST_DOMAIN = "example.org"
 ID = "spiffe://example.org/ns/shop/sa/web"
+
+
+def until(probe, what, seconds=20):
+    """As lib.tap's, but looks a hundred times a second: what is waited for here takes milliseconds."""
+    end = time.monotonic() + seconds
+    last = None
+    while True:
+        try:
+            value = probe()
+            if value:
+                return value
+        except Failure as failure:
+            last = failure
+        if time.monotonic() > end:
+            raise Failure(f"not within {seconds} s: {what}" + (f" ({last})" if last else ""))
+        time.sleep(0.01)
 
 
 class Client:
