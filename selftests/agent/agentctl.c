@@ -74,25 +74,32 @@ static json_t *describe(struct kmtls_workload_identity *identity)
 	return json;
 }
 
-static void print_identity(const char *event, uint64_t key)
+/* Takes the reference. */
+static void print_identity(const char *event, uint64_t key,
+			   struct kmtls_workload_identity *identity)
 {
-	struct kmtls_workload_identity *identity =
-		workload ? kmtls_workload_api_get(workload)
-			 : kmtls_delegated_identity_get(delegated, key);
-
 	print(json_pack("{s:s, s:I, s:o}", "event", event, "key", (json_int_t)key, "identity",
 			identity ? describe(identity) : json_null()));
 	kmtls_workload_identity_put(identity);
 }
 
-static void on_pod_changed(void *unused, uint64_t key)
+static void on_pod_changed(struct kmtls_delegated_identity *source, uint64_t key, void *unused)
 {
-	print_identity("changed", key);
+	print_identity("changed", key, kmtls_delegated_identity_get(source, key));
 }
 
-static void on_changed(void *unused)
+static void on_changed(struct kmtls_workload_api *api, void *unused)
 {
-	print_identity("changed", 0);
+	print_identity("changed", 0, kmtls_workload_api_get(api));
+}
+
+static void get(int count, char **words)
+{
+	uint64_t key = count > 1 ? strtoull(words[1], NULL, 10) : 0;
+
+	print_identity("get", key,
+		       workload ? kmtls_workload_api_get(workload)
+				: kmtls_delegated_identity_get(delegated, key));
 }
 
 static void print_view(const struct kmtls_agent_view *view)
@@ -150,7 +157,7 @@ static void obey(int count, char **words)
 	if (!strcmp(words[0], "look"))
 		look(count, words);
 	else if (!strcmp(words[0], "get"))
-		print_identity("get", count > 1 ? strtoull(words[1], NULL, 10) : 0);
+		get(count, words);
 	else if (!strcmp(words[0], "cpu"))
 		print_cpu();
 	else if (!strcmp(words[0], "add") && delegated && count > 2)

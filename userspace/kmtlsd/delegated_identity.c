@@ -165,7 +165,7 @@ static void tell_changes(struct kmtls_delegated_identity *source)
 		pod->changed = false;
 		pthread_mutex_unlock(&source->lock);
 		if (source->changed)
-			source->changed(source->context, key);
+			source->changed(source, key, source->context);
 		pthread_mutex_lock(&source->lock);
 		/* Only this thread frees pods, so it is there still; others may stand before it. */
 		pod = pod->next;

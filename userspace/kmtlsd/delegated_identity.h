@@ -23,15 +23,15 @@ struct kmtls_delegated_workload {
 	struct kmtls_workload_choice choice;
 };
 
+struct kmtls_delegated_identity;
+
 struct kmtls_delegated_identity_options {
 	struct kmtls_agent_options agent;
 	/* Called on the thread whenever get(key) has something else to give, also if that is nothing
-	 * any more. May call everything but close(). */
-	void (*changed)(void *context, uint64_t key);
+	 * any more; it may be before add() has returned. May call everything but close(). */
+	void (*changed)(struct kmtls_delegated_identity *source, uint64_t key, void *context);
 	void *context;
 };
-
-struct kmtls_delegated_identity;
 
 /* Returns before there is an answer. -EINVAL, -ENOMEM, -errno and a sentence (KMTLS_GRPC_WHY). */
 int kmtls_delegated_identity_open(const struct kmtls_delegated_identity_options *options,

@@ -10,7 +10,7 @@
 
 struct kmtls_delegated_identity {
 	struct kmtls_agent *agent;
-	void (*changed)(void *context, uint64_t key);
+	void (*changed)(struct kmtls_delegated_identity *source, uint64_t key, void *context);
 	void *context;
 	pthread_mutex_t lock; /* of all below; of calls: they are the thread's */
 	struct kmtls_agent_view view;

@@ -22,7 +22,7 @@ struct kmtls_workload_api {
 	struct kmtls_agent *agent;
 	struct kmtls_workload_choice choice;
 	char *wanted_id, *wanted_hint; /* what choice points to */
-	void (*changed)(void *context);
+	void (*changed)(struct kmtls_workload_api *api, void *context);
 	void *context;
 	pthread_mutex_t lock; /* of these two: */
 	struct kmtls_agent_view view;
@@ -47,7 +47,7 @@ static void replace(struct kmtls_workload_api *api, struct kmtls_workload_identi
 	pthread_mutex_unlock(&api->lock);
 	kmtls_workload_identity_put(before);
 	if (api->changed)
-		api->changed(api->context);
+		api->changed(api, api->context);
 }
 
 static void take_back(struct kmtls_workload_api *api, const char *why)

@@ -10,16 +10,16 @@
 #include "agent.h"
 #include "workload_answer.h"
 
+struct kmtls_workload_api;
+
 struct kmtls_workload_api_options {
 	struct kmtls_agent_options agent;
 	struct kmtls_workload_choice choice; /* copied */
 	/* Called on the thread whenever get() has something else to give, also if that is nothing
-	 * any more. May call get(), not close(). */
-	void (*changed)(void *context);
+	 * any more; it may be before open() has returned. May call everything but close(). */
+	void (*changed)(struct kmtls_workload_api *api, void *context);
 	void *context;
 };
-
-struct kmtls_workload_api;
 
 /* Returns before there is an answer. -EINVAL, -ENOMEM, -errno and a sentence (KMTLS_GRPC_WHY). */
 int kmtls_workload_api_open(const struct kmtls_workload_api_options *options,
