@@ -5,7 +5,8 @@
  *
  *   agentctl workload|delegated SOCKET [NAME=VALUE]...
  *
- * NAME is id, hint, deadline, ping, min, max, refused (ms). A line for each change; commands:
+ * NAME is id, hint; deadline, ping, min, max, refused (ms); sandbox=1: in the worker's, which takes root.
+ * A line for each change; commands:
  *
  *   look [KEY]                how it stands with the source, or one pod of it
  *   get [KEY]                 what there is now
@@ -25,6 +26,7 @@
 
 #include "delegated_identity.h"
 #include "json.h"
+#include "sandbox.h"
 #include "wiping.h"
 #include "workload_api.h"
 
@@ -33,6 +35,7 @@
 static struct kmtls_workload_api *workload;
 static struct kmtls_delegated_identity *delegated;
 static struct kmtls_workload_choice choice;
+static bool sandbox;
 
 static void print(json_t *json)
 {
@@ -210,6 +213,8 @@ static int set_option(struct kmtls_agent_options *options, char *text)
 		options->pause_max_ms = atoi(value);
 	else if (!strcmp(text, "refused"))
 		options->refused_ms = atoi(value);
+	else if (!strcmp(text, "sandbox"))
+		sandbox = atoi(value);
 	else
 		return -EINVAL;
 	return 0;
@@ -229,6 +234,10 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	options.agent.socket = argv[2];
+	if (sandbox && kmtls_sandbox_enter(NULL, why)) {
+		fprintf(stderr, "agentctl: %s\n", why);
+		return 1;
+	}
 	many.agent = options.agent;
 	options.choice = choice;
 	err = !strcmp(argv[1], "workload") ? kmtls_workload_api_open(&options, &workload, why)

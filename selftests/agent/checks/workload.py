@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Workload API as it should be, and agents that go and come back."""
+import os
 import time
 
 import grpc
 import workload_pb2
-from lib.tap import case, check, contains, equal
+from lib.tap import Skip, case, check, contains, equal
 
 from support import pki
 from support.bed import ID, Workload, until
@@ -275,6 +276,26 @@ def wiped(bed):
         equal(client.count(secret), 0, f"copies of key {number} of {len(keys)}")
     # And the scan finds what is there: the leaf, which nobody wipes.
     check(client.count(new.first.certificates[-60:]) > 0, "the scan is blind")
+    bed.finish()
+
+
+@case("in the worker's sandbox: connecting, rotation, an agent that comes back")
+def sandboxed(bed):
+    if os.geteuid():
+        raise Skip("the sandbox takes root")
+    has = Workload()
+    agent = bed.workload_agent(lambda stream: stream.put(has.answer))
+    # The leak sanitizer would trace us at the end, which the sandbox does not have.
+    client = bed.client(sandbox=1, environment={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+    client.serial(has.serial)
+    with open(f"/proc/{client.process.pid}/status") as status:
+        contains(status.read(), "Seccomp:\t2", "the filter")
+    agent.stop()
+    client.state("waiting")
+    new = Workload(has.authority)
+    agent.methods["FetchX509SVID"] = (workload_pb2.Request, lambda stream: stream.put(new.answer))
+    agent.start()
+    client.serial(new.serial)
     bed.finish()
 
 

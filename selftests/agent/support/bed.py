@@ -34,11 +34,12 @@ def until(probe, what, seconds=20):
 class Client:
     """agentctl, with what it says."""
 
-    def __init__(self, arguments):
+    def __init__(self, arguments, environment):
         self.events = []
         self.log = []
         self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, bufsize=1)
+                                        stderr=subprocess.PIPE, text=True, bufsize=1,
+                                        env=environment)
         for stream, read in ((self.process.stdout, self._read_events), (self.process.stderr, self._read_log)):
             threading.Thread(target=read, args=(stream,), daemon=True).start()
 
@@ -129,10 +130,10 @@ class Bed:
         self.path = directory + "/agent.sock"
         self.clients, self.servers = [], []
 
-    def client(self, *options, kind="workload", path=None, **named):
+    def client(self, *options, kind="workload", path=None, environment=None, **named):
         arguments = [str(self.agentctl), kind, path or self.path, "min=100", "max=800", "refused=1500", *options]
         arguments += [f"{name}={value}" for name, value in named.items()]
-        client = Client(arguments)
+        client = Client(arguments, environment)
         self.clients.append(client)
         return client
 
