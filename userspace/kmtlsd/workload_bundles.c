@@ -30,10 +30,11 @@ int kmtls_workload_refuse(int err, char *ret_why, const char *format, ...)
 int kmtls_workload_read_certificates(ProtobufCBinaryData der, const char *what, int max,
 				     STACK_OF(X509) * to, char *ret_why)
 {
-	const unsigned char *at = der.data, *end = der.data + der.len;
+	const unsigned char *at = der.data, *end;
 
 	if (!der.len)
 		return kmtls_workload_refuse(-EINVAL, ret_why, "%s: is empty", what);
+	end = der.data + der.len;
 	while (at < end) {
 		const unsigned char *begin = at;
 		X509 *certificate;

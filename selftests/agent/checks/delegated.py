@@ -4,7 +4,7 @@ import time
 
 import delegated_pb2
 import grpc
-from lib.tap import case, check, contains, equal
+from lib.tap import case, contains, equal
 
 from support import pki
 from support.bed import until

@@ -125,8 +125,8 @@ class Client:
 
 
 class Bed:
-    def __init__(self, agentctl, directory):
-        self.agentctl, self.directory = agentctl, directory
+    def __init__(self, agentctl, directory, build):
+        self.agentctl, self.directory, self.build = agentctl, directory, build
         self.path = directory + "/agent.sock"
         self.clients, self.servers = [], []
 
