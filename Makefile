@@ -4,6 +4,7 @@
 #
 #   make                 kmtlsd, kmtls and the BPF objects
 #   make unit            build and run the unit tests (TAP)
+#   make agent           the clients of SPIFFE agents against servers on this machine (TAP)
 #   make fuzz            build the fuzzers with clang and run each for a few seconds (TAP)
 #   make lint            clang-format, cppcheck, shellcheck
 #   make install         PREFIX, DESTDIR as usual
@@ -101,11 +102,12 @@ UNIT_OBJECTS := $(call objects,$(UNIT_SOURCES) $(UNIT_HELPERS))
 UNIT_TESTS := $(UNIT_SOURCES:selftests/unit/%.c=$(O)/unit/%)
 FUZZERS := $(FUZZ_SOURCES:selftests/fuzz/%.c=$(O)/%)
 AGENT_SOURCES := $(wildcard selftests/agent/*.c)
+AGENT_SCRIPTS := $(wildcard selftests/agent/*/*.py)
 TOOLS := $(TOOL_SOURCES:selftests/vm/tools/%.c=$(O)/tools/%)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all bpf tools unit unit-build fuzz fuzz-build lint format install clean help FORCE
+.PHONY: all bpf tools agent unit unit-build fuzz fuzz-build lint format install clean help FORCE
 
 all: $(O)/kmtlsd $(O)/kmtls bpf tools
 
@@ -169,6 +171,9 @@ $(O)/agentctl: $(O)/selftests/agent/agentctl.o $(LIB_OBJECTS) \
 	$(say) LINK $@
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs $(DAEMON_LIBS))
 
+agent: $(O)/agentctl
+	$(Q)selftests/agent/run --agentctl $<
+
 unit-build: $(UNIT_TESTS)
 
 unit: unit-build
@@ -194,7 +199,7 @@ C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNI
 SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null) \
 	       $(wildcard selftests/infra/*.bash)
 PYTHON_FILES := $(shell grep -rlE '^\#!/usr/bin/python3' selftests vmtest 2>/dev/null) \
-		$(wildcard selftests/vm/*/*.py selftests/agent/*/*.py)
+		$(wildcard selftests/vm/*/*.py)
 
 # Versions of clang-format disagree about details; this one decides.
 FORMAT_VERSION := 14
@@ -219,7 +224,7 @@ lint:
 	$(say) SHELL shellcheck
 	$(Q)shellcheck -x $(SHELL_FILES)
 	$(say) PYTHON pyflakes3
-	$(Q)pyflakes3 $(PYTHON_FILES)
+	$(Q)pyflakes3 $(PYTHON_FILES) $(AGENT_SCRIPTS)
 
 format:
 	$(Q)clang-format -i $(C_FILES)
