@@ -26,7 +26,6 @@ struct kmtls_delegated_pod {
 	uint64_t key;
 	bool removed; /* for the thread to free */
 	bool changed; /* to be told */
-	bool answered; /* by the call that is open */
 	/* The call: what is asked, when. */
 	const char *path;
 	uint8_t *request;

@@ -225,7 +225,6 @@ static int take_answer(struct kmtls_delegated_pod *pod, const uint8_t *bytes, si
 		end_call(pod, KMTLS_GRPC_UNKNOWN, why);
 		return err;
 	}
-	pod->answered = true;
 	pod->view.answers++;
 	kmtls_workload_identity_put(pod->svid);
 	kmtls_workload_names_free(&pod->names);
@@ -255,9 +254,8 @@ static void on_closed(void *context, unsigned code, const char *why)
 
 	snprintf(text, sizeof(text), "%s: %s", kmtls_grpc_code_name(code),
 		 *why ? why : "the agent ended the stream");
+	/* Also after PermissionDenied: that is about us, the delegate, not about the pod. */
 	pthread_mutex_lock(&source->lock);
-	if (code == KMTLS_GRPC_PERMISSION_DENIED && pod->answered)
-		kmtls_delegated_pod_take_back(pod, text);
 	end_call(pod, code, text);
 	pthread_mutex_unlock(&source->lock);
 }
@@ -267,7 +265,6 @@ void kmtls_delegated_pod_call(struct kmtls_delegated_pod *pod, struct kmtls_grpc
 	static const struct kmtls_grpc_handler handler = { on_message, on_closed };
 	int err;
 
-	pod->answered = false;
 	pod->view.tries++;
 	err = kmtls_grpc_call(grpc, pod->path, pod->request, pod->request_length, &handler, pod,
 			      &pod->call);

@@ -40,7 +40,12 @@ class Delegate:
         self.entries, self.pids, self.streams = {}, {}, {}
         self.bundles = [first_bundles or bundles()]
 
+        self.denies = False
+
         def by_selectors(stream):
+            if self.denies:
+                stream.abort(grpc.StatusCode.PERMISSION_DENIED, "no identity issued")
+                return
             self.streams[tuple(selectors(stream))] = stream
             stream.put(self.entries.get(tuple(selectors(stream)), delegated_pb2.SvidAnswer()))
 
@@ -168,6 +173,16 @@ def unauthorized(bed):
     has.agent.methods["SubscribeToX509Bundles"] = begin
     has.agent.start()
     client.serial(serial, key=1)
+    # Denied later, as when the delegate's own entry is replaced: that says nothing of the pod.
+    has.denies = True
+    has.streams[("k8s:ns:a",)].abort(grpc.StatusCode.PERMISSION_DENIED, "no identity issued")
+    until(lambda: client.look(1)["failures"] >= 3, "more tries")
+    equal(client.look(1)["state"], "refused", "the state")
+    equal(client.ask("get 1")["identity"]["serial"], serial, "the SVID that stays")
+    has.denies = False
+    has.entries[("k8s:ns:a",)], new = answer("/a")
+    client.serial(new, key=1)
+    equal(None in client.changes(1), False, "was there ever none")
     bed.finish()
 
 
