@@ -4,6 +4,7 @@
 #
 #   make                 kmtlsd, kmtls and the BPF objects
 #   make unit            build and run the unit tests (TAP)
+#   make agent           the clients of SPIFFE agents against servers on this machine (TAP)
 #   make fuzz            build the fuzzers with clang and run each for a few seconds (TAP)
 #   make lint            clang-format, cppcheck, shellcheck
 #   make install         PREFIX, DESTDIR as usual
@@ -32,9 +33,11 @@ LLVM_STRIP ?= llvm-strip
 # Debian puts bpftool where only root's PATH looks.
 BPFTOOL ?= $(or $(shell command -v bpftool 2>/dev/null),/usr/sbin/bpftool)
 PKG_CONFIG ?= pkg-config
+PROTOC_C ?= protoc-c
 VERSION := $(shell sed -n 's/^kmtls \([0-9.]*\).*/\1/p;T;q' NEWS 2>/dev/null)
 
-DAEMON_LIBS := libbpf libnl-3.0 libssl libcrypto libcyaml yaml-0.1 jansson libcap-ng libseccomp
+DAEMON_LIBS := libbpf libnl-3.0 libssl libcrypto libcyaml yaml-0.1 jansson libcap-ng libseccomp \
+	       libnghttp2 libprotobuf-c
 CLI_LIBS := jansson libbpf libcrypto yaml-0.1
 PACKAGES := $(sort $(DAEMON_LIBS) $(CLI_LIBS))
 UNIT_LIBS := cmocka
@@ -42,7 +45,7 @@ UNIT_LIBS := cmocka
 CFLAGS ?= -O2 -g
 CFLAGS += -std=gnu11 -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wshadow \
 	  -Wno-unused-parameter -fno-common -D_GNU_SOURCE -DKMTLS_VERSION='"$(VERSION)"'
-CPPFLAGS += -Iinclude -Iuserspace/lib -Iuserspace/kmtlsd -I$(O)/bpf \
+CPPFLAGS += -Iinclude -Iuserspace/lib -Iuserspace/kmtlsd -I$(O)/bpf -I$(O)/proto \
 	    $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 LDFLAGS += -pthread -Wl,-z,relro,-z,now
 CFLAGS += -pthread -fstack-protector-strong -fPIE
@@ -78,6 +81,10 @@ endif
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_OBJECTS := $(BPF_SOURCES:%.bpf.c=$(O)/%.bpf.o)
 SKELETONS := $(BPF_SOURCES:%.bpf.c=$(O)/%.skel.h)
+# Messages of SPIFFE agents.
+PROTO_SOURCES := $(wildcard userspace/kmtlsd/proto/*.proto)
+PROTO_HEADERS := $(PROTO_SOURCES:userspace/kmtlsd/%.proto=$(O)/%.pb-c.h)
+PROTO_OBJECTS := $(PROTO_HEADERS:%.h=%.o)
 
 LIB_SOURCES := $(wildcard userspace/lib/*.c)
 DAEMON_SOURCES := $(wildcard userspace/kmtlsd/*.c)
@@ -90,16 +97,18 @@ TOOL_SOURCES := $(wildcard selftests/vm/tools/*.c)
 
 objects = $(patsubst %.c,$(O)/%.o,$(1))
 LIB_OBJECTS := $(call objects,$(LIB_SOURCES))
-DAEMON_OBJECTS := $(call objects,$(DAEMON_SOURCES))
+DAEMON_OBJECTS := $(call objects,$(DAEMON_SOURCES)) $(PROTO_OBJECTS)
 CLI_OBJECTS := $(call objects,$(CLI_SOURCES))
 UNIT_OBJECTS := $(call objects,$(UNIT_SOURCES) $(UNIT_HELPERS))
 UNIT_TESTS := $(UNIT_SOURCES:selftests/unit/%.c=$(O)/unit/%)
 FUZZERS := $(FUZZ_SOURCES:selftests/fuzz/%.c=$(O)/%)
+AGENT_SOURCES := $(wildcard selftests/agent/*.c)
+AGENT_SCRIPTS := $(wildcard selftests/agent/*/*.py)
 TOOLS := $(TOOL_SOURCES:selftests/vm/tools/%.c=$(O)/tools/%)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all bpf tools unit unit-build fuzz fuzz-build lint format install clean help FORCE
+.PHONY: all bpf tools agent unit unit-build fuzz fuzz-build lint format install clean help FORCE
 
 all: $(O)/kmtlsd $(O)/kmtls bpf tools
 
@@ -122,7 +131,16 @@ $(O)/%.skel.h: $(O)/%.bpf.o
 	$(say) SKEL $@
 	$(Q)$(BPFTOOL) gen skeleton $< name $(subst -,_,$(notdir $*))_bpf > $@
 
-$(O)/%.o: %.c $(O)/flags | $(SKELETONS)
+$(O)/proto/%.pb-c.h $(O)/proto/%.pb-c.c: userspace/kmtlsd/proto/%.proto
+	@mkdir -p $(@D)
+	$(say) PROTO $@
+	$(Q)$(PROTOC_C) --c_out=$(O)/proto -Iuserspace/kmtlsd/proto $<
+
+$(O)/proto/%.pb-c.o: $(O)/proto/%.pb-c.c $(O)/proto/%.pb-c.h $(O)/flags
+	$(say) CC $@
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+$(O)/%.o: %.c $(O)/flags | $(SKELETONS) $(PROTO_HEADERS)
 	@mkdir -p $(@D)
 	$(say) CC $@
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
@@ -148,6 +166,15 @@ $(O)/tools/%: $(O)/selftests/vm/tools/%.o
 	$(say) LINK $@
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
 
+# Drives the daemon's clients of SPIFFE agents (selftests/agent/run).
+$(O)/agentctl: $(O)/selftests/agent/agentctl.o $(LIB_OBJECTS) \
+	       $(filter-out $(O)/userspace/kmtlsd/main.o,$(DAEMON_OBJECTS))
+	$(say) LINK $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs $(DAEMON_LIBS))
+
+agent: $(O)/agentctl
+	$(Q)selftests/agent/run --agentctl $<
+
 unit-build: $(UNIT_TESTS)
 
 unit: unit-build $(O)/kmtls
@@ -170,7 +197,7 @@ fuzz:
 	$(Q)selftests/fuzz/run
 
 C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNIT_HELPERS) \
-	   $(TOOL_SOURCES) $(FUZZ_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
+	   $(TOOL_SOURCES) $(FUZZ_SOURCES) $(AGENT_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
 	   userspace/*/*.h selftests/unit/*.h selftests/fuzz/*.h selftests/vm/tools/*.h)
 SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null) \
 	       $(wildcard selftests/infra/*.bash)
@@ -192,7 +219,7 @@ lint:
 		--inline-suppr --suppress=missingIncludeSystem --suppress=unknownMacro \
 		--suppress=nullPointerRedundantCheck -D__x86_64__ -DKMTLS_VERSION='"0"' \
 		-Iinclude -Iuserspace/lib -Iuserspace/kmtlsd $(LIB_SOURCES) $(DAEMON_SOURCES) \
-		$(CLI_SOURCES) $(TOOL_SOURCES)
+		$(CLI_SOURCES) $(TOOL_SOURCES) $(AGENT_SOURCES)
 	$(say) REASONS docs/reasons.md
 	$(Q)scripts/gen-reasons --check
 	$(say) FLOWS docs/flows.md
@@ -204,7 +231,7 @@ lint:
 	$(say) SHELL shellcheck
 	$(Q)shellcheck -x $(SHELL_FILES)
 	$(say) PYTHON pyflakes3
-	$(Q)pyflakes3 $(PYTHON_FILES)
+	$(Q)pyflakes3 $(PYTHON_FILES) $(AGENT_SCRIPTS)
 
 format:
 	$(Q)clang-format -i $(C_FILES)
@@ -223,10 +250,10 @@ install: all
 	install -m 0644 examples/mesh.yaml $(DESTDIR)$(EXAMPLEDIR)/
 
 clean:
-	rm -rf $(O)/bpf $(O)/userspace $(O)/selftests $(O)/unit $(O)/tools $(O)/kmtlsd $(O)/kmtls $(O)/flags
+	rm -rf $(O)/bpf $(O)/proto $(O)/userspace $(O)/selftests $(O)/unit $(O)/tools $(O)/kmtlsd $(O)/kmtls $(O)/agentctl $(O)/flags
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
 
 -include $(patsubst %.o,%.d,$(LIB_OBJECTS) $(DAEMON_OBJECTS) $(CLI_OBJECTS) $(UNIT_OBJECTS) \
-	$(call objects,$(TOOL_SOURCES) $(FUZZ_SOURCES)) $(BPF_OBJECTS))
+	$(call objects,$(TOOL_SOURCES) $(FUZZ_SOURCES) $(AGENT_SOURCES)) $(BPF_OBJECTS))
