@@ -28,7 +28,7 @@
 #include "svid.h"
 
 static atomic_ullong counts[KMTLS_REASON_COUNT];
-static struct test_certificate root, stranger, leaf, first, second;
+static struct test_certificate root, stranger, late, leaf, first, second;
 static char directory[] = "/tmp/kmtls-crl.XXXXXX", path[64];
 static char *files[] = { path };
 static struct kmtls_config config = {
@@ -169,6 +169,30 @@ static void rejected(void **state)
 	assert_taken(true, false);
 }
 
+/* A CRL of a CA that is in no bundle yet: tried again now and then. */
+static void ca_comes_later(void **state)
+{
+	unsigned long long before = rejections();
+	STACK_OF(X509) *bundle = sk_X509_new_null();
+	struct kmtls_svid *old = pod.svid;
+	const char *why;
+
+	write_crl(&late, -100, 600, NULL, NULL);
+	for (int i = 0; i < 50; i++)
+		kmtls_crl_tick(&daemon_);
+	assert_int_equal(rejections(), before + 1);
+	sk_X509_push(bundle, root.certificate);
+	sk_X509_push(bundle, late.certificate);
+	assert_int_equal(kmtls_svid_new(leaf.certificate, NULL, leaf.key, bundle, &pod.svid, &why),
+			 0);
+	for (int i = 0; i < 25 && kmtls_crl_rejected(); i++)
+		kmtls_crl_tick(&daemon_);
+	assert_int_equal(kmtls_crl_rejected(), 0);
+	assert_false(is_revoked(&first)); /* the file is another one now */
+	kmtls_svid_put(old);
+	sk_X509_free(bundle);
+}
+
 /* Runs as a worker that knows nothing yet; 0 if all is as it should be. */
 static int next_worker(void)
 {
@@ -233,6 +257,7 @@ static void expired_is_used(void **state)
 static int setup(void **state)
 {
 	const struct test_spec spec = { .id = TEST_CLIENT_ID };
+	struct test_spec other = test_root_spec;
 	struct test_spec named = { .id = TEST_SERVER_ID, .name = "root" };
 	STACK_OF(X509) *bundle = sk_X509_new_null();
 	const char *why;
@@ -242,6 +267,8 @@ static int setup(void **state)
 	kmtls_counters_open(counts);
 	root = test_certificate_make(&test_root_spec, NULL);
 	stranger = test_certificate_make(&test_root_spec, NULL);
+	other.name = "late";
+	late = test_certificate_make(&other, NULL);
 	first = test_certificate_make(&spec, &root);
 	second = test_certificate_make(&spec, &root);
 	leaf = test_certificate_make(&named, &root);
@@ -264,6 +291,7 @@ static int teardown(void **state)
 	kmtls_svid_put(pod.svid);
 	test_certificate_free(&root);
 	test_certificate_free(&stranger);
+	test_certificate_free(&late);
 	test_certificate_free(&first);
 	test_certificate_free(&second);
 	test_certificate_free(&leaf);
@@ -276,7 +304,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(expired_is_used),   cmocka_unit_test(next_worker_has_it),
 		cmocka_unit_test(waits_for_an_svid), cmocka_unit_test(replaced),
-		cmocka_unit_test(rejected),
+		cmocka_unit_test(rejected),	     cmocka_unit_test(ca_comes_later),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -27,6 +27,8 @@
 #include "verify.h"
 
 #define FILE_MAX (16 * 1024 * 1024)
+/* Ticks until a CRL of a CA that is not known is tried again: the CA may come. */
+#define UNKNOWN_PAUSE 20
 static const char unknown_ca[] = "its CA is in no trust bundle";
 
 /* One configured file. */
@@ -34,6 +36,7 @@ static struct file {
 	struct stat seen; /* when it was read last */
 	bool looked, settled; /* read at least once; not to be read again until it changes */
 	bool rejected;
+	unsigned pause; /* looks until it is read again although it has not changed */
 	const char *said; /* why, in the log already */
 	/* What is in use of it. */
 	__u64 *hashes;
@@ -270,6 +273,8 @@ static bool read_anew(struct kmtls_daemon *daemon, struct file *file, const char
 	}
 	if (rule == unknown_ca && !load.any_ca)
 		return false;
+	if (rule == unknown_ca)
+		file->pause = UNKNOWN_PAUSE;
 	copy_path(daemon, path, "", copy);
 	if (!file->hashes && !load_from(daemon, file, copy, NULL, &load))
 		use(file, &load);
@@ -298,10 +303,12 @@ static bool look_at(struct kmtls_daemon *daemon, struct file *file, const char *
 		file->expired_said = true;
 		log_warning("CRL has expired and stays in use", "file=%s", kmtls_log_quote(path));
 	}
-	if (!has_changed(file, &now) && file->settled)
-		return false;
-	if (has_changed(file, &now))
+	if (has_changed(file, &now)) {
 		file->said = NULL;
+	} else if (file->settled || file->pause) {
+		file->pause -= file->pause > 0;
+		return false;
+	}
 	file->seen = now;
 	file->looked = true;
 	return read_anew(daemon, file, path);
