@@ -52,7 +52,7 @@ def idle(bed):
 
 
 @case("short connections leave nothing: descriptors, slots, pipes and map elements are those of before", mesh=True,
-      timeout=6000)
+      timeout=6000, kernel="6.12")
 def short(bed):
     bed.serve("b", "c", "d")
     connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), 5690, MARKER.encode())
