@@ -26,6 +26,7 @@ struct walk {
 	struct kmtls_yaml_error *error;
 	const char *bytes;
 	struct level levels[DEPTH];
+	char item_key[KMTLS_YAML_KEY]; /* of the mapping in a list that begins */
 	unsigned depth, keys, documents;
 };
 
@@ -111,6 +112,13 @@ static int take_value(struct walk *walk, const yaml_event_t *event, const char *
 			entry.line = level->key_line;
 		else
 			entry.item = level->items++;
+		if (!level->mapping && event->type == YAML_MAPPING_START_EVENT) {
+			/* A key of its own, so that items may have the same ones. */
+			if (snprintf(walk->item_key, sizeof(walk->item_key), "%s[%d]", level->key,
+				     entry.item) >= (int)sizeof(walk->item_key))
+				return refuse(walk, entry.line, level->key, "unknown key");
+			*ret_key = walk->item_key;
+		}
 		level->value_next = false;
 	}
 	if (event->type == YAML_SCALAR_EVENT) {
@@ -232,6 +240,8 @@ void kmtls_yaml_free(struct kmtls_yaml *yaml)
 {
 	for (unsigned i = 0; i < yaml->count; i++) {
 		free(yaml->entries[i].key);
+		if (yaml->entries[i].text)
+			explicit_bzero(yaml->entries[i].text, strlen(yaml->entries[i].text));
 		free(yaml->entries[i].text);
 	}
 	free(yaml->entries);

@@ -12,6 +12,7 @@
 #include "config_parts.h"
 #include "control_request.h"
 #include "daemon.h"
+#include "identity.h"
 #include "log.h"
 #include "settings.h"
 
@@ -55,6 +56,21 @@ static void put_ports(struct listing *listing, const char *name, const uint16_t 
 	put(listing, name, restart, text);
 }
 
+static void put_setting(struct kmtls_daemon *daemon, enum kmtls_setting setting,
+			struct listing *listing)
+{
+	const struct kmtls_setting_range *range = &kmtls_setting_ranges[setting];
+	unsigned value;
+
+	if (!kmtls_setting_is_there(daemon, setting))
+		return;
+	value = kmtls_setting_get(daemon, setting);
+	if (range->key_type)
+		put(listing, range->name, now, kmtls_key_type_name((enum kmtls_key_type)value));
+	else
+		put_number(listing, range->name, now, value, range->duration ? "s" : "");
+}
+
 static void put_changeable(struct kmtls_daemon *daemon, struct listing *listing)
 {
 	__u32 value = 0;
@@ -67,9 +83,22 @@ static void put_changeable(struct kmtls_daemon *daemon, struct listing *listing)
 			    : "deny");
 	put(listing, "log_level", now, kmtls_log_level_name(kmtls_log_get_level()));
 	for (unsigned i = 0; i < KMTLS_SETTING_COUNT; i++)
-		put_number(listing, kmtls_setting_ranges[i].name, now,
-			   kmtls_setting_get(daemon, (enum kmtls_setting)i),
-			   kmtls_setting_ranges[i].duration ? "s" : "");
+		put_setting(daemon, (enum kmtls_setting)i, listing);
+}
+
+/* A line for each. */
+static void put_backends(const struct kmtls_config *config, struct listing *listing)
+{
+	for (unsigned i = 0; i < config->identity.backends_count; i++) {
+		const struct kmtls_config_backend *backend = &config->identity.backends[i];
+		char name[64], value[256];
+
+		snprintf(name, sizeof(name), "identity.backends[%u]", i);
+		snprintf(value, sizeof(value), "%s: %s%s", backend->name,
+			 kmtls_backend_type_name(backend->type),
+			 backend->trust ? "" : ", not trusted");
+		put(listing, name, restart, value);
+	}
 }
 
 static void put_fixed(const struct kmtls_config *config, struct listing *listing)
@@ -96,11 +125,9 @@ static void put_fixed(const struct kmtls_config *config, struct listing *listing
 	put_ports(listing, "exclude.inbound_ports", config->exclude.inbound_ports,
 		  config->exclude.inbound_ports_count);
 	put(listing, "identity.trust_domain", restart, config->identity.trust_domain);
-	put(listing, "identity.builtin.root_file", restart, config->identity.builtin.root_file);
-	put_number(listing, "identity.builtin.root_ttl", restart, config->identity.builtin.root_ttl,
-		   "s");
-	put_number(listing, "identity.builtin.svid_ttl", restart, config->identity.builtin.svid_ttl,
-		   "s");
+	put(listing, "identity.enabled", restart,
+	    config->identity.enabled ? config->identity.enabled->name : "");
+	put_backends(config, listing);
 }
 
 static int unknown(const char *name, char *ret_why)
@@ -147,14 +174,31 @@ static int bad_value(const char *name, const char *value, char *ret_why)
 	return -EINVAL;
 }
 
+/* As the configuration has it; a root that there is may end sooner still. */
+static bool is_beyond_root(struct kmtls_daemon *daemon, unsigned svid_ttl)
+{
+	return kmtls_setting_is_there(daemon, KMTLS_SETTING_ROOT_TTL) &&
+	       svid_ttl > kmtls_setting_get(daemon, KMTLS_SETTING_ROOT_TTL);
+}
+
 static int set_number(struct kmtls_daemon *daemon, enum kmtls_setting setting, const char *value,
 		      char *ret_why)
 {
 	const char *name = kmtls_setting_ranges[setting].name;
 	unsigned number;
 
+	if (!kmtls_setting_is_there(daemon, setting)) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY,
+			 "%s: the identity backend that is enabled has no such setting", name);
+		return -ENOENT;
+	}
 	if (kmtls_setting_parse(setting, value, &number))
 		return bad_value(name, value, ret_why);
+	if (setting == KMTLS_SETTING_SVID_TTL && is_beyond_root(daemon, number)) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY,
+			 "%s: %.64s: must not be longer than identity.root_ttl", name, value);
+		return -EINVAL;
+	}
 	log_info("setting changed", "name=%s from=%u to=%u", name,
 		 kmtls_setting_get(daemon, setting), number);
 	kmtls_setting_set(daemon, setting, number);
