@@ -208,10 +208,16 @@ static int check_order(const struct kmtls_ca_check *check, const STACK_OF(X509) 
 	char subject[SUBJECT];
 
 	for (int i = 0; i + 1 < sk_X509_num(chain); i++) {
-		X509 *certificate = sk_X509_value(chain, i), *issuer;
+		X509 *certificate = sk_X509_value(chain, i), *next = sk_X509_value(chain, i + 1);
+		X509 *issuer;
 
-		if (is_issued_by(certificate, sk_X509_value(chain, i + 1)))
+		if (is_issued_by(certificate, next))
 			continue;
+		if (is_issued_by(next, certificate))
+			return refuse(ret_why, check->chain_name, certificate,
+				      "stands before %.50s, which it has issued (nearest CA first: "
+				      "are the two swapped?)",
+				      subject_of(next, subject));
 		issuer = find_issuer(certificate, chain);
 		if (issuer)
 			return refuse(ret_why, check->chain_name, certificate,
@@ -220,7 +226,7 @@ static int check_order(const struct kmtls_ca_check *check, const STACK_OF(X509) 
 				      subject_of(issuer, subject));
 		return refuse(ret_why, check->chain_name, certificate,
 			      "was not issued by %.50s, which follows it (nearest CA first)",
-			      subject_of(sk_X509_value(chain, i + 1), subject));
+			      subject_of(next, subject));
 	}
 	return 0;
 }

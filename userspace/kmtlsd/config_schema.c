@@ -299,7 +299,7 @@ static void collect(cyaml_log_t level, void *context, const char *format, va_lis
 			load->line = line;
 			return;
 		}
-		snprintf(part, sizeof(part), "[%u]", item);
+		snprintf(part, sizeof(part), "[%u]", item - 1); /* it counts from 1 */
 		prepend(load, part);
 	}
 }

@@ -26,7 +26,6 @@ struct walk {
 	struct kmtls_yaml_error *error;
 	const char *bytes;
 	struct level levels[DEPTH];
-	char item_key[KMTLS_YAML_KEY]; /* of the mapping in a list that begins */
 	unsigned depth, keys, documents;
 };
 
@@ -72,7 +71,9 @@ static int take_key(struct walk *walk, struct level *level, const yaml_event_t *
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				      "0123456789_-";
-	const char *prefix = walk->depth > 1 ? walk->levels[walk->depth - 2].key : "";
+	const struct level *around = walk->depth > 1 ? &walk->levels[walk->depth - 2] : NULL;
+	const char *prefix = around ? around->key : "";
+	char number[16] = "";
 	size_t line = event->start_mark.line;
 	const char *part;
 	int length;
@@ -83,8 +84,11 @@ static int take_key(struct walk *walk, struct level *level, const yaml_event_t *
 	if (event->data.scalar.length > KEY_PART || strlen(part) != event->data.scalar.length ||
 	    !*part || part[strspn(part, letters)])
 		return refuse(walk, line, prefix, "unknown key");
-	length = snprintf(level->key, sizeof(level->key), "%s%s%s", prefix, *prefix ? "." : "",
-			  part);
+	/* A mapping in a list: items may have the same keys. */
+	if (around && !around->mapping)
+		snprintf(number, sizeof(number), "[%d]", around->items - 1);
+	length = snprintf(level->key, sizeof(level->key), "%s%s%s%s", prefix, number,
+			  *prefix ? "." : "", part);
 	if (length >= (int)sizeof(level->key))
 		return refuse(walk, line, prefix, "unknown key");
 	if (kmtls_yaml_find(&walk->yaml, level->key, -1))
@@ -112,13 +116,6 @@ static int take_value(struct walk *walk, const yaml_event_t *event, const char *
 			entry.line = level->key_line;
 		else
 			entry.item = level->items++;
-		if (!level->mapping && event->type == YAML_MAPPING_START_EVENT) {
-			/* A key of its own, so that items may have the same ones. */
-			if (snprintf(walk->item_key, sizeof(walk->item_key), "%s[%d]", level->key,
-				     entry.item) >= (int)sizeof(walk->item_key))
-				return refuse(walk, entry.line, level->key, "unknown key");
-			*ret_key = walk->item_key;
-		}
 		level->value_next = false;
 	}
 	if (event->type == YAML_SCALAR_EVENT) {
