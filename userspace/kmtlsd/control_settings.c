@@ -175,10 +175,14 @@ static int bad_value(const char *name, const char *value, char *ret_why)
 }
 
 /* As the configuration has it; a root that there is may end sooner still. */
-static bool is_beyond_root(struct kmtls_daemon *daemon, unsigned svid_ttl)
+static bool breaks_order(struct kmtls_daemon *daemon, enum kmtls_setting setting, unsigned value)
 {
-	return kmtls_setting_is_there(daemon, KMTLS_SETTING_ROOT_TTL) &&
-	       svid_ttl > kmtls_setting_get(daemon, KMTLS_SETTING_ROOT_TTL);
+	if (!kmtls_setting_is_there(daemon, KMTLS_SETTING_ROOT_TTL))
+		return false;
+	if (setting == KMTLS_SETTING_SVID_TTL)
+		return value > kmtls_setting_get(daemon, KMTLS_SETTING_ROOT_TTL);
+	return setting == KMTLS_SETTING_ROOT_TTL &&
+	       value < kmtls_setting_get(daemon, KMTLS_SETTING_SVID_TTL);
 }
 
 static int set_number(struct kmtls_daemon *daemon, enum kmtls_setting setting, const char *value,
@@ -194,9 +198,10 @@ static int set_number(struct kmtls_daemon *daemon, enum kmtls_setting setting, c
 	}
 	if (kmtls_setting_parse(setting, value, &number))
 		return bad_value(name, value, ret_why);
-	if (setting == KMTLS_SETTING_SVID_TTL && is_beyond_root(daemon, number)) {
-		snprintf(ret_why, KMTLS_CONTROL_WHY,
-			 "%s: %.64s: must not be longer than identity.root_ttl", name, value);
+	if (breaks_order(daemon, setting, number)) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY, "%s: %.64s: must not be %s", name, value,
+			 setting == KMTLS_SETTING_SVID_TTL ? "longer than identity.root_ttl"
+							   : "shorter than identity.svid_ttl");
 		return -EINVAL;
 	}
 	log_info("setting changed", "name=%s from=%u to=%u", name,
