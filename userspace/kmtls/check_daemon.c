@@ -145,12 +145,12 @@ static long long renew_at(const struct kmtls_check *check)
 static bool check_enabled(struct kmtls_check *check)
 {
 	const json_t *identity = json_object_get(check->status, "identity");
-	long long refused = number(identity, "refused");
+	const json_t *upgrade = json_object_get(check->status, "upgrade");
 
-	if (refused)
+	if (number(identity, "refused") && strcmp(text(upgrade, "outcome"), "rolled-back") == 0)
 		kmtls_check_add(check, KMTLS_CHECK_WARNING, "source",
-				"look for 'not upgraded' in the daemon's log",
-				"%lld configurations were refused for their identity", refused);
+				"put it right and reload: until then the one before holds",
+				"the last configuration was refused: %s", text(upgrade, "why"));
 	if (*text(identity, "enabled")) {
 		kmtls_check_add(check, KMTLS_CHECK_OK, "source", NULL,
 				"SVIDs come from the backend %s (%s)", text(identity, "enabled"),

@@ -477,7 +477,7 @@ def completion(bed):
             (("settings", "set", "log_level", "limits"), []), (("check", "--b"), ["--bpf-dir"]),
             (("pod", "del", "a"), ["a"])):
         equal(completed(bed, *words), expected, f"completion of {' '.join(words)}")
-    for verb in ("flows", "top", "monitor", "check", "settings get", "settings set", "dump"):
+    for verb in ("flows", "top", "monitor", "check", "settings get", "settings set", "dump", "identity renew", "identity ca"):
         usage = kmtls(bed, 1, *verb.split(), "--help").stdout
         offered = completed(bed, *verb.split(), "-")
         for option in re.findall(r"-[-a-z]+", usage.splitlines()[0]):
