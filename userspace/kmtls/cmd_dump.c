@@ -37,6 +37,7 @@ static const struct {
 	{ "flows.json", "flows" },
 	{ "udp.json", "udp" },
 	{ "settings.json", "settings-get" },
+	{ "identity.json", "identity-show" },
 };
 
 static const char readme[] =

@@ -405,7 +405,7 @@ def settings(bed):
 # --- dump --------------------------------------------------------------------------------------------
 
 FILES = {"README.txt", "version.json", "check.json", "status.json", "pods.json", "peers.json", "authorizations.json",
-         "default.json", "flows.json", "udp.json", "settings.json", "modes.json", "log.txt"}
+         "default.json", "flows.json", "udp.json", "settings.json", "identity.json", "modes.json", "log.txt"}
 
 
 def bundle(path):
