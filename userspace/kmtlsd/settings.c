@@ -48,11 +48,22 @@ int kmtls_setting_parse(enum kmtls_setting setting, const char *text, unsigned *
 	return 0;
 }
 
+/* NULL: there is none, or it has no such thing. */
+static unsigned *place_in_backend(struct kmtls_config_backend *backend, enum kmtls_setting setting)
+{
+	if (!backend)
+		return NULL;
+	if (setting == KMTLS_SETTING_SVID_TTL)
+		return &backend->svid_ttl;
+	if (setting == KMTLS_SETTING_KEY_TYPE)
+		return &backend->key_type;
+	return backend->type == KMTLS_BACKEND_BUILTIN ? &backend->root_ttl : NULL;
+}
+
 /* The worker's own copy: the keeper has another, and the file has the last word at the next start. */
 static unsigned *place(const struct kmtls_daemon *daemon, enum kmtls_setting setting)
 {
 	struct kmtls_config *config = (struct kmtls_config *)daemon->config;
-	struct kmtls_config_backend *backend = config->identity.enabled;
 
 	switch (setting) {
 	case KMTLS_SETTING_HANDSHAKE_TIMEOUT:
@@ -68,12 +79,9 @@ static unsigned *place(const struct kmtls_daemon *daemon, enum kmtls_setting set
 	case KMTLS_SETTING_RENEW_AT:
 		return &config->identity.renew_at;
 	case KMTLS_SETTING_SVID_TTL:
-		return backend ? &backend->svid_ttl : NULL;
 	case KMTLS_SETTING_ROOT_TTL:
-		return backend && backend->type == KMTLS_BACKEND_BUILTIN ? &backend->root_ttl
-									 : NULL;
 	case KMTLS_SETTING_KEY_TYPE:
-		return backend ? &backend->key_type : NULL;
+		return place_in_backend(config->identity.enabled, setting);
 	case KMTLS_SETTING_FLOWS_PER_POD:
 	case KMTLS_SETTING_COUNT:
 		break;
