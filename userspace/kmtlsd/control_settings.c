@@ -191,13 +191,13 @@ static int set_number(struct kmtls_daemon *daemon, enum kmtls_setting setting, c
 	const char *name = kmtls_setting_ranges[setting].name;
 	unsigned number;
 
+	if (kmtls_setting_parse(setting, value, &number))
+		return bad_value(name, value, ret_why);
 	if (!kmtls_setting_is_there(daemon, setting)) {
 		snprintf(ret_why, KMTLS_CONTROL_WHY,
 			 "%s: the identity backend that is enabled has no such setting", name);
 		return -ENOENT;
 	}
-	if (kmtls_setting_parse(setting, value, &number))
-		return bad_value(name, value, ret_why);
 	if (breaks_order(daemon, setting, number)) {
 		snprintf(ret_why, KMTLS_CONTROL_WHY, "%s: %.64s: must not be %s", name, value,
 			 setting == KMTLS_SETTING_SVID_TTL ? "longer than identity.root_ttl"
