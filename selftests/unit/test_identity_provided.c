@@ -110,7 +110,7 @@ static void ends_with_its_chain(void **state)
 	static const struct {
 		int ca;
 		long not_after;
-	} table[] = { { ROOT, 30 }, { I, 31 }, { J, 32 } };
+	} table[] = { { ROOT, 30 }, { I, 31 }, { J, 32 }, { K, 33 } };
 
 	pki_backend.svid_ttl = 3600;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -122,7 +122,7 @@ static void ends_with_its_chain(void **state)
 		pki_plan(&pki);
 		pki.specs[table[i].ca].not_after = table[i].not_after;
 		pki_make(&pki);
-		pki_write(&pki, "ji", "J", "r");
+		pki_write(&pki, "kji", "K", "r");
 		identity = pki_must_open();
 		svid = test_issue(identity, TEST_CLIENT_ID);
 		assert_in_range(svid->not_after, now + table[i].not_after,
