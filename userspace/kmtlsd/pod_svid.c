@@ -60,14 +60,14 @@ static void use_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, struct kmtl
 	kmtls_svid_put(old);
 }
 
-static void count_success(struct kmtls_pods *pods, struct kmtls_pod *pod)
+/* Before the SVID is used: a pod's first one is no rotation. */
+static void count_success(struct kmtls_pod *pod)
 {
 	pthread_mutex_lock(&pod->svid_lock);
 	pod->rotation.in_a_row = 0;
 	pod->rotation.last_error[0] = '\0';
-	pod->rotation.rotations++;
+	pod->rotation.rotations += pod->rotation.issued != 0;
 	pthread_mutex_unlock(&pod->svid_lock);
-	kmtls_shared_pod_rotation(pods->daemon->shared, pod);
 }
 
 static void count_failure(struct kmtls_pods *pods, struct kmtls_pod *pod, const char *why)
@@ -100,8 +100,9 @@ static int renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 	if (err)
 		log_warning("svid not kept for the next worker", "pod=%s err=%s",
 			    kmtls_log_quote(pod->name), kmtls_log_quote(strerror(-err)));
+	count_success(pod);
 	use_svid(pods, pod, svid, now);
-	count_success(pods, pod);
+	kmtls_shared_pod_rotation(daemon->shared, pod);
 	return 0;
 }
 
