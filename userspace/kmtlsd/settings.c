@@ -13,16 +13,18 @@
 #include "sources.h"
 
 const struct kmtls_setting_range kmtls_setting_ranges[KMTLS_SETTING_COUNT] = {
-	[KMTLS_SETTING_HANDSHAKE_TIMEOUT] = { "handshake_timeout", 1, 300, true },
-	[KMTLS_SETTING_HANDSHAKES] = { "limits.handshakes", 0, 1048576, false },
-	[KMTLS_SETTING_HANDSHAKES_PER_SOURCE] = { "limits.handshakes_per_source", 0, 1048576,
+	[KMTLS_SETTING_HANDSHAKE_TIMEOUT] = { "handshake_timeout", 1, 300, true, false },
+	[KMTLS_SETTING_HANDSHAKES] = { "limits.handshakes", 0, 1048576, false, false },
+	[KMTLS_SETTING_HANDSHAKES_PER_SOURCE] = { "limits.handshakes_per_source", 0, 1048576, false,
 						  false },
-	[KMTLS_SETTING_MEMORY_PERCENT] = { "limits.memory_percent", 0, 100, false },
-	[KMTLS_SETTING_REFUSAL_LINES] = { "limits.refusal_lines", 0, 1000000, false },
-	[KMTLS_SETTING_FLOWS_PER_POD] = { "limits.flows_per_pod", 0, 1048576, false },
-	[KMTLS_SETTING_RENEW_AT] = { "identity.renew_at", 10, 95, false },
-	[KMTLS_SETTING_SVID_TTL] = { "identity.svid_ttl", 10, 3650 * KMTLS_CONFIG_DAY, true },
-	[KMTLS_SETTING_ROOT_TTL] = { "identity.root_ttl", 10, 36500 * KMTLS_CONFIG_DAY, true },
+	[KMTLS_SETTING_MEMORY_PERCENT] = { "limits.memory_percent", 0, 100, false, false },
+	[KMTLS_SETTING_REFUSAL_LINES] = { "limits.refusal_lines", 0, 1000000, false, false },
+	[KMTLS_SETTING_FLOWS_PER_POD] = { "limits.flows_per_pod", 0, 1048576, false, false },
+	[KMTLS_SETTING_RENEW_AT] = { "identity.renew_at", 10, 95, false, false },
+	[KMTLS_SETTING_SVID_TTL] = { "identity.svid_ttl", 10, 3650 * KMTLS_CONFIG_DAY, true,
+				     false },
+	[KMTLS_SETTING_ROOT_TTL] = { "identity.root_ttl", 10, 36500 * KMTLS_CONFIG_DAY, true,
+				     false },
 	[KMTLS_SETTING_KEY_TYPE] = { "identity.key_type", KMTLS_KEY_EC_P256, KMTLS_KEY_RSA_4096,
 				     false, true },
 };
