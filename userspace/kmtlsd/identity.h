@@ -87,10 +87,15 @@ const char *kmtls_identities_source(const struct kmtls_identities *identities,
 /* By its place in the configuration. NULL: it could not be opened, *ret_why says why. */
 const struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identities,
 						 unsigned place, const char **ret_why);
+/* Keeps what the next worker needs, and wipes what is of backends that are not configured any more. */
 void kmtls_identities_keep(const struct kmtls_identities *identities);
 void kmtls_identities_close(struct kmtls_identities *identities);
 
 const char *kmtls_backend_type_name(enum kmtls_backend_type type);
+/* What a backend's CA is called in the secret region: with its type, for its name may have been that
+ * of another one. */
+#define KMTLS_BACKEND_KEPT_NAME 96
+const char *kmtls_backend_kept_name(const struct kmtls_config_backend *backend, char *buffer);
 
 static inline unsigned kmtls_identity_svid_ttl(const struct kmtls_identity *identity)
 {

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "config.h"
 #include "hash.h"
 
 /* A blob: (length, DER)... in the order key, certificate, number of chain, chain..., bundle... */
@@ -260,4 +261,14 @@ int kmtls_svid_store_get_ca(struct kmtls_secret_region *region, const char *back
 	}
 	*ret_ca = ca;
 	return 0;
+}
+
+void kmtls_svid_store_keep_cas(struct kmtls_secret_region *region, const char *const *backends,
+			       unsigned count)
+{
+	__u64 keys[KMTLS_BACKENDS_MAX];
+
+	for (unsigned i = 0; i < count; i++)
+		keys[i] = kmtls_hash_text(backends[i]);
+	kmtls_secret_delete_others(region, KMTLS_SECRET_CA, keys, count);
 }

@@ -24,5 +24,8 @@ int kmtls_svid_store_put_ca(struct kmtls_secret_region *region, const char *back
 			    const struct kmtls_ca *ca);
 int kmtls_svid_store_get_ca(struct kmtls_secret_region *region, const char *backend,
 			    struct kmtls_ca *ret_ca);
+/* Wipes those of all other backends. */
+void kmtls_svid_store_keep_cas(struct kmtls_secret_region *region, const char *const *backends,
+			       unsigned count);
 
 #endif
