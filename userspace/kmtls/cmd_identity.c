@@ -149,7 +149,7 @@ int kmtls_cmd_identity(struct kmtls_cli *cli, int argc, char **argv)
 		fputs(" (identity.enabled, kmtlsd.conf(5))\n", stdout);
 	}
 	if (number(result, "refused"))
-		printf("%lld configurations were refused for their identity: see the log\n",
+		printf("configurations refused for their identity: %lld (see the log)\n",
 		       number(result, "refused"));
 	if (json_array_size(json_object_get(result, "backends")))
 		print_backends(result);
