@@ -5,8 +5,8 @@
  * One backend issues, or none: then mutual TLS is off. All are trusted, so that pods whose SVIDs
  * come from another one, before and after a switch, can talk to each other.
  *
- * A new type: its file, its line in the table of identity.c, its keys in config_schema.c and
- * config_identity.c.
+ * A new type: its file, its line in the table of identity.c, its word and keys in config_schema.c,
+ * its line (and which keys it has) in the tables of config_identity.c.
  */
 #ifndef KMTLS_IDENTITY_H
 #define KMTLS_IDENTITY_H

@@ -136,7 +136,7 @@ def rotate(bed, times):
       mesh=True, timeout=400)
 def switching(bed):
     both(bed, "own")  # both roots are known everywhere, before anyone uses the second
-    settings(bed, svid_ttl="10s", renew_at=50)
+    settings(bed, svid_ttl="10s", renew_at=30)
     times = 10 if bed.scale > 1 else 3
     for node in (1, 2):
         equal(bed.kmtls(node, "identity", "renew"), {"renewed": 2}, "SVIDs renewed by hand")
