@@ -23,7 +23,7 @@ _kmtls_words()
 	words_=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer | --state | --flow | -f | --reason | --interval | -n)
+		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer | --state | --flow | -f | --reason | --interval | -n | --backend)
 			((i++))
 			;;
 		-*) ;;
@@ -48,7 +48,7 @@ _kmtls()
 		mapfile -t COMPREPLY < <(compgen -d -- "$current")
 		return
 		;;
-	--id | --port | --peer | --flow | --namespace | --trust-domain | --interval | -n)
+	--id | --port | --peer | --flow | --namespace | --trust-domain | --interval | -n | --backend)
 		return
 		;;
 	--pod)
@@ -70,7 +70,7 @@ _kmtls()
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
-	"") choices="pod peer authz policy apply explain flows top monitor udp status check settings dump upgrade log hash --socket --json --version --help" ;;
+	"") choices="pod peer authz policy apply explain flows top monitor udp status check identity settings dump upgrade log hash --socket --json --version --help" ;;
 	pod) choices="add del list --help" ;;
 	peer) choices="add del load list --help" ;;
 	authz) choices="add del list default test --help" ;;
@@ -106,6 +106,12 @@ _kmtls()
 	top) choices="--pod -n --once --interval --json --help" ;;
 	monitor) choices="--pod --reason --json --help" ;;
 	check) choices="--bpf-dir --json --help" ;;
+	identity) choices="renew ca --json --help" ;;
+	"identity renew") choices="$(_kmtls_list name pod) --json --help" ;;
+	"identity ca")
+		choices="--backend --key --json --help"
+		[[ ${#words_[@]} == 2 ]] && choices="show $choices"
+		;;
 	settings) choices="get set --help" ;;
 	"settings get" | "settings set")
 		choices="--json --help"

@@ -27,7 +27,17 @@ static void check_accepted(const struct kmtls_config *config)
 		HOLDS(config->exclude.outbound_ports[i]);
 	for (unsigned i = 0; i < config->exclude.inbound_ports_count; i++)
 		HOLDS(config->exclude.inbound_ports[i]);
-	HOLDS(config->identity.builtin.svid_ttl >= 10 && config->identity.builtin.root_ttl >= 10);
+	HOLDS(config->identity.renew_at >= 10 && config->identity.renew_at <= 95);
+	HOLDS(config->identity.backends_count <= KMTLS_BACKENDS_MAX);
+	HOLDS(config->identity.enabled || config->mode == KMTLS_MODE_OFF);
+	for (unsigned i = 0; i < config->identity.backends_count; i++) {
+		const struct kmtls_config_backend *backend = &config->identity.backends[i];
+
+		HOLDS(*backend->name && backend->svid_ttl >= 10 && backend->root_ttl >= 10);
+		HOLDS(backend->type == KMTLS_BACKEND_BUILTIN ||
+		      (!backend->cert_file != !backend->cert &&
+		       !backend->key_file != !backend->key));
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

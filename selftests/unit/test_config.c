@@ -19,6 +19,10 @@
 #include "config_yaml.h"
 
 #define TD "identity:\n  trust_domain: example.org\n"
+/* The same with a backend that is enabled, for files with a mode. */
+#define ON                                                                                  \
+	"identity: {trust_domain: example.org, enabled: own, backends: [{name: own, type: " \
+	"builtin}]}\n"
 #define PATH "must be an absolute path without '..', of at most 1024 bytes"
 #define PORTS "must be a list of ports, each from 1 to 65535"
 #define NODE "must be 1 to 253 letters, digits, dots, hyphens or underscores"
@@ -32,10 +36,18 @@
 #define DOMAIN "must be 1 to 255 lower-case letters, digits, dots, hyphens or underscores"
 #define CRLS \
 	"must be a list of at most 64 paths, each absolute, without '..', of at most 1024 bytes"
+#define BACKENDS "must be a list of at most 8 mappings"
+#define BACKEND "must be 1 to 63 letters, digits, dots, hyphens or underscores"
+#define TYPES "must be ec-p256, ec-p384, rsa-2048, rsa-3072 or rsa-4096"
+#define RENEW "must be a number from 10 to 95"
+#define NEEDS "needs identity.enabled, which names no backend: mutual TLS is off"
 #define A16 "aaaaaaaaaaaaaaaa"
 #define A64 A16 A16 A16 A16
 #define A256 A64 A64 A64 A64
-#define BUILTIN(text) TD "  builtin:\n    " text "\n"
+#define BUILTIN(text) TD "  backends:\n  - name: own\n    type: builtin\n    " text "\n"
+#define PROVIDED(text) TD "  backends:\n  - name: pki\n    type: provided\n" text
+#define CERT "    cert_file_path: /c\n"
+#define KEY "    key_file_path: /k\n"
 
 struct bad {
 	const char *name, *text, *error; /* error: after the file's path */
@@ -48,19 +60,20 @@ static const struct bad bad_files[] = {
 	{ "list at the top", "- a\n", ":1: must be a mapping of keys" },
 	{ "scalar at the top", "\n\nabc\n", ":3: must be a mapping of keys" },
 	{ "unknown key", TD "colour: red\n", ":3: colour: unknown key" },
-	{ "unknown key below", TD "  source: builtin\n  spire: x\n",
+	{ "unknown key below", TD "  renew_at: 80\n  spire: x\n",
 	  ":4: identity.spire: unknown key" },
-	{ "unknown key two below", BUILTIN("key: x"), ":4: identity.builtin.key: unknown key" },
+	{ "unknown key two below", BUILTIN("keys: x"),
+	  ":6: identity.backends[0].keys: unknown key" },
 	{ "unknown key before all", "a: 1\n" TD, ":1: a: unknown key" },
 	{ "wrong case", TD "Node: a\n", ":3: Node: unknown key" },
-	{ "key with a dot", TD "identity.source: builtin\n", ":3: unknown key" },
+	{ "key with a dot", TD "identity.enabled: own\n", ":3: unknown key" },
 	{ "long key", TD A64 "b: 1\n", ":3: unknown key" },
 	{ "key that is a list", TD "? [a]\n: b\n", ":3: a key must be a word" },
 	{ "merge key", TD "<<: {node: a}\n", ":3: unknown key" },
 	{ "duplicate key", "node: a\n" TD "node: b\n", ":4: node: must be there only once" },
 	{ "duplicate key below", TD "  trust_domain: b\n",
 	  ":3: identity.trust_domain: must be there only once" },
-	{ "duplicate mapping", TD "identity:\n  source: builtin\n",
+	{ "duplicate mapping", TD "identity:\n  enabled: own\n",
 	  ":3: identity: must be there only once" },
 	{ "two documents", TD "---\nnode: a\n", ":3: one document only is allowed" },
 	{ "anchor", TD "node: &n a\n", ":3: node: anchors, aliases and tags are not allowed" },
@@ -116,7 +129,7 @@ static const struct bad bad_files[] = {
 	  ":4: identity.crl_files: " CRLS },
 	{ "crl_files twice", TD "  crl_files:\n    - /etc/a.crl\n    - /etc/a.crl\n",
 	  ":5: identity.crl_files: the path is listed twice" },
-	{ "source", TD "  source: spire\n", ":3: identity.source: must be builtin" },
+	{ "source of old", TD "  source: builtin\n", ":3: identity.source: unknown key" },
 	/* numbers */
 	{ "workers many", TD "workers: 257\n", ":3: workers: " WORKERS },
 	{ "workers negative", TD "workers: -1\n", ":3: workers: " WORKERS },
@@ -197,21 +210,22 @@ static const struct bad bad_files[] = {
 	{ "handshake_timeout unit alone", TD "handshake_timeout: s\n",
 	  ":3: handshake_timeout: " TIMEOUT },
 	{ "handshake_timeout empty", TD "handshake_timeout:\n", ":3: handshake_timeout: " TIMEOUT },
-	{ "svid_ttl short", BUILTIN("svid_ttl: 9s"), ":4: identity.builtin.svid_ttl: " SVID },
-	{ "svid_ttl long", BUILTIN("svid_ttl: 3651d"), ":4: identity.builtin.svid_ttl: " SVID },
+	{ "svid_ttl short", BUILTIN("svid_ttl: 9s"), ":6: identity.backends[0].svid_ttl: " SVID },
+	{ "svid_ttl long", BUILTIN("svid_ttl: 3651d"), ":6: identity.backends[0].svid_ttl: " SVID },
 	{ "svid_ttl leading zero", BUILTIN("svid_ttl: 010s"),
-	  ":4: identity.builtin.svid_ttl: " SVID },
-	{ "root_ttl long", BUILTIN("root_ttl: 36501d"), ":4: identity.builtin.root_ttl: " ROOT },
+	  ":6: identity.backends[0].svid_ttl: " SVID },
+	{ "root_ttl long", BUILTIN("root_ttl: 36501d"),
+	  ":6: identity.backends[0].root_ttl: " ROOT },
 	{ "root_ttl overflow", BUILTIN("root_ttl: 9999999999d"),
-	  ":4: identity.builtin.root_ttl: " ROOT },
+	  ":6: identity.backends[0].root_ttl: " ROOT },
 	{ "root_ttl digits", BUILTIN("root_ttl: 99999999999"),
-	  ":4: identity.builtin.root_ttl: " ROOT },
+	  ":6: identity.backends[0].root_ttl: " ROOT },
 	{ "svid_ttl beyond root_ttl", BUILTIN("svid_ttl: 2h\n    root_ttl: 1h"),
-	  ":4: identity.builtin.svid_ttl: must not be longer than root_ttl" },
+	  ":6: identity.backends[0].svid_ttl: must not be longer than root_ttl" },
 	{ "root_ttl below the default svid_ttl", BUILTIN("root_ttl: 1h"),
-	  ":4: identity.builtin.root_ttl: must not be shorter than svid_ttl (default 24h)" },
+	  ":6: identity.backends[0].root_ttl: must not be shorter than svid_ttl (default 24h)" },
 	/* identity */
-	{ "trust_domain missing", "node: a\n\nidentity:\n  source: builtin\n",
+	{ "trust_domain missing", "node: a\n\nidentity:\n  enabled: own\n",
 	  ":3: identity.trust_domain: is required" },
 	{ "trust_domain empty", "identity:\n  trust_domain: ''\n",
 	  ":2: identity.trust_domain: " DOMAIN },
@@ -223,9 +237,90 @@ static const struct bad bad_files[] = {
 	  ":2: identity.trust_domain: " DOMAIN },
 	{ "identity empty", "identity:\n", ":1: identity: must be a mapping" },
 	{ "identity a list", "identity: [a]\n", ":1: identity: must be a mapping" },
-	{ "builtin a scalar", TD "  builtin: yes\n", ":3: identity.builtin: must be a mapping" },
+	{ "builtin of old", TD "  builtin: {root_ttl: 1h}\n", ":3: identity.builtin: unknown key" },
 	{ "root_file relative", BUILTIN("root_file: root.pem"),
-	  ":4: identity.builtin.root_file: " PATH },
+	  ":6: identity.backends[0].root_file: " PATH },
+	/* backends */
+	{ "backends a scalar", TD "  backends: own\n", ":3: identity.backends: " BACKENDS },
+	{ "backends a mapping", TD "  backends: {name: own}\n",
+	  ":3: identity.backends: " BACKENDS },
+	{ "backend a scalar", TD "  backends:\n  - own\n", ":4: identity.backends: " BACKENDS },
+	{ "backends nine", TD "  backends: [{}, {}, {}, {}, {}, {}, {}, {}, {}]\n",
+	  ":3: identity.backends: " BACKENDS },
+	{ "backend without a name", TD "  backends:\n  - type: builtin\n",
+	  ":4: identity.backends[0].name: is required" },
+	{ "backend without a type", TD "  backends:\n  - name: own\n",
+	  ":4: identity.backends[0].type: is required" },
+	{ "backend's name empty", TD "  backends:\n  - name: ''\n    type: builtin\n",
+	  ":4: identity.backends[0].name: " BACKEND },
+	{ "backend's name with a blank", TD "  backends:\n  - name: a b\n    type: builtin\n",
+	  ":4: identity.backends[0].name: " BACKEND },
+	{ "backend's name long", TD "  backends:\n  - name: " A64 "\n    type: builtin\n",
+	  ":4: identity.backends[0].name: " BACKEND },
+	{ "backend's name a list", TD "  backends:\n  - type: builtin\n    name: [a]\n",
+	  ":5: identity.backends[0].name: " BACKEND },
+	{ "backend's name twice in one", BUILTIN("name: own"),
+	  ":6: identity.backends[0].name: must be there only once" },
+	{ "backends of one name", BUILTIN("svid_ttl: 1h\n  - type: builtin\n    name: own"),
+	  ":8: identity.backends[1].name: is that of another backend" },
+	{ "backend's type", TD "  backends:\n  - name: own\n    type: files\n",
+	  ":5: identity.backends[0].type: must be builtin or provided" },
+	{ "backend's unknown key", BUILTIN("colour: red"),
+	  ":6: identity.backends[0].colour: unknown key" },
+	{ "second backend's unknown key", BUILTIN("svid_ttl: 1h\n  - name: b\n    colour: red"),
+	  ":8: identity.backends[1].colour: unknown key" },
+	{ "key_type", BUILTIN("key_type: rsa-1024"), ":6: identity.backends[0].key_type: " TYPES },
+	{ "trust", BUILTIN("trust: no"), ":6: identity.backends[0].trust: must be true or false" },
+	{ "key_manager", BUILTIN("key_manager: tpm"),
+	  ":6: identity.backends[0].key_manager: must be disk or memory" },
+	{ "key_manager disk without a file", BUILTIN("key_manager: disk"),
+	  ":4: identity.backends[0].root_file: is required where key_manager is disk" },
+	{ "key_manager memory with a file", BUILTIN("key_manager: memory\n    root_file: /r"),
+	  ":7: identity.backends[0].root_file: there is none where key_manager is memory" },
+	{ "provided's key in builtin", BUILTIN("cert_file_path: /c"),
+	  ":6: identity.backends[0].cert_file_path: type builtin has no such key" },
+	{ "inline key in builtin", BUILTIN("key: k"),
+	  ":6: identity.backends[0].key: type builtin has no such key" },
+	{ "builtin's key in provided", PROVIDED("    root_ttl: 1h\n"),
+	  ":6: identity.backends[0].root_ttl: type provided has no such key" },
+	{ "root_file in provided", PROVIDED(CERT KEY "    root_file: /r\n"),
+	  ":8: identity.backends[0].root_file: type provided has no such key" },
+	{ "key_manager in provided", PROVIDED(CERT KEY "    key_manager: disk\n"),
+	  ":8: identity.backends[0].key_manager: type provided has no such key" },
+	{ "no certificate", PROVIDED(KEY),
+	  ":4: identity.backends[0].cert_file_path: is required (or, for development, cert)" },
+	{ "no key", PROVIDED(CERT),
+	  ":4: identity.backends[0].key_file_path: is required (or, for development, key)" },
+	{ "two certificates", PROVIDED(CERT KEY "    cert: c\n"),
+	  ":8: identity.backends[0].cert: cannot be together with cert_file_path" },
+	{ "two keys", PROVIDED(CERT KEY "    key: k\n"),
+	  ":8: identity.backends[0].key: cannot be together with key_file_path" },
+	{ "two bundles", PROVIDED(CERT KEY "    bundle: b\n    bundle_file_path: /b\n"),
+	  ":8: identity.backends[0].bundle: cannot be together with bundle_file_path" },
+	{ "inline certificate empty", PROVIDED(KEY "    cert: ''\n"),
+	  ":7: identity.backends[0].cert: must be PEM text" },
+	{ "cert_file_path relative", PROVIDED("    cert_file_path: c\n" KEY),
+	  ":6: identity.backends[0].cert_file_path: " PATH },
+	{ "key_file_path relative", PROVIDED("    key_file_path: ../k\n" CERT),
+	  ":6: identity.backends[0].key_file_path: " PATH },
+	{ "bundle_file_path dots", PROVIDED("    bundle_file_path: /a/../b\n" CERT KEY),
+	  ":6: identity.backends[0].bundle_file_path: " PATH },
+	{ "svid_ttl short in provided", PROVIDED(CERT KEY "    svid_ttl: 9s\n"),
+	  ":8: identity.backends[0].svid_ttl: " SVID },
+	{ "renew_at small", TD "  renew_at: 9\n", ":3: identity.renew_at: " RENEW },
+	{ "renew_at large", TD "  renew_at: 96\n", ":3: identity.renew_at: " RENEW },
+	{ "renew_at percent", TD "  renew_at: 80%\n", ":3: identity.renew_at: " RENEW },
+	{ "enabled names none", BUILTIN("svid_ttl: 1h\n  enabled: pki"),
+	  ":7: identity.enabled: no backend has that name (identity.backends)" },
+	{ "enabled without backends", TD "  enabled: own\n",
+	  ":3: identity.enabled: no backend has that name (identity.backends)" },
+	{ "enabled a list", TD "  enabled: [own]\n",
+	  ":3: identity.enabled: must be the name of a backend, or empty" },
+	{ "enabled and not trusted", BUILTIN("trust: false\n  enabled: own"),
+	  ":7: identity.enabled: is a backend whose trust is false" },
+	{ "strict and nothing enabled", "mode: strict\n" TD, ":1: mode: " NEEDS },
+	{ "permissive and enabled empty", TD "  enabled: ''\nmode: permissive\n",
+	  ":4: mode: " NEEDS },
 	/* ports */
 	{ "exclude a scalar", TD "exclude: 22\n", ":3: exclude: must be a mapping" },
 	{ "ports a scalar", TD "exclude:\n  inbound_ports: 22\n",
@@ -317,61 +412,118 @@ static void test_defaults(void **state)
 	assert_true(config->rekey && !config->close_at_key_limit && !config->prefer_chacha20);
 	assert_int_equal(config->authorization_default, KMTLS_AUTHORIZATION_DEFAULT_UNSET);
 	assert_int_equal(config->key_limit, 388736063996ull);
-	assert_int_equal(config->mode, KMTLS_MODE_UNSET);
+	assert_int_equal(config->mode, KMTLS_MODE_OFF); /* nothing is enabled */
 	assert_int_equal(config->exclude.outbound_ports_count, 0);
 	assert_int_equal(config->exclude.inbound_ports_count, 0);
 	assert_string_equal(config->identity.trust_domain, "example.org");
-	assert_null(config->identity.builtin.root_file);
-	assert_int_equal(config->identity.builtin.root_ttl, 3650 * 86400);
-	assert_int_equal(config->identity.builtin.svid_ttl, 86400);
 	assert_false(config->identity.keep_expired);
 	assert_int_equal(config->identity.crl_files_count, 0);
+	assert_int_equal(config->identity.renew_at, 80);
+	assert_int_equal(config->identity.backends_count, 0);
+	assert_null(config->identity.enabled);
 	kmtls_config_free(config);
+	config = load_good(ON);
+	assert_int_equal(config->mode, KMTLS_MODE_UNSET);
+	assert_int_equal(config->identity.backends_count, 1);
+	assert_ptr_equal(config->identity.enabled, &config->identity.backends[0]);
+	assert_string_equal(config->identity.enabled->name, "own");
+	assert_int_equal(config->identity.enabled->type, KMTLS_BACKEND_BUILTIN);
+	assert_true(config->identity.enabled->trust);
+	assert_int_equal(config->identity.enabled->key_type, KMTLS_KEY_EC_P256);
+	assert_null(config->identity.enabled->root_file);
+	assert_int_equal(config->identity.enabled->root_ttl, 3650 * 86400);
+	assert_int_equal(config->identity.enabled->svid_ttl, 86400);
+	kmtls_config_free(config);
+}
+
+static void check_backends(const struct kmtls_config *config)
+{
+	const struct kmtls_config_backend *backends = config->identity.backends;
+
+	assert_int_equal(config->identity.renew_at, 95);
+	assert_int_equal(config->identity.backends_count, 3);
+	assert_ptr_equal(config->identity.enabled, &backends[1]);
+	assert_string_equal(backends[0].name, "own");
+	assert_false(backends[0].trust);
+	assert_int_equal(backends[0].key_type, KMTLS_KEY_RSA_4096);
+	assert_string_equal(backends[0].root_file, "/etc/kmtls/root.pem");
+	assert_int_equal(backends[0].root_ttl, 36500u * 86400u);
+	assert_int_equal(backends[0].svid_ttl, 3650 * 86400);
+	assert_int_equal(backends[1].type, KMTLS_BACKEND_PROVIDED);
+	assert_int_equal(backends[1].key_type, KMTLS_KEY_EC_P384);
+	assert_string_equal(backends[1].cert_file, "/c");
+	assert_string_equal(backends[1].key_file, "/k");
+	assert_string_equal(backends[1].bundle_file, "/b");
+	assert_null(backends[1].cert);
+	assert_int_equal(backends[1].svid_ttl, 10);
+	assert_string_equal(backends[2].cert, "c1\nc2\n");
+	assert_string_equal(backends[2].key, "k");
+	assert_string_equal(backends[2].bundle, "b");
+	assert_null(backends[2].key_file);
 }
 
 static void test_everything(void **state)
 {
-	struct kmtls_config *config =
-		load_good("---\n"
-			  "node: node-1.a_b\n"
-			  "bpf_dir: /sys/fs/bpf/other\n"
-			  "run_dir: /run/other\n"
-			  "control_socket: /run/other.sock\n"
-			  "cgroup: /sys/fs/cgroup/kmtls\n"
-			  "log_level: debug\n"
-			  "workers: 256\n"
-			  "rekey: off\n"
-			  "authorization_default: deny\n"
-			  "key_limit: 362GiB\n"
-			  "key_limit_action: close\n"
-			  "prefer_chacha20: true\n"
-			  "max_flows: 1048576\n"
-			  "max_udp_peers: 1048575\n"
-			  "handshake_timeout: 5m\n"
-			  "peek_timeout: 10s\n"
-			  "limits:\n"
-			  "  flows_per_pod: 1048576\n"
-			  "  memory_percent: 100\n"
-			  "  handshakes: 1048575\n"
-			  "  handshakes_per_source: 1048574\n"
-			  "  refusal_lines: 1000000\n"
-			  "keepalive: {idle: 9h, interval: 8h, probes: 127}\n"
-			  "peer_timeout: 24h\n"
-			  "mode: off\n"
-			  "exclude:\n"
-			  "  outbound_ports: [22, 65535]\n"
-			  "  inbound_ports:\n"
-			  "    - 1\n"
-			  "identity:\n"
-			  "  source: builtin\n"
-			  "  trust_domain: \"a.b-c_d.9\"\n"
-			  "  peer_expiry: warn\n"
-			  "  crl_files: [/etc/kmtls/a.crl, /etc/kmtls/b.crl]\n"
-			  "  builtin:\n"
-			  "    root_file: /etc/kmtls/root.pem\n"
-			  "    root_ttl: 36500d\n"
-			  "    svid_ttl: 3650d\n"
-			  "...\n");
+	struct kmtls_config *config = load_good("---\n"
+						"node: node-1.a_b\n"
+						"bpf_dir: /sys/fs/bpf/other\n"
+						"run_dir: /run/other\n"
+						"control_socket: /run/other.sock\n"
+						"cgroup: /sys/fs/cgroup/kmtls\n"
+						"log_level: debug\n"
+						"workers: 256\n"
+						"rekey: off\n"
+						"authorization_default: deny\n"
+						"key_limit: 362GiB\n"
+						"key_limit_action: close\n"
+						"prefer_chacha20: true\n"
+						"max_flows: 1048576\n"
+						"max_udp_peers: 1048575\n"
+						"handshake_timeout: 5m\n"
+						"peek_timeout: 10s\n"
+						"limits:\n"
+						"  flows_per_pod: 1048576\n"
+						"  memory_percent: 100\n"
+						"  handshakes: 1048575\n"
+						"  handshakes_per_source: 1048574\n"
+						"  refusal_lines: 1000000\n"
+						"keepalive: {idle: 9h, interval: 8h, probes: 127}\n"
+						"peer_timeout: 24h\n"
+						"mode: off\n"
+						"exclude:\n"
+						"  outbound_ports: [22, 65535]\n"
+						"  inbound_ports:\n"
+						"    - 1\n"
+						"identity:\n"
+						"  trust_domain: \"a.b-c_d.9\"\n"
+						"  enabled: pki\n"
+						"  renew_at: 95\n"
+						"  peer_expiry: warn\n"
+						"  crl_files: [/etc/kmtls/a.crl, /etc/kmtls/b.crl]\n"
+						"  backends:\n"
+						"  - name: own\n"
+						"    type: builtin\n"
+						"    trust: false\n"
+						"    key_manager: disk\n"
+						"    key_type: rsa-4096\n"
+						"    root_file: /etc/kmtls/root.pem\n"
+						"    root_ttl: 36500d\n"
+						"    svid_ttl: 3650d\n"
+						"  - name: pki\n"
+						"    type: provided\n"
+						"    key_type: ec-p384\n"
+						"    cert_file_path: /c\n"
+						"    key_file_path: /k\n"
+						"    bundle_file_path: /b\n"
+						"    svid_ttl: 10s\n"
+						"  - name: inline\n"
+						"    type: provided\n"
+						"    cert: |\n"
+						"      c1\n"
+						"      c2\n"
+						"    key: k\n"
+						"    bundle: b\n"
+						"...\n");
 
 	assert_string_equal(config->node, "node-1.a_b");
 	assert_string_equal(config->bpf_dir, "/sys/fs/bpf/other");
@@ -407,9 +559,7 @@ static void test_everything(void **state)
 	assert_int_equal(config->identity.crl_files_count, 2);
 	assert_string_equal(config->identity.crl_files[0], "/etc/kmtls/a.crl");
 	assert_string_equal(config->identity.crl_files[1], "/etc/kmtls/b.crl");
-	assert_string_equal(config->identity.builtin.root_file, "/etc/kmtls/root.pem");
-	assert_int_equal(config->identity.builtin.root_ttl, 36500u * 86400u);
-	assert_int_equal(config->identity.builtin.svid_ttl, 3650 * 86400);
+	check_backends(config);
 	kmtls_config_free(config);
 }
 
@@ -449,7 +599,7 @@ static void test_durations(void **state)
 
 		snprintf(text, sizeof(text), BUILTIN("svid_ttl: %s"), durations[i].text);
 		config = load_good(text);
-		assert_int_equal(config->identity.builtin.svid_ttl, durations[i].seconds);
+		assert_int_equal(config->identity.backends[0].svid_ttl, durations[i].seconds);
 		kmtls_config_free(config);
 	}
 }
@@ -464,14 +614,16 @@ static void test_limits_taken(void **state)
 		" limits: {flows_per_pod: 0},\n"
 		" exclude: {outbound_ports: [], inbound_ports: []},\n"
 		" control_socket: /" A64 A16 A16 "bbbbbbbbbb,\n"
-		" identity: {trust_domain: a, builtin: {root_ttl: 10s, svid_ttl: 10s}}}\n");
+		" identity: {trust_domain: a, enabled: b, renew_at: 10, backends: [{name: b,\n"
+		" type: builtin, root_ttl: 10s, svid_ttl: 10s}]}}\n");
 	assert_int_equal(config->max_flows, 64);
 	assert_int_equal(config->limits.flows_per_pod, 0);
 	assert_int_equal(config->handshake_timeout, 1);
 	assert_int_equal(config->peek_timeout_ms, 10);
 	assert_int_equal(strlen(config->control_socket), 107);
 	assert_int_equal(config->exclude.outbound_ports_count, 0);
-	assert_int_equal(config->identity.builtin.root_ttl, 10);
+	assert_int_equal(config->identity.backends[0].root_ttl, 10);
+	assert_int_equal(config->identity.renew_at, 10);
 	kmtls_config_free(config);
 	config = load_good(TD "run_dir: /srv\nlog_level: error\n");
 	assert_string_equal(config->control_socket, "/srv/control.sock");

@@ -19,24 +19,32 @@
 #include <unistd.h>
 
 #include "certificates.h"
-#include "identity.h"
+#include "identities.h"
 
 static char directory[] = "/tmp/kmtls-root-file-XXXXXX";
 static char file[64], why[256];
 
-static struct kmtls_identity_builtin_options options(const char *root_file)
+static struct kmtls_config_backend backend; /* of the options below */
+
+static struct kmtls_identity_options options(const char *root_file)
 {
-	return (struct kmtls_identity_builtin_options){
-		.trust_domain = TEST_TRUST_DOMAIN,
-		.root_file = root_file,
+	backend = (struct kmtls_config_backend){
+		.name = (char *)"own",
+		.type = KMTLS_BACKEND_BUILTIN,
+		.key_type = KMTLS_KEY_EC_P256,
+		.root_file = (char *)root_file,
 		.root_ttl = 3600 * 24,
 		.svid_ttl = 3600,
+	};
+	return (struct kmtls_identity_options){
+		.backend = &backend,
+		.trust_domain = TEST_TRUST_DOMAIN,
 	};
 }
 
 static struct kmtls_identity *open_identity(const char *root_file)
 {
-	struct kmtls_identity_builtin_options wanted = options(root_file);
+	struct kmtls_identity_options wanted = options(root_file);
 	struct kmtls_identity *identity = NULL;
 
 	why[0] = '\0';
@@ -76,7 +84,7 @@ static int teardown(void **state)
 
 static void refuses_file(int err, const char *wanted)
 {
-	struct kmtls_identity_builtin_options with_file = options(file);
+	struct kmtls_identity_options with_file = options(file);
 	struct kmtls_identity *identity = NULL;
 
 	why[0] = '\0';
@@ -129,7 +137,7 @@ static void other_owner(void **state)
 
 static void no_directory(void **state)
 {
-	struct kmtls_identity_builtin_options wanted = options("/nonexistent/root.pem");
+	struct kmtls_identity_options wanted = options("/nonexistent/root.pem");
 	struct kmtls_identity *identity = NULL;
 
 	assert_int_equal(kmtls_identity_builtin_open(&wanted, &identity, why), -ENOENT);
@@ -210,9 +218,9 @@ static void unfit_roots(void **state)
 	struct test_spec spec = test_root_spec;
 
 	spec.constraints = "CA:FALSE";
-	refuses_root(spec, NULL, "the certificate is not a CA");
+	refuses_root(spec, NULL, "is not a CA (basicConstraints CA:TRUE)");
 	spec.constraints = "";
-	refuses_root(spec, NULL, "the certificate is not a CA");
+	refuses_root(spec, NULL, "is not a CA (basicConstraints CA:TRUE)");
 	spec = test_root_spec;
 	spec.key_usage = "digitalSignature";
 	refuses_root(spec, NULL, "lacks keyCertSign");
@@ -222,17 +230,17 @@ static void unfit_roots(void **state)
 	refuses_root(spec, NULL, "has keyAgreement");
 	spec = test_root_spec;
 	spec.not_after = -1;
-	refuses_root(spec, NULL, "the certificate has expired");
+	refuses_root(spec, NULL, "has expired");
 	spec = test_root_spec;
 	spec.not_before = 60;
-	refuses_root(spec, NULL, "the certificate is not valid yet");
+	refuses_root(spec, NULL, "is not valid yet");
 	spec = test_root_spec;
 	spec.id = "spiffe://elsewhere.org";
-	refuses_root(spec, NULL, "the certificate is of another trust domain");
+	refuses_root(spec, NULL, "the URI SAN is of another trust domain");
 	spec = test_root_spec;
 	spec.algorithm = "RSA1024";
 	refuses_root(spec, NULL, "the key is not EC P-256");
-	refuses_root(test_intermediate_spec, &issuer, "the certificate is not self-signed");
+	refuses_root(test_intermediate_spec, &issuer, "is not self-signed");
 	test_certificate_free(&issuer);
 }
 

@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 #include "certificates.h"
-#include "identity.h"
+#include "hash.h"
+#include "identities.h"
 #include "secret_region.h"
 #include "svid_store.h"
 
@@ -51,7 +52,7 @@ static void values(void **state)
 	assert_memory_equal(buffer, "second!", 7);
 	assert_int_equal(kmtls_secret_get(region, KMTLS_SECRET_SVID, 7, buffer, 6), -E2BIG);
 	/* Same key, other kind. */
-	assert_int_equal(kmtls_secret_get(region, KMTLS_SECRET_ROOT, 7, buffer, 16), -ENOENT);
+	assert_int_equal(kmtls_secret_get(region, KMTLS_SECRET_CA, 7, buffer, 16), -ENOENT);
 	assert_int_equal(kmtls_secret_put(region, KMTLS_SECRET_SVID, 7, big, sizeof(big)), -E2BIG);
 	assert_int_equal(kmtls_secret_put(region, KMTLS_SECRET_SVID, 7, big, sizeof(big) - 1), 0);
 	assert_int_equal(kmtls_secret_get(region, KMTLS_SECRET_SVID, 7, buffer, sizeof(buffer)),
@@ -140,30 +141,28 @@ static void flows(void **state)
 
 static struct kmtls_identity *open_identity(const char *file, bool prefer_kept)
 {
-	struct kmtls_identity_builtin_options options = {
+	static struct kmtls_config_backend backend; /* as long as the source */
+	struct kmtls_identity_options options = {
+		.backend = &backend,
 		.trust_domain = TEST_TRUST_DOMAIN,
-		.root_file = file,
-		.root_ttl = 3600,
-		.svid_ttl = 60,
 		.secrets = region,
 		.prefer_kept = prefer_kept,
 	};
 	struct kmtls_identity *identity = NULL;
 
+	backend = (struct kmtls_config_backend){
+		.name = (char *)"own",
+		.type = KMTLS_BACKEND_BUILTIN,
+		.key_type = KMTLS_KEY_EC_P256,
+		.root_file = (char *)file,
+		.root_ttl = 3600,
+		.svid_ttl = 60,
+	};
 	why[0] = '\0';
 	if (kmtls_identity_builtin_open(&options, &identity, why) < 0)
 		return NULL;
-	kmtls_identity_keep(identity);
+	assert_int_equal(identity->operations->keep(identity), 0);
 	return identity;
-}
-
-static struct kmtls_svid *issue(struct kmtls_identity *identity, const char *id)
-{
-	struct kmtls_svid *svid = NULL;
-
-	if (identity->operations->issue(identity, id, &svid, why))
-		fail_msg("%s", why);
-	return svid;
 }
 
 static void assert_handshake(struct kmtls_svid *client, struct kmtls_svid *server)
@@ -181,7 +180,7 @@ static void assert_handshake(struct kmtls_svid *client, struct kmtls_svid *serve
 static void svids(void **state)
 {
 	struct kmtls_identity *identity = open_identity(NULL, false);
-	struct kmtls_svid *made = issue(identity, TEST_CLIENT_ID), *kept = NULL, *server;
+	struct kmtls_svid *made = test_issue(identity, TEST_CLIENT_ID), *kept = NULL, *server;
 
 	assert_int_equal(kmtls_svid_store_get(region, TEST_CLIENT_ID, &kept), -ENOENT);
 	assert_int_equal(kmtls_svid_store_put(region, made), 0);
@@ -194,7 +193,7 @@ static void svids(void **state)
 	/* The next worker's source has the same root, memory only as it is. */
 	kmtls_identity_close(identity);
 	identity = open_identity(NULL, true);
-	server = issue(identity, TEST_SERVER_ID);
+	server = test_issue(identity, TEST_SERVER_ID);
 	assert_handshake(kept, server);
 	kmtls_svid_put(server);
 	kmtls_svid_put(kept);
@@ -202,7 +201,7 @@ static void svids(void **state)
 	kmtls_svid_store_delete(region, TEST_CLIENT_ID);
 	assert_int_equal(kmtls_svid_store_get(region, TEST_CLIENT_ID, &kept), -ENOENT);
 	kmtls_identity_close(identity);
-	kmtls_secret_delete(region, KMTLS_SECRET_ROOT, 0);
+	kmtls_secret_delete(region, KMTLS_SECRET_CA, kmtls_hash_text("builtin/own"));
 }
 
 /* A file that cannot be read matters only where nothing is kept. */
@@ -220,7 +219,7 @@ static void root_file_away(void **state)
 	identity = open_identity(missing, false);
 	assert_non_null(identity);
 	kmtls_identity_close(identity);
-	kmtls_secret_delete(region, KMTLS_SECRET_ROOT, 0);
+	kmtls_secret_delete(region, KMTLS_SECRET_CA, kmtls_hash_text("builtin/own"));
 }
 
 int main(void)

@@ -29,13 +29,19 @@ static void test_rules(void **state)
 		const struct kmtls_setting_range *range = &kmtls_setting_ranges[i];
 		char rule[128];
 
-		if (range->duration)
+		if (range->duration || range->key_type)
 			continue;
 		snprintf(rule, sizeof(rule), "must be a number from %u to %u", range->from,
 			 range->to);
 		assert_string_equal(kmtls_config_rule(range->name), rule);
 	}
 	assert_string_equal(kmtls_config_rule("handshake_timeout"), "must be between 1s and 5m");
+	assert_string_equal(kmtls_config_rule("identity.svid_ttl"),
+			    kmtls_config_rule("identity.backends[7].svid_ttl"));
+	assert_string_equal(kmtls_config_rule("identity.root_ttl"),
+			    "must be between 10s and 36500d");
+	assert_string_equal(kmtls_config_rule("identity.key_type"),
+			    kmtls_config_rule("identity.backends[0].key_type"));
 }
 
 static void test_parse(void **state)
@@ -63,6 +69,15 @@ static void test_parse(void **state)
 		{ KMTLS_SETTING_HANDSHAKE_TIMEOUT, "0", -EINVAL, 0 },
 		{ KMTLS_SETTING_HANDSHAKE_TIMEOUT, "301s", -EINVAL, 0 },
 		{ KMTLS_SETTING_HANDSHAKE_TIMEOUT, "5min", -EINVAL, 0 },
+		{ KMTLS_SETTING_RENEW_AT, "10", 0, 10 },
+		{ KMTLS_SETTING_RENEW_AT, "96", -EINVAL, 0 },
+		{ KMTLS_SETTING_SVID_TTL, "3650d", 0, 3650 * 86400 },
+		{ KMTLS_SETTING_SVID_TTL, "9s", -EINVAL, 0 },
+		{ KMTLS_SETTING_ROOT_TTL, "36500d", 0, 36500u * 86400u },
+		{ KMTLS_SETTING_ROOT_TTL, "36501d", -EINVAL, 0 },
+		{ KMTLS_SETTING_KEY_TYPE, "rsa-3072", 0, KMTLS_KEY_RSA_3072 },
+		{ KMTLS_SETTING_KEY_TYPE, "1", -EINVAL, 0 },
+		{ KMTLS_SETTING_KEY_TYPE, "rsa", -EINVAL, 0 },
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -121,6 +136,38 @@ static void test_set(void **state)
 	free(shared);
 }
 
+/* Those of the backend that is enabled: what it does not have is not there. */
+static void test_backend(void **state)
+{
+	struct kmtls_config_backend backend = { .type = KMTLS_BACKEND_BUILTIN, .root_ttl = 99 };
+	struct kmtls_config config = { .identity = { .enabled = &backend } };
+	struct kmtls_shared *shared = calloc(1, sizeof(*shared));
+	struct kmtls_daemon daemon = { .config = &config, .shared = shared };
+
+	assert_int_equal(kmtls_setting_get(&daemon, KMTLS_SETTING_ROOT_TTL), 99);
+	kmtls_setting_set(&daemon, KMTLS_SETTING_SVID_TTL, 42);
+	kmtls_setting_set(&daemon, KMTLS_SETTING_KEY_TYPE, KMTLS_KEY_EC_P384);
+	kmtls_setting_set(&daemon, KMTLS_SETTING_ROOT_TTL, 43);
+	kmtls_setting_set(&daemon, KMTLS_SETTING_RENEW_AT, 50);
+	assert_int_equal(backend.svid_ttl, 42);
+	assert_int_equal(backend.key_type, KMTLS_KEY_EC_P384);
+	assert_int_equal(backend.root_ttl, 43);
+	assert_int_equal(config.identity.renew_at, 50);
+	/* The next worker's. */
+	backend = (struct kmtls_config_backend){ .type = KMTLS_BACKEND_PROVIDED };
+	assert_true(kmtls_setting_is_there(&daemon, KMTLS_SETTING_SVID_TTL));
+	assert_false(kmtls_setting_is_there(&daemon, KMTLS_SETTING_ROOT_TTL));
+	kmtls_settings_restore(&daemon);
+	assert_int_equal(backend.svid_ttl, 42);
+	assert_int_equal(backend.root_ttl, 0);
+	config.identity.enabled = NULL;
+	assert_false(kmtls_setting_is_there(&daemon, KMTLS_SETTING_SVID_TTL));
+	assert_false(kmtls_setting_is_there(&daemon, KMTLS_SETTING_KEY_TYPE));
+	assert_true(kmtls_setting_is_there(&daemon, KMTLS_SETTING_RENEW_AT));
+	kmtls_settings_restore(&daemon);
+	free(shared);
+}
+
 /* A first worker: nothing was set. */
 static void test_nothing_set(void **state)
 {
@@ -136,9 +183,8 @@ static void test_nothing_set(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_parse),
-		cmocka_unit_test(test_set),
+		cmocka_unit_test(test_rules),	    cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_set),	    cmocka_unit_test(test_backend),
 		cmocka_unit_test(test_nothing_set),
 	};
 

@@ -135,9 +135,38 @@ void kmtls_check_daemon(struct kmtls_check *check)
 
 /* ---- identity and clocks ---- */
 
+/* Percent of the lifetime. */
+static long long renew_at(const struct kmtls_check *check)
+{
+	return number(json_object_get(check->status, "identity"), "renew_at");
+}
+
+/* Is there anything that issues? Without it pods have no SVIDs, and need none. */
+static bool check_enabled(struct kmtls_check *check)
+{
+	const json_t *identity = json_object_get(check->status, "identity");
+	const json_t *upgrade = json_object_get(check->status, "upgrade");
+
+	if (number(identity, "refused") && strcmp(text(upgrade, "outcome"), "rolled-back") == 0)
+		kmtls_check_add(check, KMTLS_CHECK_WARNING, "source",
+				"put it right and reload: until then the one before holds",
+				"the last configuration was refused: %s", text(upgrade, "why"));
+	if (*text(identity, "enabled")) {
+		kmtls_check_add(check, KMTLS_CHECK_OK, "source", NULL,
+				"SVIDs come from the backend %s (%s)", text(identity, "enabled"),
+				text(identity, "type"));
+		return true;
+	}
+	kmtls_check_add(check, KMTLS_CHECK_WARNING, "source",
+			"name a backend in identity.enabled (kmtlsd.conf(5))",
+			"no identity backend is enabled: mutual TLS is off");
+	return false;
+}
+
 static void check_svid(struct kmtls_check *check, const json_t *pod, time_t now)
 {
 	long long before = number(pod, "svid_not_before"), after = number(pod, "svid_not_after");
+	long long issued = number(pod, "svid_issued");
 	const char *name = text(pod, "name");
 	static const char advice[] =
 		"look for 'svid not renewed' in the daemon's log, then at the identity source";
@@ -155,8 +184,8 @@ static void check_svid(struct kmtls_check *check, const json_t *pod, time_t now)
 		kmtls_check_add(check, KMTLS_CHECK_FAILED, "svid", "set the clock of the node",
 				"pod %s: the SVID is not valid before %lld s from now", name,
 				before - (long long)now);
-	/* It is renewed when a fifth of its time is left. */
-	else if ((after - now) * 6 < after - before)
+	/* By then it would have been renewed, at the latest. */
+	else if ((after - now) * 100 < (after - issued) * (97 - renew_at(check)))
 		kmtls_check_add(check, KMTLS_CHECK_WARNING, "svid", advice,
 				"pod %s: the SVID expires soon and is not renewed, %s", name,
 				until);
@@ -259,6 +288,8 @@ void kmtls_check_identity(struct kmtls_check *check)
 	}
 	check_clock(check, now);
 	check_crls(check);
+	if (!check_enabled(check))
+		return;
 	json_array_foreach (check->pods, i, pod)
 		check_svid(check, pod, now);
 }

@@ -37,12 +37,14 @@ static const struct {
 	{ "flows.json", "flows" },
 	{ "udp.json", "udp" },
 	{ "settings.json", "settings-get" },
+	{ "identity.json", "identity-show" },
 };
 
 static const char readme[] =
 	"What kmtls dump saw on this node. status, pods, peers, authorizations, default, flows, "
-	"udp and\n"
-	"settings are what the daemon answered; check is kmtls check; modes is read from the "
+	"udp,\n"
+	"settings and identity are what the daemon answered; check is kmtls check; modes is read "
+	"from the "
 	"pinned map;\n"
 	"log.txt are the last lines of the unit kmtlsd in the journal, if there is one. A file "
 	"with an\n"

@@ -68,6 +68,21 @@ static void put_numbers(struct kmtls_table *table, const json_t *status)
 			 number(flows, "closing"), number(flows, "capacity"));
 }
 
+static void put_identity(struct kmtls_table *table, const json_t *status)
+{
+	const char *enabled, *type;
+
+	if (json_unpack((json_t *)json_object_get(status, "identity"), "{s:s, s:s}", "enabled",
+			&enabled, "type", &type))
+		return; /* an older daemon */
+	kmtls_table_cell(table, KMTLS_BOLD, "identity");
+	if (*enabled)
+		kmtls_table_cell(table, KMTLS_PLAIN, "%s (%s)", enabled, type);
+	else
+		kmtls_table_cell(table, KMTLS_RED,
+				 "no backend is enabled: mutual TLS is off (identity.enabled)");
+}
+
 static void put_udp(struct kmtls_table *table, const json_t *status)
 {
 	const json_t *udp = json_object_get(status, "udp");
@@ -143,6 +158,7 @@ static void print_status(const json_t *status)
 	put_text(&table, status, "kernel", "kernel");
 	put_text(&table, status, "mode", "mode");
 	put_text(&table, status, "trust domain", "trust_domain");
+	put_identity(&table, status);
 	kmtls_table_cell(&table, KMTLS_BOLD, "rekey");
 	kmtls_table_cell(&table, KMTLS_PLAIN, "%s",
 			 json_is_true(json_object_get(status, "rekey")) ? "yes" : "no");

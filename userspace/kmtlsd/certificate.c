@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * certificate.c - the contents of the built-in CA's certificates (RFC 5280, X.509-SVID
+ * certificate.c - the contents of the certificates that the daemon makes (RFC 5280, X.509-SVID
  * sections 3 and 4). Texts that depend on input, the URI SAN, are built as objects and never
  * through OpenSSL's extension strings, which have a syntax of their own.
  */
@@ -149,18 +149,25 @@ static bool fill(X509 *certificate, EVP_PKEY *key, const char *trust_domain, con
 	       add_uri(certificate, uri);
 }
 
+/* SHA-384 where the key is worth it (as CNSA and RFC 5480 section 4 have it). */
+static const EVP_MD *digest_for(const EVP_PKEY *key)
+{
+	return EVP_PKEY_is_a(key, "EC") && EVP_PKEY_get_bits(key) > 256 ? EVP_sha384()
+									: EVP_sha256();
+}
+
 static bool sign(X509 *certificate, X509 *issuer, EVP_PKEY *issuer_key,
 		 const struct extension *extensions)
 {
 	return X509_set_issuer_name(certificate, X509_get_subject_name(issuer)) &&
 	       add_extensions(certificate, issuer, extensions) &&
-	       X509_sign(certificate, issuer_key, EVP_sha256()) > 0;
+	       X509_sign(certificate, issuer_key, digest_for(issuer_key)) > 0;
 }
 
-int kmtls_certificate_new_root(const char *trust_domain, time_t now, unsigned ttl, X509 **ret_root,
-			       EVP_PKEY **ret_key)
+int kmtls_certificate_new_root(const char *trust_domain, enum kmtls_key_type key_type, time_t now,
+			       unsigned ttl, X509 **ret_root, EVP_PKEY **ret_key)
 {
-	EVP_PKEY *key = EVP_EC_gen("P-256");
+	EVP_PKEY *key = kmtls_key_type_generate(key_type);
 	X509 *root = X509_new();
 	char uri[512];
 
@@ -179,27 +186,30 @@ fail:
 	return -EIO;
 }
 
-int kmtls_certificate_new_leaf(const char *id, time_t now, unsigned ttl, X509 *root,
-			       EVP_PKEY *root_key, X509 **ret_leaf, EVP_PKEY **ret_key)
+int kmtls_certificate_new_leaf(const char *id, enum kmtls_key_type key_type, time_t now,
+			       unsigned ttl, time_t end, X509 *issuer, EVP_PKEY *issuer_key,
+			       X509 **ret_leaf, EVP_PKEY **ret_key)
 {
 	time_t not_before = now - KMTLS_CERTIFICATE_SKEW, not_after = now + (time_t)ttl;
-	time_t root_not_before, root_not_after;
+	time_t issuer_not_before, issuer_not_after;
 	EVP_PKEY *key;
 	X509 *leaf;
 
-	if (kmtls_verify_time(X509_get0_notBefore(root), &root_not_before) ||
-	    kmtls_verify_time(X509_get0_notAfter(root), &root_not_after))
+	if (kmtls_verify_time(X509_get0_notBefore(issuer), &issuer_not_before) ||
+	    kmtls_verify_time(X509_get0_notAfter(issuer), &issuer_not_after))
 		return -EIO;
-	if (now < root_not_before || now >= root_not_after)
+	if (issuer_not_after > end)
+		issuer_not_after = end;
+	if (now < issuer_not_before || now >= issuer_not_after)
 		return -EKEYEXPIRED;
-	if (not_before < root_not_before)
-		not_before = root_not_before;
-	if (not_after > root_not_after)
-		not_after = root_not_after;
-	key = EVP_EC_gen("P-256");
+	if (not_before < issuer_not_before)
+		not_before = issuer_not_before;
+	if (not_after > issuer_not_after)
+		not_after = issuer_not_after;
+	key = kmtls_key_type_generate(key_type);
 	leaf = X509_new();
 	if (!key || !leaf || !fill(leaf, key, NULL, id, not_before, not_after) ||
-	    !sign(leaf, root, root_key, leaf_extensions))
+	    !sign(leaf, issuer, issuer_key, leaf_extensions))
 		goto fail;
 	*ret_leaf = leaf;
 	*ret_key = key;

@@ -46,8 +46,6 @@ static int take_texts(struct kmtls_config_load *load, struct kmtls_config *confi
 	    asprintf(&config->control_socket, "%s/control.sock", config->run_dir) < 0)
 		config->control_socket = NULL;
 	config->cgroup = kmtls_take_pointer(file->cgroup);
-	config->identity.trust_domain = kmtls_take_pointer(file->identity.trust_domain);
-	config->identity.builtin.root_file = kmtls_take_pointer(file->identity.builtin.root_file);
 	if (!config->node || !config->bpf_dir || !config->run_dir || !config->control_socket)
 		return -ENOMEM;
 	if (strlen(config->control_socket) > KMTLS_CONFIG_SOCKET_MAX)
@@ -71,8 +69,7 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 	config->handshake_timeout = 10;
 	config->peek_timeout_ms = 100;
 	config->key_limit = KMTLS_CONFIG_KEY_LIMIT;
-	config->identity.builtin.root_ttl = 3650 * KMTLS_CONFIG_DAY;
-	config->identity.builtin.svid_ttl = KMTLS_CONFIG_DAY;
+	config->identity.renew_at = 80;
 	config->limits.flows_per_pod = UINT_MAX; /* not said */
 	config->limits.handshakes = 4096;
 	config->limits.handshakes_per_source = 256;
@@ -94,10 +91,6 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 	config->exclude.inbound_ports_count = file->exclude.inbound_ports_count;
 	/* libcyaml frees lists by their counts. */
 	file->exclude.outbound_ports_count = file->exclude.inbound_ports_count = 0;
-	config->identity.keep_expired = file->identity.peer_expiry == 2;
-	config->identity.crl_files = kmtls_take_pointer(file->identity.crl_files);
-	config->identity.crl_files_count = file->identity.crl_files_count;
-	file->identity.crl_files_count = 0;
 	return 0;
 }
 
@@ -163,6 +156,8 @@ int kmtls_config_load(const char *path, struct kmtls_config **ret_config, char *
 		config = calloc(1, sizeof(*config));
 		err = config ? load_bytes(&load, bytes, length, config) : -ENOMEM;
 	}
+	if (bytes) /* there may be a key in it */
+		explicit_bzero(bytes, length);
 	if (err) {
 		kmtls_config_free(config);
 		if (!*ret_error)
@@ -184,10 +179,6 @@ void kmtls_config_free(struct kmtls_config *config)
 	free(config->cgroup);
 	free(config->exclude.outbound_ports);
 	free(config->exclude.inbound_ports);
-	for (unsigned i = 0; i < config->identity.crl_files_count; i++)
-		free(config->identity.crl_files[i]);
-	free(config->identity.crl_files);
-	free(config->identity.trust_domain);
-	free(config->identity.builtin.root_file);
+	kmtls_config_identity_free(config);
 	free(config);
 }

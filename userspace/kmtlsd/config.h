@@ -9,15 +9,36 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "key_type.h"
 #include "log.h"
 #include "kmtls/abi.h"
 
 #define KMTLS_CONFIG_ERROR 512
+#define KMTLS_BACKENDS_MAX 8 /* identity backends */
 
 #define KMTLS_CONFIG_CRL_FILES_MAX 64
 
 /* RFC 8446 section 5.5: 2^24.5 records of 2^14 bytes. */
 #define KMTLS_CONFIG_KEY_LIMIT 388736063996ull
+
+enum kmtls_backend_type {
+	KMTLS_BACKEND_BUILTIN = 1,
+	KMTLS_BACKEND_PROVIDED,
+};
+
+/* Where SVIDs come from, or came from: what is trusted may be more than what issues. */
+struct kmtls_config_backend {
+	char *name;
+	enum kmtls_backend_type type;
+	bool trust; /* its roots are in every bundle; true */
+	unsigned key_type; /* enum kmtls_key_type, of what it makes; ec-p256 */
+	unsigned root_ttl; /* builtin: seconds; 10 years */
+	unsigned svid_ttl; /* seconds; 24 h */
+	char *root_file; /* builtin, key manager disk; NULL: memory */
+	/* provided: a file each, or the text itself. bundle: neither if the certificate is a root */
+	char *cert_file, *key_file, *bundle_file;
+	char *cert, *key, *bundle;
+};
 
 struct kmtls_config {
 	char *node; /* this node's name in logs and status; default: host name */
@@ -55,14 +76,13 @@ struct kmtls_config {
 	} exclude;
 	struct {
 		char *trust_domain; /* required */
+		unsigned renew_at; /* percent of an SVID's lifetime, 10..95; 80 */
 		bool keep_expired; /* peer_expiry: warn; else flows of an expired peer are closed */
 		char **crl_files;
 		unsigned crl_files_count;
-		struct {
-			char *root_file; /* NULL: root in memory only */
-			unsigned root_ttl; /* seconds; 10 years */
-			unsigned svid_ttl; /* seconds; 24 h */
-		} builtin;
+		struct kmtls_config_backend *backends;
+		unsigned backends_count;
+		struct kmtls_config_backend *enabled; /* of these; NULL: mutual TLS is off */
 	} identity;
 };
 

@@ -11,15 +11,12 @@
 
 #include "config_parts.h"
 
-#define LOWER "abcdefghijklmnopqrstuvwxyz0123456789.-_"
-#define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-static bool present(const struct kmtls_config_load *load, const char *key)
+bool kmtls_config_has(const struct kmtls_config_load *load, const char *key)
 {
 	return kmtls_yaml_find(&load->yaml, key, -1) != NULL;
 }
 
-static bool is_path(const char *text, size_t limit)
+bool kmtls_config_is_path(const char *text, size_t limit)
 {
 	if (*text != '/' || strlen(text) > limit)
 		return false;
@@ -32,7 +29,7 @@ static bool is_path(const char *text, size_t limit)
 	return true;
 }
 
-static bool is_name(const char *text, const char *letters, size_t limit)
+bool kmtls_config_is_name(const char *text, const char *letters, size_t limit)
 {
 	size_t length = strlen(text);
 
@@ -75,12 +72,12 @@ int kmtls_config_parse_duration(const char *text, unsigned *ret_seconds)
 	return -EINVAL;
 }
 
-static int check_duration(struct kmtls_config_load *load, const char *key, const char *text,
-			  unsigned from, unsigned to, unsigned *seconds)
+int kmtls_config_check_duration(struct kmtls_config_load *load, const char *key, const char *text,
+				unsigned from, unsigned to, unsigned *seconds)
 {
 	unsigned value;
 
-	if (!present(load, key))
+	if (!kmtls_config_has(load, key))
 		return 0;
 	if (kmtls_config_parse_duration(text, &value) || value < from || value > to)
 		return kmtls_config_refuse(load, key);
@@ -95,7 +92,7 @@ static int check_peek_timeout(struct kmtls_config_load *load, struct kmtls_confi
 	unsigned value;
 	size_t digits;
 
-	if (!present(load, "peek_timeout"))
+	if (!kmtls_config_has(load, "peek_timeout"))
 		return 0;
 	digits = strspn(text, "0123456789");
 	if (digits && digits < 6 && *text != '0' && !strcmp(text + digits, "ms"))
@@ -142,7 +139,7 @@ static int check_keys(struct kmtls_config_load *load, struct kmtls_config *confi
 	config->rekey = file->rekey != 2;
 	config->close_at_key_limit = file->key_limit_action == 2;
 	config->prefer_chacha20 = file->prefer_chacha20 == 1;
-	if (!present(load, "key_limit"))
+	if (!kmtls_config_has(load, "key_limit"))
 		return 0;
 	if (parse_size(file->key_limit, &limit) || limit < 1024 * 1024 ||
 	    limit > KMTLS_CONFIG_KEY_LIMIT)
@@ -151,8 +148,8 @@ static int check_keys(struct kmtls_config_load *load, struct kmtls_config *confi
 	return 0;
 }
 
-static int check_number(struct kmtls_config_load *load, const char *key, unsigned value,
-			unsigned from, unsigned to, unsigned *number)
+int kmtls_config_check_number(struct kmtls_config_load *load, const char *key, unsigned value,
+			      unsigned from, unsigned to, unsigned *number)
 {
 	const struct kmtls_yaml_entry *entry = kmtls_yaml_find(&load->yaml, key, -1);
 
@@ -200,69 +197,13 @@ static int check_paths(struct kmtls_config_load *load)
 		{ "run_dir", file->run_dir, KMTLS_CONFIG_PATH_MAX },
 		{ "control_socket", file->control_socket, KMTLS_CONFIG_SOCKET_MAX },
 		{ "cgroup", file->cgroup, KMTLS_CONFIG_PATH_MAX },
-		{ "identity.builtin.root_file", file->identity.builtin.root_file,
-		  KMTLS_CONFIG_PATH_MAX },
 	};
 
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
-		if (paths[i].value && !is_path(paths[i].value, paths[i].limit))
+		if (paths[i].value && !kmtls_config_is_path(paths[i].value, paths[i].limit))
 			return kmtls_config_refuse(load, paths[i].key);
 	}
 	return 0;
-}
-
-static int check_ttls(struct kmtls_config_load *load, struct kmtls_config *config)
-{
-	const struct kmtls_config_file_builtin *file = &load->file->identity.builtin;
-	unsigned *root_ttl = &config->identity.builtin.root_ttl;
-	unsigned *svid_ttl = &config->identity.builtin.svid_ttl;
-	int err;
-
-	err = check_duration(load, "identity.builtin.root_ttl", file->root_ttl, 10,
-			     36500 * KMTLS_CONFIG_DAY, root_ttl);
-	if (!err)
-		err = check_duration(load, "identity.builtin.svid_ttl", file->svid_ttl, 10,
-				     3650 * KMTLS_CONFIG_DAY, svid_ttl);
-	if (err || *svid_ttl <= *root_ttl)
-		return err;
-	if (present(load, "identity.builtin.svid_ttl"))
-		return kmtls_config_refuse_item(load, "identity.builtin.svid_ttl", -1,
-						"must not be longer than root_ttl");
-	return kmtls_config_refuse_item(load, "identity.builtin.root_ttl", -1,
-					"must not be shorter than svid_ttl (default 24h)");
-}
-
-static int check_crl_files(struct kmtls_config_load *load)
-{
-	const struct kmtls_config_file_identity *identity = &load->file->identity;
-
-	if (identity->crl_files_count > KMTLS_CONFIG_CRL_FILES_MAX)
-		return kmtls_config_refuse(load, "identity.crl_files");
-	for (unsigned i = 0; i < identity->crl_files_count; i++) {
-		if (!is_path(identity->crl_files[i], KMTLS_CONFIG_PATH_MAX))
-			return kmtls_config_refuse_item(load, "identity.crl_files", (int)i,
-							kmtls_config_rule("identity.crl_files"));
-		for (unsigned j = 0; j < i; j++)
-			if (!strcmp(identity->crl_files[i], identity->crl_files[j]))
-				return kmtls_config_refuse_item(load, "identity.crl_files", (int)i,
-								"the path is listed twice");
-	}
-	return 0;
-}
-
-static int check_identity(struct kmtls_config_load *load)
-{
-	const struct kmtls_config_file_identity *identity = &load->file->identity;
-	const struct kmtls_yaml_entry *entry;
-
-	if (!identity->trust_domain) {
-		entry = kmtls_yaml_find(&load->yaml, "identity", -1);
-		return kmtls_config_say(load, entry ? entry->line : 0, "identity.trust_domain",
-					"is required");
-	}
-	if (!is_name(identity->trust_domain, LOWER, 255))
-		return kmtls_config_refuse(load, "identity.trust_domain");
-	return check_crl_files(load);
 }
 
 static int check_limits(struct kmtls_config_load *load, struct kmtls_config *config)
@@ -285,8 +226,8 @@ static int check_limits(struct kmtls_config_load *load, struct kmtls_config *con
 	int err = 0;
 
 	for (size_t i = 0; !err && i < sizeof(limits) / sizeof(limits[0]); i++)
-		err = check_number(load, limits[i].key, limits[i].value, limits[i].from,
-				   limits[i].to, limits[i].number);
+		err = kmtls_config_check_number(load, limits[i].key, limits[i].value,
+						limits[i].from, limits[i].to, limits[i].number);
 	return err;
 }
 
@@ -298,22 +239,22 @@ static int check_timeouts(struct kmtls_config_load *load, struct kmtls_config *c
 	const struct kmtls_config_file_keepalive *keepalive = &load->file->keepalive;
 	int err;
 
-	err = check_duration(load, "handshake_timeout", load->file->handshake_timeout, 1,
-			     5 * KMTLS_CONFIG_MINUTE, &config->handshake_timeout);
+	err = kmtls_config_check_duration(load, "handshake_timeout", load->file->handshake_timeout,
+					  1, 5 * KMTLS_CONFIG_MINUTE, &config->handshake_timeout);
 	if (!err)
 		err = check_peek_timeout(load, config);
 	if (!err)
-		err = check_duration(load, "peer_timeout", load->file->peer_timeout, 0,
-				     KMTLS_CONFIG_DAY, &config->peer_timeout);
+		err = kmtls_config_check_duration(load, "peer_timeout", load->file->peer_timeout, 0,
+						  KMTLS_CONFIG_DAY, &config->peer_timeout);
 	if (!err)
-		err = check_duration(load, "keepalive.idle", keepalive->idle, 0, KEEPALIVE_MAX,
-				     &config->keepalive.idle);
+		err = kmtls_config_check_duration(load, "keepalive.idle", keepalive->idle, 0,
+						  KEEPALIVE_MAX, &config->keepalive.idle);
 	if (!err)
-		err = check_duration(load, "keepalive.interval", keepalive->interval, 1,
-				     KEEPALIVE_MAX, &config->keepalive.interval);
+		err = kmtls_config_check_duration(load, "keepalive.interval", keepalive->interval,
+						  1, KEEPALIVE_MAX, &config->keepalive.interval);
 	if (!err)
-		err = check_number(load, "keepalive.probes", keepalive->probes, 1, 127,
-				   &config->keepalive.probes);
+		err = kmtls_config_check_number(load, "keepalive.probes", keepalive->probes, 1, 127,
+						&config->keepalive.probes);
 	return err;
 }
 
@@ -322,17 +263,19 @@ int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *conf
 	const struct kmtls_config_file *file = load->file;
 	int err;
 
-	if (file->node && !is_name(file->node, LOWER UPPER, 253))
+	if (file->node &&
+	    !kmtls_config_is_name(file->node, KMTLS_CONFIG_LOWER KMTLS_CONFIG_UPPER, 253))
 		return kmtls_config_refuse(load, "node");
 	err = check_paths(load);
 	if (!err)
-		err = check_number(load, "workers", file->workers, 0, 256, &config->workers);
+		err = kmtls_config_check_number(load, "workers", file->workers, 0, 256,
+						&config->workers);
 	if (!err)
-		err = check_number(load, "max_flows", file->max_flows, 64, 1048576,
-				   &config->max_flows);
+		err = kmtls_config_check_number(load, "max_flows", file->max_flows, 64, 1048576,
+						&config->max_flows);
 	if (!err)
-		err = check_number(load, "max_udp_peers", file->max_udp_peers, 64, 1048576,
-				   &config->max_udp_peers);
+		err = kmtls_config_check_number(load, "max_udp_peers", file->max_udp_peers, 64,
+						1048576, &config->max_udp_peers);
 	if (!err)
 		err = check_timeouts(load, config);
 	if (!err)
@@ -345,7 +288,5 @@ int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *conf
 				  file->exclude.inbound_ports_count);
 	if (!err)
 		err = check_limits(load, config);
-	if (!err)
-		err = check_identity(load);
-	return err ? err : check_ttls(load, config);
+	return err ? err : kmtls_config_check_identity(load, config);
 }

@@ -17,6 +17,9 @@
 #define KMTLS_CONFIG_PATH_MAX 1024
 #define KMTLS_CONFIG_SOCKET_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
 
+#define KMTLS_CONFIG_KEY_MANAGER_DISK 1
+#define KMTLS_CONFIG_KEY_MANAGER_MEMORY 2
+
 #define KMTLS_CONFIG_MINUTE 60u
 #define KMTLS_CONFIG_HOUR (60 * KMTLS_CONFIG_MINUTE)
 #define KMTLS_CONFIG_DAY (24 * KMTLS_CONFIG_HOUR)
@@ -40,14 +43,18 @@ struct kmtls_config_file {
 		unsigned outbound_ports_count, inbound_ports_count;
 	} exclude;
 	struct kmtls_config_file_identity {
-		int source;
-		char *trust_domain;
+		char *trust_domain, *enabled;
+		unsigned renew_at;
 		int peer_expiry;
 		char **crl_files;
 		unsigned crl_files_count;
-		struct kmtls_config_file_builtin {
-			char *root_file, *root_ttl, *svid_ttl;
-		} builtin;
+		struct kmtls_config_file_backend {
+			char *name, *root_file, *root_ttl, *svid_ttl;
+			char *cert_file_path, *key_file_path, *bundle_file_path;
+			char *cert, *key, *bundle;
+			int type, key_type, key_manager, trust;
+		} * backends;
+		unsigned backends_count;
 	} identity;
 };
 
@@ -64,7 +71,8 @@ struct kmtls_config_load {
 
 /* "90", "90s", "5m", "24h", "3650d" -> seconds. -EINVAL, -ERANGE. */
 int kmtls_config_parse_duration(const char *text, unsigned *ret_seconds);
-/* The rule a key must keep, as a sentence; "unknown key" if there is no such key. */
+/* The rule a key must keep, as a sentence; "unknown key" if there is no such key. Numbers of items
+ * in the key, as in "identity.backends[0].name", do not matter. */
 const char *kmtls_config_rule(const char *key);
 /* The one place that writes an error. line 0 and key "" are left out. Always -EINVAL. */
 int kmtls_config_say(struct kmtls_config_load *load, unsigned line, const char *key,
@@ -77,6 +85,21 @@ int kmtls_config_refuse_item(struct kmtls_config_load *load, const char *key, in
 /* load->yaml is there; sets load->file, to be freed with the other. -EINVAL, -ENOMEM. */
 int kmtls_config_schema_load(struct kmtls_config_load *load, const char *bytes, size_t length);
 void kmtls_config_schema_free(struct kmtls_config_load *load);
+
+/* What the file does not have is fine and changes nothing. -EINVAL, said. */
+int kmtls_config_check_duration(struct kmtls_config_load *load, const char *key, const char *text,
+				unsigned from, unsigned to, unsigned *seconds);
+int kmtls_config_check_number(struct kmtls_config_load *load, const char *key, unsigned value,
+			      unsigned from, unsigned to, unsigned *number);
+bool kmtls_config_is_path(const char *text, size_t limit);
+bool kmtls_config_is_name(const char *text, const char *letters, size_t limit);
+bool kmtls_config_has(const struct kmtls_config_load *load, const char *key);
+#define KMTLS_CONFIG_LOWER "abcdefghijklmnopqrstuvwxyz0123456789.-_"
+#define KMTLS_CONFIG_UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+/* config_identity.c: the section `identity`; moves its texts from load->file into config. */
+int kmtls_config_check_identity(struct kmtls_config_load *load, struct kmtls_config *config);
+void kmtls_config_identity_free(struct kmtls_config *config);
 
 /* Checks load->file and writes its numbers and durations over config's defaults. */
 int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *config);

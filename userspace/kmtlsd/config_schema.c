@@ -6,6 +6,7 @@
  */
 #include <cyaml/cyaml.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,10 @@
 #define RULE_PATH "must be an absolute path without '..', of at most 1024 bytes"
 #define RULE_PORTS "must be a list of ports, each from 1 to 65535"
 #define RULE_MAPPING "must be a mapping"
+#define RULE_KEY_TYPE "must be ec-p256, ec-p384, rsa-2048, rsa-3072 or rsa-4096"
+#define RULE_ROOT_TTL "must be between 10s and 36500d"
+#define RULE_SVID_TTL "must be between 10s and 3650d"
+#define RULE_PEM "must be PEM text"
 
 static const struct {
 	const char *key, *rule;
@@ -52,17 +57,34 @@ static const struct {
 	{ "exclude.outbound_ports", RULE_PORTS },
 	{ "exclude.inbound_ports", RULE_PORTS },
 	{ "identity", RULE_MAPPING },
-	{ "identity.source", "must be builtin" },
 	{ "identity.trust_domain",
 	  "must be 1 to 255 lower-case letters, digits, dots, hyphens or underscores" },
+	{ "identity.enabled", "must be the name of a backend, or empty" },
+	{ "identity.renew_at", "must be a number from 10 to 95" },
 	{ "identity.peer_expiry", "must be close or warn" },
 	{ "identity.crl_files",
 	  "must be a list of at most 64 paths, each absolute, without '..', of at "
 	  "most 1024 bytes" },
-	{ "identity.builtin", RULE_MAPPING },
-	{ "identity.builtin.root_file", RULE_PATH },
-	{ "identity.builtin.root_ttl", "must be between 10s and 36500d" },
-	{ "identity.builtin.svid_ttl", "must be between 10s and 3650d" },
+	{ "identity.backends", "must be a list of at most 8 mappings" },
+	{ "identity.backends.name",
+	  "must be 1 to 63 letters, digits, dots, hyphens or underscores" },
+	{ "identity.backends.type", "must be builtin or provided" },
+	{ "identity.backends.trust", "must be true or false" },
+	{ "identity.backends.key_type", RULE_KEY_TYPE },
+	{ "identity.backends.root_ttl", RULE_ROOT_TTL },
+	{ "identity.backends.svid_ttl", RULE_SVID_TTL },
+	{ "identity.backends.key_manager", "must be disk or memory" },
+	{ "identity.backends.root_file", RULE_PATH },
+	{ "identity.backends.cert_file_path", RULE_PATH },
+	{ "identity.backends.key_file_path", RULE_PATH },
+	{ "identity.backends.bundle_file_path", RULE_PATH },
+	{ "identity.backends.cert", RULE_PEM },
+	{ "identity.backends.key", RULE_PEM },
+	{ "identity.backends.bundle", RULE_PEM },
+	/* At run time, of the backend that is enabled. */
+	{ "identity.key_type", RULE_KEY_TYPE },
+	{ "identity.root_ttl", RULE_ROOT_TTL },
+	{ "identity.svid_ttl", RULE_SVID_TTL },
 };
 
 #define OPTIONAL CYAML_FLAG_OPTIONAL
@@ -105,8 +127,18 @@ static const cyaml_strval_t truth_words[] = {
 	{ "true", 1 },
 	{ "false", 2 },
 };
-static const cyaml_strval_t source_words[] = {
-	{ "builtin", 1 },
+static const cyaml_strval_t backend_words[] = {
+	{ "builtin", KMTLS_BACKEND_BUILTIN },
+	{ "provided", KMTLS_BACKEND_PROVIDED },
+};
+static const cyaml_strval_t key_type_words[] = {
+	{ "ec-p256", KMTLS_KEY_EC_P256 },   { "ec-p384", KMTLS_KEY_EC_P384 },
+	{ "rsa-2048", KMTLS_KEY_RSA_2048 }, { "rsa-3072", KMTLS_KEY_RSA_3072 },
+	{ "rsa-4096", KMTLS_KEY_RSA_4096 },
+};
+static const cyaml_strval_t key_manager_words[] = {
+	{ "disk", KMTLS_CONFIG_KEY_MANAGER_DISK },
+	{ "memory", KMTLS_CONFIG_KEY_MANAGER_MEMORY },
 };
 static const cyaml_schema_value_t port = { CYAML_VALUE_UINT(CYAML_FLAG_DEFAULT, uint16_t) };
 static const cyaml_schema_field_t exclude_fields[] = {
@@ -130,23 +162,38 @@ static const cyaml_schema_field_t limits_fields[] = {
 	NUMBER(flows_per_pod, struct kmtls_config_file_limits),
 	CYAML_FIELD_END,
 };
-static const cyaml_schema_field_t builtin_fields[] = {
-	STRING(root_file, struct kmtls_config_file_builtin),
-	STRING(root_ttl, struct kmtls_config_file_builtin),
-	STRING(svid_ttl, struct kmtls_config_file_builtin),
+/* Of all types; config_identity.c knows which has which. */
+static const cyaml_schema_field_t backend_fields[] = {
+	STRING(name, struct kmtls_config_file_backend),
+	WORD(type, struct kmtls_config_file_backend, backend_words),
+	WORD(trust, struct kmtls_config_file_backend, truth_words),
+	WORD(key_type, struct kmtls_config_file_backend, key_type_words),
+	WORD(key_manager, struct kmtls_config_file_backend, key_manager_words),
+	STRING(root_file, struct kmtls_config_file_backend),
+	STRING(root_ttl, struct kmtls_config_file_backend),
+	STRING(svid_ttl, struct kmtls_config_file_backend),
+	STRING(cert_file_path, struct kmtls_config_file_backend),
+	STRING(key_file_path, struct kmtls_config_file_backend),
+	STRING(bundle_file_path, struct kmtls_config_file_backend),
+	STRING(cert, struct kmtls_config_file_backend),
+	STRING(key, struct kmtls_config_file_backend),
+	STRING(bundle, struct kmtls_config_file_backend),
 	CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t path = {
 	CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED),
 };
+static const cyaml_schema_value_t backend = { CYAML_VALUE_MAPPING(
+	CYAML_FLAG_DEFAULT, struct kmtls_config_file_backend, backend_fields) };
 static const cyaml_schema_field_t identity_fields[] = {
-	WORD(source, struct kmtls_config_file_identity, source_words),
 	STRING(trust_domain, struct kmtls_config_file_identity),
+	STRING(enabled, struct kmtls_config_file_identity),
+	NUMBER(renew_at, struct kmtls_config_file_identity),
 	WORD(peer_expiry, struct kmtls_config_file_identity, expiry_words),
 	CYAML_FIELD_SEQUENCE("crl_files", OPTIONAL_POINTER, struct kmtls_config_file_identity,
 			     crl_files, &path, 0, CYAML_UNLIMITED),
-	CYAML_FIELD_MAPPING("builtin", OPTIONAL, struct kmtls_config_file_identity, builtin,
-			    builtin_fields),
+	CYAML_FIELD_SEQUENCE("backends", OPTIONAL_POINTER, struct kmtls_config_file_identity,
+			     backends, &backend, 0, KMTLS_BACKENDS_MAX),
 	CYAML_FIELD_END,
 };
 static const cyaml_schema_field_t file_fields[] = {
@@ -180,8 +227,27 @@ static const cyaml_schema_value_t schema = {
 	CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct kmtls_config_file, file_fields),
 };
 
-const char *kmtls_config_rule(const char *key)
+/* Without the numbers of items. */
+static void strip_items(const char *key, char *ret_key, size_t size)
 {
+	size_t length = 0;
+
+	for (const char *c = key; *c && length + 1 < size; c++) {
+		if (*c == '[')
+			c += strcspn(c, "]");
+		else
+			ret_key[length++] = *c;
+		if (!*c)
+			break;
+	}
+	ret_key[length] = '\0';
+}
+
+const char *kmtls_config_rule(const char *item_key)
+{
+	char key[KMTLS_YAML_KEY];
+
+	strip_items(item_key, key, sizeof(key));
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
 		if (!strcmp(rules[i].key, key))
 			return rules[i].rule;
@@ -223,8 +289,8 @@ static void prepend(struct kmtls_config_load *load, const char *part)
 {
 	char key[KMTLS_YAML_KEY];
 
-	if (snprintf(key, sizeof(key), "%s%s%s", part, *load->key ? "." : "", load->key) <
-	    (int)sizeof(key))
+	if (snprintf(key, sizeof(key), "%s%s%s", part, *load->key && *load->key != '[' ? "." : "",
+		     load->key) < (int)sizeof(key))
 		strcpy(load->key, key);
 }
 
@@ -242,7 +308,13 @@ static void collect(cyaml_log_t level, void *context, const char *format, va_lis
 	} else if (sscanf(text, " in mapping field '%127[^']' (line: %u", part, &line) == 2) {
 		prepend(load, part);
 	} else if (sscanf(text, " in sequence entry '%u' (line: %u", &item, &line) == 2) {
-		load->line = line;
+		/* The item itself is wrong, or a key of the mapping that it is. */
+		if (!*load->key) {
+			load->line = line;
+			return;
+		}
+		snprintf(part, sizeof(part), "[%u]", item - 1); /* it counts from 1 */
+		prepend(load, part);
 	}
 }
 
@@ -252,6 +324,8 @@ static void *allocate(void *context, void *pointer, size_t size)
 	(void)context;
 	if (size)
 		return realloc(pointer, size);
+	if (pointer) /* it may be a key */
+		explicit_bzero(pointer, malloc_usable_size(pointer));
 	free(pointer);
 	return NULL;
 }

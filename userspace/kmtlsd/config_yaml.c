@@ -73,7 +73,9 @@ static int take_key(struct walk *walk, struct level *level, const yaml_event_t *
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				      "0123456789_-";
-	const char *prefix = walk->depth > 1 ? walk->levels[walk->depth - 2].key : "";
+	const struct level *around = walk->depth > 1 ? &walk->levels[walk->depth - 2] : NULL;
+	const char *prefix = around ? around->key : "";
+	char number[16] = "";
 	size_t line = event->start_mark.line;
 	const char *part;
 	int length;
@@ -84,8 +86,11 @@ static int take_key(struct walk *walk, struct level *level, const yaml_event_t *
 	if (event->data.scalar.length > KEY_PART || strlen(part) != event->data.scalar.length ||
 	    !*part || part[strspn(part, letters)])
 		return refuse(walk, line, prefix, "unknown key");
-	length = snprintf(level->key, sizeof(level->key), "%s%s%s", prefix, *prefix ? "." : "",
-			  part);
+	/* A mapping in a list: items may have the same keys. */
+	if (around && !around->mapping)
+		snprintf(number, sizeof(number), "[%d]", around->items - 1);
+	length = snprintf(level->key, sizeof(level->key), "%s%s%s%s", prefix, number,
+			  *prefix ? "." : "", part);
 	if (length >= (int)sizeof(level->key))
 		return refuse(walk, line, prefix, "unknown key");
 	if (kmtls_yaml_find(&walk->yaml, level->key, -1))
@@ -221,6 +226,8 @@ void kmtls_yaml_free(struct kmtls_yaml *yaml)
 {
 	for (unsigned i = 0; i < yaml->count; i++) {
 		free(yaml->entries[i].key);
+		if (yaml->entries[i].text)
+			explicit_bzero(yaml->entries[i].text, strlen(yaml->entries[i].text));
 		free(yaml->entries[i].text);
 	}
 	free(yaml->entries);

@@ -15,7 +15,9 @@
 #define KMTLS_YAML_RULE 256
 
 struct kmtls_yaml_entry {
-	char *key; /* dotted, "identity.builtin.svid_ttl"; of the list, for an item */
+	/* Dotted, "keepalive.idle"; of the list, for an item; "identity.backends[0].name" in a mapping
+	 * that is an item. */
+	char *key;
 	int item; /* index in the list, -1: not an item */
 	unsigned line; /* of the key, or of the item; from 1 */
 	bool plain; /* a scalar without quotes */

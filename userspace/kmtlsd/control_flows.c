@@ -310,22 +310,23 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 	kmtls_pods_visit(daemon->pods, count_pod, &pods);
 	return kmtls_text_append_json(
 		result,
-		json_pack("{s:s, s:i, s:i, s:I, s:s, s:o, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:b, "
-			  "s:I, s:I, s:o, s:o, s:o, s:o, s:o}",
-			  "version", KMTLS_VERSION, "keeper", shared->keeper, "worker",
-			  shared->worker, "worker_starts", (json_int_t)shared->starts, "secrets",
-			  kmtls_secret_region_is_secret(daemon->secrets) ? "memfd-secret"
-									 : "locked",
-			  "upgrade", upgrade_json(shared), "node", kmtls_json_string(config->node),
-			  "started", (json_int_t)daemon->started, "uptime",
-			  (json_int_t)(now > daemon->started ? now - daemon->started : 0), "kernel",
-			  kmtls_json_string(kernel.release), "mode",
-			  kmtls_mode_name(kmtls_modes_mesh(daemon->bpf, KMTLS_INBOUND)),
-			  "log_level", kmtls_log_level_name(kmtls_log_get_level()), "trust_domain",
-			  kmtls_json_string(config->identity.trust_domain), "rekey",
-			  (int)daemon->rekey->offered, "workers", (json_int_t)config->workers,
-			  "pods", (json_int_t)pods, "flows", totals_json(daemon), "udp",
-			  kmtls_control_udp_totals(daemon), "bpf_dir",
-			  kmtls_json_string(config->bpf_dir), "maps", maps_json(daemon->bpf),
-			  "counters", counters_json(daemon)));
+		json_pack(
+			"{s:s, s:i, s:i, s:I, s:s, s:o, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:o, "
+			"s:b, "
+			"s:I, s:I, s:o, s:o, s:o, s:o, s:o}",
+			"version", KMTLS_VERSION, "keeper", shared->keeper, "worker",
+			shared->worker, "worker_starts", (json_int_t)shared->starts, "secrets",
+			kmtls_secret_region_is_secret(daemon->secrets) ? "memfd-secret" : "locked",
+			"upgrade", upgrade_json(shared), "node", kmtls_json_string(config->node),
+			"started", (json_int_t)daemon->started, "uptime",
+			(json_int_t)(now > daemon->started ? now - daemon->started : 0), "kernel",
+			kmtls_json_string(kernel.release), "mode",
+			kmtls_mode_name(kmtls_modes_mesh(daemon->bpf, KMTLS_INBOUND)), "log_level",
+			kmtls_log_level_name(kmtls_log_get_level()), "trust_domain",
+			kmtls_json_string(config->identity.trust_domain), "identity",
+			kmtls_control_identity_status(daemon), "rekey", (int)daemon->rekey->offered,
+			"workers", (json_int_t)config->workers, "pods", (json_int_t)pods, "flows",
+			totals_json(daemon), "udp", kmtls_control_udp_totals(daemon), "bpf_dir",
+			kmtls_json_string(config->bpf_dir), "maps", maps_json(daemon->bpf),
+			"counters", counters_json(daemon)));
 }

@@ -94,6 +94,15 @@ int kmtls_control_check(struct kmtls_daemon *daemon, const json_t *arguments,
 /* control_flows.c: the cookie of its namespace. -ENOENT and why. */
 int kmtls_control_find_pod(struct kmtls_daemon *daemon, const char *name, __u64 *ret_netns,
 			   char *ret_why);
+/* control_identity.c */
+int kmtls_control_identity_show(struct kmtls_daemon *daemon, const json_t *arguments,
+				struct kmtls_text *result, char *ret_why);
+int kmtls_control_identity_renew(struct kmtls_daemon *daemon, const json_t *arguments,
+				 struct kmtls_text *result, char *ret_why);
+int kmtls_control_identity_ca(struct kmtls_daemon *daemon, const json_t *arguments,
+			      struct kmtls_text *result, char *ret_why);
+/* The part of `status`. NULL: no memory. */
+json_t *kmtls_control_identity_status(struct kmtls_daemon *daemon);
 /* control_top.c */
 int kmtls_control_top(struct kmtls_daemon *daemon, const json_t *arguments,
 		      struct kmtls_text *result, char *ret_why);

@@ -12,6 +12,7 @@
 #include "config_parts.h"
 #include "control_request.h"
 #include "daemon.h"
+#include "identity.h"
 #include "log.h"
 #include "settings.h"
 
@@ -67,6 +68,21 @@ static void put_paths(struct listing *listing, const char *name, char *const *pa
 	put(listing, name, restart, text.err ? "" : text.bytes);
 }
 
+static void put_setting(struct kmtls_daemon *daemon, enum kmtls_setting setting,
+			struct listing *listing)
+{
+	const struct kmtls_setting_range *range = &kmtls_setting_ranges[setting];
+	unsigned value;
+
+	if (!kmtls_setting_is_there(daemon, setting))
+		return;
+	value = kmtls_setting_get(daemon, setting);
+	if (range->key_type)
+		put(listing, range->name, now, kmtls_key_type_name((enum kmtls_key_type)value));
+	else
+		put_number(listing, range->name, now, value, range->duration ? "s" : "");
+}
+
 static void put_changeable(struct kmtls_daemon *daemon, struct listing *listing)
 {
 	__u32 value = 0;
@@ -79,9 +95,22 @@ static void put_changeable(struct kmtls_daemon *daemon, struct listing *listing)
 			    : "deny");
 	put(listing, "log_level", now, kmtls_log_level_name(kmtls_log_get_level()));
 	for (unsigned i = 0; i < KMTLS_SETTING_COUNT; i++)
-		put_number(listing, kmtls_setting_ranges[i].name, now,
-			   kmtls_setting_get(daemon, (enum kmtls_setting)i),
-			   kmtls_setting_ranges[i].duration ? "s" : "");
+		put_setting(daemon, (enum kmtls_setting)i, listing);
+}
+
+/* A line for each. */
+static void put_backends(const struct kmtls_config *config, struct listing *listing)
+{
+	for (unsigned i = 0; i < config->identity.backends_count; i++) {
+		const struct kmtls_config_backend *backend = &config->identity.backends[i];
+		char name[64], value[256];
+
+		snprintf(name, sizeof(name), "identity.backends[%u]", i);
+		snprintf(value, sizeof(value), "%s: %s%s", backend->name,
+			 kmtls_backend_type_name(backend->type),
+			 backend->trust ? "" : ", not trusted");
+		put(listing, name, restart, value);
+	}
 }
 
 static void put_fixed(const struct kmtls_config *config, struct listing *listing)
@@ -108,15 +137,13 @@ static void put_fixed(const struct kmtls_config *config, struct listing *listing
 	put_ports(listing, "exclude.inbound_ports", config->exclude.inbound_ports,
 		  config->exclude.inbound_ports_count);
 	put(listing, "identity.trust_domain", restart, config->identity.trust_domain);
+	put(listing, "identity.enabled", restart,
+	    config->identity.enabled ? config->identity.enabled->name : "");
 	put(listing, "identity.peer_expiry", restart,
 	    config->identity.keep_expired ? "warn" : "close");
 	put_paths(listing, "identity.crl_files", config->identity.crl_files,
 		  config->identity.crl_files_count);
-	put(listing, "identity.builtin.root_file", restart, config->identity.builtin.root_file);
-	put_number(listing, "identity.builtin.root_ttl", restart, config->identity.builtin.root_ttl,
-		   "s");
-	put_number(listing, "identity.builtin.svid_ttl", restart, config->identity.builtin.svid_ttl,
-		   "s");
+	put_backends(config, listing);
 }
 
 static int unknown(const char *name, char *ret_why)
@@ -163,6 +190,17 @@ static int bad_value(const char *name, const char *value, char *ret_why)
 	return -EINVAL;
 }
 
+/* As the configuration has it; a root that there is may end sooner still. */
+static bool breaks_order(struct kmtls_daemon *daemon, enum kmtls_setting setting, unsigned value)
+{
+	if (!kmtls_setting_is_there(daemon, KMTLS_SETTING_ROOT_TTL))
+		return false;
+	if (setting == KMTLS_SETTING_SVID_TTL)
+		return value > kmtls_setting_get(daemon, KMTLS_SETTING_ROOT_TTL);
+	return setting == KMTLS_SETTING_ROOT_TTL &&
+	       value < kmtls_setting_get(daemon, KMTLS_SETTING_SVID_TTL);
+}
+
 static int set_number(struct kmtls_daemon *daemon, enum kmtls_setting setting, const char *value,
 		      char *ret_why)
 {
@@ -171,6 +209,17 @@ static int set_number(struct kmtls_daemon *daemon, enum kmtls_setting setting, c
 
 	if (kmtls_setting_parse(setting, value, &number))
 		return bad_value(name, value, ret_why);
+	if (!kmtls_setting_is_there(daemon, setting)) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY,
+			 "%s: the identity backend that is enabled has no such setting", name);
+		return -ENOENT;
+	}
+	if (breaks_order(daemon, setting, number)) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY, "%s: %.64s: must not be %s", name, value,
+			 setting == KMTLS_SETTING_SVID_TTL ? "longer than identity.root_ttl"
+							   : "shorter than identity.svid_ttl");
+		return -EINVAL;
+	}
 	log_info("setting changed", "name=%s from=%u to=%u", name,
 		 kmtls_setting_get(daemon, setting), number);
 	kmtls_setting_set(daemon, setting, number);

@@ -83,11 +83,12 @@ static void list_pod(void *context, const struct kmtls_pod_info *info)
 	add_address(addresses, &info->address6);
 	kmtls_text_append_element(
 		context,
-		json_pack("{s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:I, s:I, s:I}", "name",
+		json_pack("{s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:I, s:I, s:I, s:I}", "name",
 			  kmtls_json_string(info->name), "id", kmtls_json_string(info->id), "netns",
 			  kmtls_json_string(info->netns), "cgroup", kmtls_json_string(info->cgroup),
 			  "connect", info->connect_at_once ? "at-once" : "held", "netns_cookie",
-			  (json_int_t)info->netns_cookie, "addresses", addresses, "svid_not_before",
+			  (json_int_t)info->netns_cookie, "addresses", addresses, "svid_issued",
+			  (json_int_t)info->svid_issued, "svid_not_before",
 			  (json_int_t)info->svid_not_before, "svid_not_after",
 			  (json_int_t)info->svid_not_after, "flows", (json_int_t)info->flows));
 }
@@ -438,6 +439,13 @@ const struct kmtls_control_verb kmtls_control_verbs[] = {
 	{ .name = "top",
 	  .arguments = { OPTIONAL_ARGUMENT("pod", KMTLS_CONTROL_STRING) },
 	  .run = kmtls_control_top },
+	{ .name = "identity-show", .run = kmtls_control_identity_show },
+	{ .name = "identity-renew",
+	  .arguments = { OPTIONAL_ARGUMENT("pod", KMTLS_CONTROL_STRING) },
+	  .run = kmtls_control_identity_renew },
+	{ .name = "identity-ca",
+	  .arguments = { OPTIONAL_ARGUMENT("backend", KMTLS_CONTROL_STRING) },
+	  .run = kmtls_control_identity_ca },
 	{ .name = "settings-get",
 	  .arguments = { OPTIONAL_ARGUMENT("name", KMTLS_CONTROL_STRING) },
 	  .run = kmtls_control_settings_get },

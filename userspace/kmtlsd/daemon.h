@@ -18,7 +18,7 @@ struct kmtls_bpf;
 struct kmtls_denials;
 struct kmtls_flow_table;
 struct kmtls_hold;
-struct kmtls_identity;
+struct kmtls_identities;
 struct kmtls_loops;
 struct kmtls_pods;
 struct kmtls_pressure;
@@ -48,7 +48,7 @@ struct kmtls_daemon {
 
 	/* The worker's. */
 	struct kmtls_rekey_table *rekey; /* secrets of flows that may replace their keys */
-	struct kmtls_identity *identity;
+	struct kmtls_identities *identities;
 	struct kmtls_pods *pods;
 	struct kmtls_sources *sources; /* inbound handshakes in progress */
 	struct kmtls_pressure *pressure; /* of the daemon's cgroup */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -138,6 +139,15 @@ static int refuse(const struct options *options, const char *why)
 	return EXIT_USAGE;
 }
 
+/* Is there a private key in the configuration itself? Then it is in this process's memory. */
+static bool has_key(const struct kmtls_config *config)
+{
+	for (unsigned i = 0; i < config->identity.backends_count; i++)
+		if (config->identity.backends[i].key)
+			return true;
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	char error[KMTLS_CONFIG_ERROR], why[KMTLS_WHY] = "";
@@ -154,6 +164,8 @@ int main(int argc, char **argv)
 	if (err)
 		return refuse(&options, error);
 	kmtls_log_set_level(config->log_level);
+	if (has_key(config))
+		prctl(PR_SET_DUMPABLE, 0);
 	options.keeper.program = find_program();
 	if (options.uninstall)
 		err = kmtls_bpf_uninstall(config->bpf_dir, why);

@@ -16,6 +16,7 @@
 #include "kmtls/internal_maps.h"
 #include "inject.h"
 #include "netns.h"
+#include "pod_svid.h"
 
 struct kmtls_pods;
 struct kmtls_svid;
@@ -36,7 +37,7 @@ struct kmtls_pod {
 	bool adopted, attached;
 	pthread_mutex_t svid_lock;
 	struct kmtls_svid *svid; /* under svid_lock; NULL: none valid */
-	time_t renew_at;
+	struct kmtls_pod_rotation rotation; /* under svid_lock */
 	unsigned deserted; /* seconds without a path of the namespace and without a process */
 };
 

@@ -16,12 +16,12 @@
 #include "bpf_loader.h"
 #include "cgroup.h"
 #include "hash.h"
-#include "identity.h"
 #include "log.h"
 #include "loop.h"
 #include "pod.h"
 #include "pod_listeners.h"
 #include "pod_store.h"
+#include "pod_svid.h"
 #include "pods.h"
 #include "pods_table.h"
 #include "policy.h"
@@ -139,6 +139,9 @@ static bool adopt(struct kmtls_pods *pods, struct kmtls_pod *pod)
 	pod->injector.raw4 = entry->raw4;
 	pod->injector.raw6 = entry->raw6;
 	pod->attached = entry->attached_by == shared->instance;
+	pod->rotation.issued = entry->svid_issued;
+	pod->rotation.rotations = entry->rotations;
+	pod->rotation.failures = entry->rotation_failures;
 	return true;
 }
 
@@ -369,7 +372,7 @@ int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, 
 	pod->name_hash = kmtls_hash_text(pod->name);
 	err = look_inside(pods, pod, ret_why);
 	if (!err)
-		err = kmtls_pod_first_svid(pods, pod, ret_why);
+		err = kmtls_pod_svid_first(pods, pod, ret_why);
 	if (!err)
 		err = put_names(pods, pod, ret_why);
 	if (!err)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pods.c - see pods.h: who is enrolled, with what SVID, and what a restarted daemon makes of
- * what it finds. Adding and removing: pod_enrol.c.
+ * pods.c - see pods.h: who is enrolled, and what a restarted daemon makes of
+ * what it finds. Adding and removing: pod_enrol.c;
+ * their SVIDs: pod_svid.c.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -15,21 +16,18 @@
 #include "cgroup.h"
 #include "flow_table.h"
 #include "hash.h"
-#include "clock.h"
-#include "identity.h"
 #include "log.h"
 #include "loop.h"
 #include "pod.h"
 #include "pod_listeners.h"
 #include "pod_store.h"
+#include "pod_svid.h"
 #include "pods.h"
 #include "pods_table.h"
 #include "shared.h"
-#include "svid_store.h"
+#include "svid.h"
 #include "udp_ledger.h"
 
-/* Seconds until an SVID that could not be renewed is asked for again. */
-#define RENEW_RETRY 5
 /* How long a namespace may be without path and processes: one may be about to come. */
 #define DESERTED_SECONDS 2
 
@@ -99,70 +97,6 @@ struct kmtls_pod *kmtls_pods_find_name(struct kmtls_pods *pods, const char *name
 	return pod;
 }
 
-struct kmtls_svid *kmtls_pod_svid(struct kmtls_pod *pod)
-{
-	struct kmtls_svid *svid;
-
-	pthread_mutex_lock(&pod->svid_lock);
-	svid = pod->svid;
-	if (svid && svid->not_after > kmtls_clock_now())
-		kmtls_svid_get(svid);
-	else
-		svid = NULL;
-	pthread_mutex_unlock(&pod->svid_lock);
-	return svid;
-}
-
-/* ---- SVIDs ---- */
-
-/* At four fifths of its time, counted from now if it has just been issued. */
-static void use_svid(struct kmtls_pod *pod, struct kmtls_svid *svid, time_t since)
-{
-	struct kmtls_svid *old;
-
-	pod->renew_at = since + (svid->not_after - since) * 4 / 5;
-	pthread_mutex_lock(&pod->svid_lock);
-	old = pod->svid;
-	pod->svid = svid;
-	pthread_mutex_unlock(&pod->svid_lock);
-	kmtls_svid_put(old);
-}
-
-int kmtls_pod_renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
-{
-	struct kmtls_identity *identity = pods->daemon->identity;
-	struct kmtls_svid *svid;
-	time_t now = time(NULL);
-	int err;
-
-	err = identity->operations->issue(identity, pod->id, &svid, ret_why);
-	if (err) {
-		pod->renew_at = now + RENEW_RETRY;
-		return err;
-	}
-	err = kmtls_svid_store_put(pods->daemon->secrets, svid);
-	if (err)
-		log_warning("svid not kept for the next worker", "pod=%s err=%s",
-			    kmtls_log_quote(pod->name), kmtls_log_quote(strerror(-err)));
-	use_svid(pod, svid, now);
-	return 0;
-}
-
-int kmtls_pod_first_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
-{
-	struct kmtls_daemon *daemon = pods->daemon;
-	struct kmtls_svid *svid;
-
-	/* A new keeper may have a new configuration: its source is asked first. */
-	if ((!daemon->inherited || daemon->gated) && kmtls_pod_renew(pods, pod, ret_why) == 0)
-		return 0;
-	if (kmtls_svid_store_get(daemon->secrets, pod->id, &svid) < 0)
-		return daemon->gated ? -ENOENT : kmtls_pod_renew(pods, pod, ret_why);
-	/* Should it be time for a new one, or over: the next tick asks for it. */
-	use_svid(pod, svid, svid->not_before);
-	return 0;
-}
-
 /* Someone inside the pod with CAP_NET_ADMIN has closed our listeners (SOCK_DESTROY). */
 static void mend(struct kmtls_pods *pods, struct kmtls_pod *pod)
 {
@@ -200,9 +134,6 @@ static const char *why_gone(struct kmtls_pod *pod)
 
 void kmtls_pods_tick(struct kmtls_pods *pods)
 {
-	time_t now = time(NULL);
-	char why[KMTLS_WHY];
-
 	for (unsigned i = 0; i < KMTLS_PODS_MAX; i++) {
 		const char *gone = NULL;
 		struct kmtls_pod *pod;
@@ -219,15 +150,8 @@ void kmtls_pods_tick(struct kmtls_pods *pods)
 		}
 		if (pod && atomic_exchange(&pod->broken, false))
 			mend(pods, pod);
-		if (pod && pod->renew_at <= now) {
-			if (kmtls_pod_renew(pods, pod, why) < 0)
-				log_error("svid not renewed", "pod=%s id=%s err=%s",
-					  kmtls_log_quote(pod->name), kmtls_log_quote(pod->id),
-					  kmtls_log_quote(why));
-			else
-				log_info("svid renewed", "pod=%s id=%s", kmtls_log_quote(pod->name),
-					 kmtls_log_quote(pod->id));
-		}
+		if (pod)
+			kmtls_pod_svid_tick(pods, pod);
 		kmtls_pod_put(pod);
 	}
 }
@@ -286,6 +210,7 @@ void kmtls_pods_visit(struct kmtls_pods *pods,
 			.netns_cookie = pod->netns_cookie,
 			.address4 = pod->addresses.primary4,
 			.address6 = pod->addresses.primary6,
+			.svid_issued = svid ? kmtls_pod_svid_issued(pod) : 0,
 			.svid_not_before = svid ? svid->not_before : 0,
 			.svid_not_after = svid ? svid->not_after : 0,
 			.flows = kmtls_flow_table_count(pods->daemon->flows, pod->netns_cookie),
@@ -397,6 +322,7 @@ int kmtls_pods_open(struct kmtls_daemon *daemon, int own_cgroup_fd, struct kmtls
 	pods->own_cgroup_fd = own_cgroup_fd;
 	pthread_mutex_init(&pods->change, NULL);
 	pthread_mutex_init(&pods->lock, NULL);
+	pthread_mutex_init(&pods->renewal, NULL);
 	*ret_pods = pods;
 	return 0;
 }
@@ -407,6 +333,7 @@ void kmtls_pods_close(struct kmtls_pods *pods)
 		return;
 	for (unsigned i = 0; i < KMTLS_PODS_MAX; i++)
 		kmtls_pod_put(pods->table[i]);
+	pthread_mutex_destroy(&pods->renewal);
 	pthread_mutex_destroy(&pods->lock);
 	pthread_mutex_destroy(&pods->change);
 	free(pods);

@@ -35,7 +35,7 @@ struct kmtls_pod_info {
 	bool connect_at_once;
 	__u64 netns_cookie;
 	struct kmtls_address address4, address6; /* zero: none */
-	time_t svid_not_before, svid_not_after; /* 0: no SVID now */
+	time_t svid_issued, svid_not_before, svid_not_after; /* 0: no SVID now */
 	unsigned flows; /* open now, handshakes included */
 };
 

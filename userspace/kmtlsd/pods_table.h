@@ -16,6 +16,7 @@ struct kmtls_pods {
 	int own_cgroup_fd;
 	pthread_mutex_t change; /* held while a pod is added or deleted */
 	pthread_mutex_t lock; /* of the table */
+	pthread_mutex_t renewal; /* one SVID at a time: by the clock and by hand */
 	struct kmtls_pod *table[KMTLS_PODS_MAX];
 	unsigned next_generation;
 };
@@ -23,11 +24,6 @@ struct kmtls_pods {
 /* Each takes a reference for the caller. */
 struct kmtls_pod *kmtls_pod_get(struct kmtls_pod *pod); /* NULL is fine */
 struct kmtls_pod *kmtls_pods_find_name(struct kmtls_pods *pods, const char *name);
-
-/* Asks the identity source; on success the pod has a fresh SVID and the time of the next. */
-int kmtls_pod_renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why);
-/* The same for a pod that is being enrolled; after a take-over its SVID is still there. */
-int kmtls_pod_first_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why);
 
 /* Enrols without remembering. Both with pods->change held. */
 int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why);

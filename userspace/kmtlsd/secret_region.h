@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * secret_region.h - memory for what must outlive a worker and must not get out: SVIDs with
- * their keys, the root's key, the traffic secrets of flows that may rekey. Made by the keeper,
+ * their keys, the CAs' keys, the traffic secrets of flows that may rekey. Made by the keeper,
  * which never looks into it; shared with workers and, by its descriptor, with the next keeper.
  *
  * memfd_secret(2) where the kernel allows it: not in core dumps, not for ptrace, not in the
@@ -23,7 +23,7 @@ struct kmtls_secret_region;
 #define KMTLS_SECRET_FLOW_SIZE 256u
 
 enum kmtls_secret_kind {
-	KMTLS_SECRET_ROOT = 1, /* of the built-in CA */
+	KMTLS_SECRET_CA = 1, /* of a backend; key: hash of its name */
 	KMTLS_SECRET_SVID = 2, /* key: hash of the SPIFFE ID */
 };
 
@@ -52,6 +52,10 @@ ssize_t kmtls_secret_get(struct kmtls_secret_region *region, enum kmtls_secret_k
 			 void *buffer, size_t size);
 void kmtls_secret_delete(struct kmtls_secret_region *region, enum kmtls_secret_kind kind,
 			 __u64 key); /* wipes */
+
+/* Wipes all of a kind but those. */
+void kmtls_secret_delete_others(struct kmtls_secret_region *region, enum kmtls_secret_kind kind,
+				const __u64 *keys, unsigned count);
 
 /* KMTLS_SECRET_FLOW_SIZE bytes of a slot, zero at first; whoever uses them wipes them. */
 void *kmtls_secret_of_flow(struct kmtls_secret_region *region, unsigned slot);

@@ -20,6 +20,11 @@ enum kmtls_setting {
 	KMTLS_SETTING_MEMORY_PERCENT,
 	KMTLS_SETTING_REFUSAL_LINES,
 	KMTLS_SETTING_FLOWS_PER_POD,
+	KMTLS_SETTING_RENEW_AT,
+	/* Of the identity backend that is enabled; without one they are not there. */
+	KMTLS_SETTING_SVID_TTL,
+	KMTLS_SETTING_ROOT_TTL,
+	KMTLS_SETTING_KEY_TYPE,
 	KMTLS_SETTING_COUNT
 };
 
@@ -27,12 +32,15 @@ struct kmtls_setting_range {
 	const char *name; /* as in kmtlsd.conf(5) */
 	unsigned from, to;
 	bool duration; /* seconds: "90", "90s", "5m" */
+	bool key_type; /* a word: key_type.h */
 };
 
 extern const struct kmtls_setting_range kmtls_setting_ranges[KMTLS_SETTING_COUNT];
 
 /* -EINVAL: text is not a value for it; kmtls_config_rule() says what is. */
 int kmtls_setting_parse(enum kmtls_setting setting, const char *text, unsigned *ret_value);
+/* Is there such a thing in this configuration? */
+bool kmtls_setting_is_there(const struct kmtls_daemon *daemon, enum kmtls_setting setting);
 unsigned kmtls_setting_get(const struct kmtls_daemon *daemon, enum kmtls_setting setting);
 /* From now on, for whatever begins from now on. */
 void kmtls_setting_set(struct kmtls_daemon *daemon, enum kmtls_setting setting, unsigned value);

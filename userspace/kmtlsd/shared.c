@@ -102,7 +102,23 @@ void kmtls_shared_pod_put(struct kmtls_shared *shared, const struct kmtls_pod *p
 	memcpy(entry->listeners, pod->listeners, sizeof(entry->listeners));
 	entry->raw4 = pod->injector.raw4;
 	entry->raw6 = pod->injector.raw6;
+	entry->svid_issued = pod->rotation.issued;
+	entry->rotations = pod->rotation.rotations;
+	entry->rotation_failures = pod->rotation.failures;
 	__atomic_store_n(&entry->name, pod->name_hash, __ATOMIC_RELEASE);
+}
+
+void kmtls_shared_pod_rotation(struct kmtls_shared *shared, struct kmtls_pod *pod)
+{
+	struct kmtls_shared_pod *entry = kmtls_shared_pod_find(shared, pod->name_hash);
+
+	if (!entry)
+		return;
+	pthread_mutex_lock(&pod->svid_lock);
+	entry->svid_issued = pod->rotation.issued;
+	entry->rotations = pod->rotation.rotations;
+	entry->rotation_failures = pod->rotation.failures;
+	pthread_mutex_unlock(&pod->svid_lock);
 }
 
 static void close_one(__s32 *fd)

@@ -32,6 +32,8 @@ struct kmtls_shared_pod {
 	__s32 netns_fd, cgroup_fd;
 	__s32 listeners[KMTLS_ACCEPTOR_COUNT];
 	__s32 raw4, raw6;
+	__s64 svid_issued; /* of the SVID it has, seconds since 1970 */
+	__u32 rotations, rotation_failures; /* so far */
 };
 
 enum kmtls_request {
@@ -79,9 +81,11 @@ struct kmtls_shared {
 
 	/* Of the daemon's cgroup: accepted sockets have that of their listener, and programs on it. */
 	__u64 cgroup;
-	_Atomic __u64 settings[8]; /* settings.h, set at run time: value + 1; 0: as configured */
+	_Atomic __u64 settings[16]; /* settings.h, set at run time: value + 1; 0: as configured */
+	_Atomic __u32 identity_refused; /* configurations whose identity could not be used */
+	__u32 pad;
 	struct kmtls_clock clock; /* the latest time seen */
-	__u64 spare[51]; /* zero, for later versions */
+	__u64 spare[42]; /* zero, for later versions */
 
 	struct kmtls_shared_pod pods[KMTLS_PODS_MAX];
 };
@@ -95,6 +99,8 @@ int kmtls_shared_map(int fd, struct kmtls_shared **ret_shared, char *ret_why);
 struct kmtls_pod;
 void kmtls_shared_pod_put(struct kmtls_shared *shared, const struct kmtls_pod *pod);
 void kmtls_shared_pod_forget(struct kmtls_shared *shared, __u64 name);
+/* Remembers how its rotation goes, if the pod is remembered. */
+void kmtls_shared_pod_rotation(struct kmtls_shared *shared, struct kmtls_pod *pod);
 /* Closes what an entry names that no pod has, and forgets it. */
 void kmtls_shared_pod_close(struct kmtls_shared *shared, struct kmtls_shared_pod *entry);
 /* NULL: not remembered. */

@@ -10,12 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config.h"
 #include "hash.h"
 
-/* The root has no name: there is one. */
-#define ROOT_KEY 0
-
-/* A blob: (length, DER)... in the order key, leaf, [number of chain, chain...], bundle...; with
+/* A blob: (length, DER)... in the order key, certificate, [number of chain, chain...], bundle...; with
  * FEDERATED in the number there are bundles of several trust domains instead: put_trust(). */
 #define FEDERATED 0x80000000u
 
@@ -295,37 +293,54 @@ void kmtls_svid_store_delete(struct kmtls_secret_region *region, const char *id)
 	kmtls_secret_delete(region, KMTLS_SECRET_SVID, kmtls_hash_text(id));
 }
 
-/* ---- the root ---- */
+/* ---- CAs ---- */
 
-int kmtls_svid_store_put_root(struct kmtls_secret_region *region, X509 *root, EVP_PKEY *key)
+int kmtls_svid_store_put_ca(struct kmtls_secret_region *region, const char *backend,
+			    const struct kmtls_ca *ca)
 {
 	struct blob blob __cleanup_blob = {};
 
-	put_key(&blob, key);
-	put_certificate(&blob, root);
-	return save(region, KMTLS_SECRET_ROOT, ROOT_KEY, &blob);
+	put_key(&blob, ca->key);
+	put_number(&blob, sk_X509_num(ca->chain));
+	for (int i = 0; i < sk_X509_num(ca->chain); i++)
+		put_certificate(&blob, sk_X509_value(ca->chain, i));
+	for (int i = 0; i < sk_X509_num(ca->roots); i++)
+		put_certificate(&blob, sk_X509_value(ca->roots, i));
+	return save(region, KMTLS_SECRET_CA, kmtls_hash_text(backend), &blob);
 }
 
-int kmtls_svid_store_get_root(struct kmtls_secret_region *region, X509 **ret_root,
-			      EVP_PKEY **ret_key)
+int kmtls_svid_store_get_ca(struct kmtls_secret_region *region, const char *backend,
+			    struct kmtls_ca *ret_ca)
 {
 	struct blob blob __cleanup_blob = {};
-	EVP_PKEY *key;
-	X509 *root;
+	struct kmtls_ca ca = {};
+	__u32 count;
 	int err;
 
-	err = load(region, KMTLS_SECRET_ROOT, ROOT_KEY, &blob);
+	err = load(region, KMTLS_SECRET_CA, kmtls_hash_text(backend), &blob);
 	if (err)
 		return err;
-	key = get_key(&blob);
-	root = get_certificate(&blob);
+	ca.key = get_key(&blob);
+	count = get_number(&blob);
+	if (!blob.bad && count)
+		ca.chain = get_stack(&blob, count);
+	if (ca.chain)
+		ca.roots = get_stack(&blob, -1);
 	ERR_clear_error();
-	if (!key || !root) {
-		EVP_PKEY_free(key);
-		X509_free(root);
+	if (!ca.key || sk_X509_num(ca.chain) < 1 || sk_X509_num(ca.roots) < 1) {
+		kmtls_ca_clear(&ca);
 		return -EINVAL;
 	}
-	*ret_root = root;
-	*ret_key = key;
+	*ret_ca = ca;
 	return 0;
+}
+
+void kmtls_svid_store_keep_cas(struct kmtls_secret_region *region, const char *const *backends,
+			       unsigned count)
+{
+	__u64 keys[KMTLS_BACKENDS_MAX];
+
+	for (unsigned i = 0; i < count; i++)
+		keys[i] = kmtls_hash_text(backends[i]);
+	kmtls_secret_delete_others(region, KMTLS_SECRET_CA, keys, count);
 }

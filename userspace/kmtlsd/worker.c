@@ -62,25 +62,25 @@ static unsigned count_loops(const struct kmtls_config *config)
 	return loops < config->max_flows ? loops : config->max_flows;
 }
 
-static int open_identity(struct kmtls_daemon *daemon, char *ret_why)
+static int open_identities(struct kmtls_daemon *daemon, char *ret_why)
 {
-	const struct kmtls_config *config = daemon->config;
 	const struct kmtls_shared *shared = daemon->shared;
-	struct kmtls_identity_builtin_options options = {
-		.trust_domain = config->identity.trust_domain,
-		.root_file = config->identity.builtin.root_file,
-		.root_ttl = config->identity.builtin.root_ttl,
-		.svid_ttl = config->identity.builtin.svid_ttl,
+	const struct kmtls_identities_options options = {
+		.config = daemon->config,
 		.secrets = daemon->secrets,
-		/* A keeper's first worker looks at the file, the others need not. */
+		/* A keeper's first worker looks at files, the others need not. */
 		.prefer_kept = !daemon->gated && shared->configured_by == shared->instance,
 	};
+	int err;
 
 	kmtls_tls_configure(&(struct kmtls_tls_options){
 		.rekey = daemon->rekey->offered,
-		.prefer_chacha20 = config->prefer_chacha20,
+		.prefer_chacha20 = daemon->config->prefer_chacha20,
 	});
-	return kmtls_identity_builtin_open(&options, &daemon->identity, ret_why);
+	err = kmtls_identities_open(&options, &daemon->identities, ret_why);
+	if (err)
+		atomic_fetch_add(&daemon->shared->identity_refused, 1);
+	return err;
 }
 
 /* ---- after an upgrade: nothing is touched before the old version is gone ---- */
@@ -90,7 +90,7 @@ static int prepare(struct kmtls_daemon *daemon, char *why)
 	eventfd_t go;
 	int err;
 
-	err = open_identity(daemon, why);
+	err = open_identities(daemon, why);
 	if (err)
 		return err;
 	atomic_store(&daemon->shared->prepared, daemon->shared->starts);
@@ -141,8 +141,8 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 
 	if (!err)
 		err = open_limits(daemon);
-	if (!err && !daemon->identity)
-		err = open_identity(daemon, why);
+	if (!err && !daemon->identities)
+		err = open_identities(daemon, why);
 	if (!err)
 		err = kmtls_pods_open(daemon, daemon->cgroup_fd, &daemon->pods, why);
 	if (!err)
@@ -152,7 +152,7 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 	if (err)
 		return err;
 	kmtls_review_tick(daemon); /* before anyone new asks: what cannot be read is known */
-	kmtls_identity_keep(daemon->identity);
+	kmtls_identities_keep(daemon->identities);
 	kmtls_pods_restore(daemon->pods);
 	kmtls_crl_tick(daemon); /* pods have brought the CAs that CRLs are checked by */
 	kmtls_takeover_finish(takeover);
@@ -233,7 +233,7 @@ static void stop(struct kmtls_daemon *daemon)
 	kmtls_pressure_close(daemon->pressure);
 	kmtls_sources_close(daemon->sources);
 	kmtls_pods_close(daemon->pods);
-	kmtls_identity_close(daemon->identity);
+	kmtls_identities_close(daemon->identities);
 }
 
 static int run(struct kmtls_daemon *daemon, char *why)

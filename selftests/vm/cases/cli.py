@@ -406,7 +406,7 @@ def settings(bed):
 # --- dump --------------------------------------------------------------------------------------------
 
 FILES = {"README.txt", "version.json", "check.json", "status.json", "pods.json", "peers.json", "authorizations.json",
-         "default.json", "flows.json", "udp.json", "settings.json", "modes.json", "log.txt"}
+         "default.json", "flows.json", "udp.json", "settings.json", "identity.json", "modes.json", "log.txt"}
 
 
 def bundle(path):
@@ -478,7 +478,7 @@ def completion(bed):
             (("settings", "set", "log_level", "limits"), []), (("check", "--b"), ["--bpf-dir"]),
             (("pod", "del", "a"), ["a"])):
         equal(completed(bed, *words), expected, f"completion of {' '.join(words)}")
-    for verb in ("flows", "top", "monitor", "check", "settings get", "settings set", "dump"):
+    for verb in ("flows", "top", "monitor", "check", "settings get", "settings set", "dump", "identity renew", "identity ca"):
         usage = kmtls(bed, 1, *verb.split(), "--help").stdout
         offered = completed(bed, *verb.split(), "-")
         for option in re.findall(r"-[-a-z]+", usage.splitlines()[0]):

@@ -162,7 +162,7 @@ def source_away(bed):
         text = file.read()
     check("root_file" in text, "the testbed's root is a file")
     with open(config, "w", encoding="ascii") as file:
-        file.write(re.sub(r"(?m)^ *builtin:\n *root_file: .*\n", "", text))
+        file.write(re.sub(r"(?m)^ *root_file: .*\n", "", text))
     try:
         bed.testbed("restart", "1")  # the root is in memory now
         for _ in range(2):

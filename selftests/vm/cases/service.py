@@ -18,8 +18,9 @@ CONFIG = """node: service
 bpf_dir: /sys/fs/bpf/kmtls-service
 max_flows: 64
 identity:
-  source: builtin
   trust_domain: example.org
+  enabled: own
+  backends: [{name: own, type: builtin}]
 """
 # What the file leaves to the machine: here nothing is to be done for it.
 UNITS = {

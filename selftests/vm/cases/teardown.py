@@ -18,8 +18,9 @@ run_dir: {dir}/no-tls
 control_socket: {dir}/no-tls/control.sock
 cgroup: {cgroup}
 identity:
-  source: builtin
   trust_domain: example.org
+  enabled: own
+  backends: [{{name: own, type: builtin}}]
 """
 
 

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Identity backends: rotation and switching under load, sources that are away, nothing enabled; kmtls identity."""
+import os
+import re
+import subprocess
+import threading
+import time
+
+from lib import balance
+from lib.bed import MARKER
+from lib.tap import case, check, contains, equal, until
+from lib.traffic import Traffic
+
+from .cli import findings, kmtls, report, wrong
+from .policy import connect_and_talk
+
+ROUTES = (("a", "b", 4), ("b", "c", 6))
+PORT = 5870
+TEXT = MARKER.encode()
+OWN = "    - {name: own, type: builtin, root_file: %s/root.pem}\n"
+PKI = """    - name: pki
+      type: provided
+      cert_file_path: {0}/chain.pem
+      key_file_path: {0}/ca-key.pem
+      bundle_file_path: {0}/roots.pem
+"""
+
+
+class NewConnections:
+    """Connects one after the other, a to b and b to a, until stopped; none may fail."""
+
+    def __init__(self, bed):
+        self.bed = bed
+        self.near, self.far = bed.new_agent("a"), bed.new_agent("b")
+        self.count = 0
+        self.error = None
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            while not self.ended.is_set():
+                connect_and_talk(self.near, self.far, self.bed.address("b"), PORT, TEXT)
+                connect_and_talk(self.far, self.near, self.bed.address("a", 6), PORT, TEXT)
+                self.count += 2
+        except Exception as error:  # pylint: disable=broad-except
+            self.error = error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join(60)
+        self.near.kill()
+        self.far.kill()
+
+    def stop(self):
+        self.ended.set()
+        self.thread.join(60)
+        check(not self.thread.is_alive(), "a connection hangs")
+        check(self.error is None, f"after {self.count} new connections one failed: {self.error!r}")
+        return self.count
+
+
+def identity(bed, node):
+    return bed.kmtls(node, "identity")
+
+
+def pods(bed):
+    return {pod["pod"]: pod for node in (1, 2) for pod in identity(bed, node)["pods"]}
+
+
+def settings(bed, **values):
+    for node in (1, 2):
+        for name, value in values.items():
+            bed.kmtls(node, "settings", "set", "identity." + name, str(value))
+
+
+def write_identity(bed, node, enabled, *backends, mode="strict"):
+    """The section `identity` of the node's configuration, which is its last, and its mode."""
+    path = f"{bed.env['state']}/n{node}.yaml"
+    with open(path, encoding="ascii") as file:
+        text = file.read()
+    text = re.sub(r"(?m)^mode: .*\n", "", text[:text.index("identity:")])
+    with open(path, "w", encoding="ascii") as file:
+        file.write((f"mode: {mode}\n" if mode else "") + text + "identity:\n  trust_domain: example.org\n"
+                   f"  enabled: '{enabled}'\n" + ("  backends:\n" + "".join(backends) if backends else ""))
+
+
+def make_pki(bed):
+    """A root, an intermediate that may issue leaves only, in the files that PKI names; the directory."""
+    where = bed.dir + "/pki"
+    if os.path.isdir(where):
+        return where
+    os.mkdir(where)
+
+    def openssl(name, *argv):
+        done = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                               "-days", "30", "-subj", f"/CN={name}", "-keyout", f"{where}/{name}-key.pem", "-out",
+                               f"{where}/{name}.pem", "-addext", "keyUsage=critical,keyCertSign,cRLSign", *argv],
+                              capture_output=True, text=True, timeout=60, check=False)
+        equal(done.returncode, 0, f"openssl: {done.stderr}")
+
+    openssl("root", "-addext", "basicConstraints=critical,CA:TRUE,pathlen:1")
+    openssl("ca", "-CA", f"{where}/root.pem", "-CAkey", f"{where}/root-key.pem", "-addext",
+            "basicConstraints=critical,CA:TRUE,pathlen:0")
+    os.rename(f"{where}/ca.pem", f"{where}/chain.pem")
+    os.rename(f"{where}/root.pem", f"{where}/roots.pem")
+    os.chmod(f"{where}/ca-key.pem", 0o600)
+    return where
+
+
+def both(bed, enabled):
+    """Node by node: a new configuration, as systemctl reload has it."""
+    where = make_pki(bed)
+    for node in (1, 2):
+        write_identity(bed, node, enabled, OWN % bed.env["state"], PKI.format(where))
+        bed.testbed("upgrade", str(node))
+        equal({pod["source"] for pod in identity(bed, node)["pods"]}, {enabled}, f"sources on node {node}")
+
+
+def rotate(bed, times):
+    """Until every pod has so many new SVIDs; what it had and has."""
+    before = pods(bed)
+
+    def turned():
+        time.sleep(1)  # who looks all the time takes it from those that connect
+        found = pods(bed)
+        return all(pod["rotations"] - before[name]["rotations"] >= times for name, pod in found.items()) and found
+
+    after = until(turned, f"{times} rotations of every pod", 60 + 10 * times)
+    for name, pod in after.items():
+        check(pod["serial"] != before[name]["serial"], f"another serial of {name}")
+        equal((pod["failures"], pod["last_error"]), (before[name]["failures"], ""), f"failures of {name}")
+    return after
+
+
+@case("rotation (SVIDs of 10 s, 3 times each) and switching, builtin, provided, builtin, under load: nothing fails",
+      mesh=True, timeout=900)
+def switching(bed):
+    both(bed, "own")  # both roots are known everywhere, before anyone uses the second
+    times = 10 if bed.scale > 1 else 3
+    settings(bed, svid_ttl="10s", renew_at=80 if bed.scale > 1 else 10)
+    for node in (1, 2):
+        equal(bed.kmtls(node, "identity", "renew"), {"renewed": 2}, "SVIDs renewed by hand")
+    before = balance.take(bed)
+    with Traffic(bed, ROUTES, 3, 20000) as traffic, NewConnections(bed) as new:
+        rotate(bed, times)
+        both(bed, "pki")
+        held = rotate(bed, times)
+        equal({pod["issuer"] for pod in held.values()}, {"CN=ca"}, "issuers")
+        for pod in held.values():
+            check(0 < pod["not_after"] - pod["issued"] <= 10, f"lifetime of an SVID: {pod}")
+            check(pod["issued"] < pod["next"] < pod["not_after"], f"next rotation: {pod}")
+        both(bed, "own")
+        rotate(bed, times)
+        count = new.stop()
+        said = traffic.stop_whole()
+    check(count > 10, f"only {count} new connections")
+    settings(bed, svid_ttl="24h", renew_at=80)
+    for node in (1, 2):
+        bed.kmtls(node, "identity", "renew")
+    balance.settle(bed, before)
+    return f"{count} new connections; {said}"
+
+
+@case("provided: a worker is killed while its files are away, a wrong one is refused by name: the identity stays", mesh=True,
+      timeout=200)
+def provided(bed):
+    where = make_pki(bed)
+    both(bed, "pki")
+    refused = identity(bed, 1)["refused"]
+    os.rename(where, where + ".away")
+    try:
+        rotations = pods(bed)["a"]["rotations"]
+        bed.kill_worker(1)
+        connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), PORT, TEXT)
+        equal(bed.kmtls(1, "identity", "renew", "a"), {"renewed": 1}, "an SVID while the files are away")
+        equal((pods(bed)["a"]["rotations"], pods(bed)["a"]["source"]), (rotations + 1, "pki"), "rotations, over workers")
+        connect_and_talk(bed.agent("b"), bed.agent("a"), bed.address("a"), PORT, TEXT)
+        done = kmtls(bed, 1, "upgrade", timeout=90)
+        contains(done.stderr, f"{where}/chain.pem: cannot be opened: No such file or directory", "a reload without files")
+    finally:
+        os.rename(where + ".away", where)
+    os.chmod(f"{where}/ca-key.pem", 0o640)
+    done = kmtls(bed, 1, "upgrade", timeout=90)
+    contains(done.stderr, "holds a key and is accessible by group or others (mode 0640", "a key for all to see")
+    os.chmod(f"{where}/ca-key.pem", 0o600)
+    write_identity(bed, 1, "pki", PKI.format(where).replace("ca-key", "root-key"))
+    done = kmtls(bed, 1, "upgrade", timeout=90)
+    equal(done.returncode, 1, "a reload with the wrong key")
+    contains(done.stderr, "root-key.pem: is not the key of CN=ca, the first certificate of", "why")
+    equal(identity(bed, 1)["refused"], refused + 3, "configurations refused")
+    equal(findings(report(bed), "identity", "warning"), ["the last configuration was refused: " + bed.kmtls(
+        1, "status")["upgrade"]["why"]], "what check warns of")
+    connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), PORT, TEXT)
+    both(bed, "own")
+
+
+@case("identity: what is shown, renewed and given out, and what is refused", mesh=True)
+def shown(bed):
+    state = bed.env["state"]
+    if "pki" not in {backend["name"] for backend in identity(bed, 1)["backends"]}:
+        both(bed, "own")
+    before = pods(bed)["a"]
+    text = kmtls(bed, 1, "identity").stdout
+    lines = text[text.index("BACKEND"):].splitlines()
+    equal([line.split()[:3] for line in lines[:3]],
+          [["BACKEND", "TYPE", "STATE"], ["own", "builtin", "enabled"], ["pki", "provided", "trusted"]], "backends")
+    equal((lines[4].split()[0], [line.split()[0] for line in lines[5:]]), ("POD", ["a", "c"]), "pods")
+    contains(lines[5], before["serial"], "the serial")
+    contains(lines[5], "O=kmtls", "the issuer")
+    equal(kmtls(bed, 1, "identity", "renew", "a").stdout, "1 renewed\n", "renew")
+    check(pods(bed)["a"]["serial"] != before["serial"], "another serial")
+    with open(f"{state}/root.pem", encoding="ascii") as file:
+        root = file.read()
+    certificate = root[root.index("-----BEGIN CERT"):root.index("-----END CERTIFICATE-----") + 26]
+    equal(kmtls(bed, 1, "identity", "ca", "show").stdout, certificate, "the certificate")
+    equal(sorted(kmtls(bed, 1, "identity", "ca", "show", "--backend", "own", "--key").stdout.splitlines()),
+          sorted(root.splitlines()), "the certificate and the key")
+    with open(make_pki(bed) + "/chain.pem", encoding="ascii") as file:
+        equal(kmtls(bed, 1, "identity", "ca", "show", "--backend=pki").stdout, file.read(), "the other one's certificate")
+    key = make_pki(bed) + "/ca-key.pem"
+    wrong(bed, 1, (
+        (("identity", "all"), 2, "identity: all: unexpected argument"),
+        (("identity", "renew", "z"), 1, "identity renew: pod z: is not enrolled"),
+        (("identity", "renew", "a", "b"), 2, "identity renew: b: unexpected argument"),
+        (("identity", "ca"), 2, "identity ca: show: is missing"),
+        (("identity", "ca", "hide"), 2, "identity ca: hide: unknown action, there is: show"),
+        (("identity", "ca", "show", "--backend", "x"), 1, "identity ca: backend: x: there is none of that name"),
+        (("identity", "ca", "show", "--backend"), 2, "identity ca: --backend: a value is missing"),
+        (("identity", "ca", "show", "--key", "--json"), 2, "identity ca: --key: cannot be together with --json"),
+        (("identity", "ca", "show", "--key", "--backend", "pki"), 1,
+         f"identity ca: --key: pki was provided: its key is where you have put it, {key}"),
+        (("settings", "set", "identity.key_type", "rsa-1024"), 1,
+         "settings set: identity.key_type: rsa-1024: must be ec-p256, ec-p384, rsa-2048, rsa-3072 or rsa-4096"),
+        (("settings", "set", "identity.renew_at", "9"), 1,
+         "settings set: identity.renew_at: 9: must be a number from 10 to 95"),
+        (("settings", "set", "identity.svid_ttl", "3650d1"), 1,
+         "settings set: identity.svid_ttl: 3650d1: must be between 10s and 3650d"),
+        (("settings", "set", "identity.root_ttl", "1h"), 1,
+         "settings set: identity.root_ttl: 1h: must not be shorter than identity.svid_ttl")))
+
+
+@case("nothing enabled: mutual TLS is off, and the log, status and check say so; a root in memory gives no key", mesh=True,
+      timeout=200)
+def nothing(bed):
+    state = bed.env["state"]
+    since = bed.log_size(1)
+    write_identity(bed, 1, "", OWN % state, mode=None)
+    bed.testbed("restart", "1")
+    try:
+        bed.wait_log(1, since, "no identity backend is enabled: mutual TLS is off")
+        status = bed.kmtls(1, "status")
+        equal((status["mode"], status["identity"]["enabled"]), ("off", ""), "mode and what is enabled")
+        contains(kmtls(bed, 1, "status").stdout, "no backend is enabled: mutual TLS is off", "status")
+        contains(kmtls(bed, 1, "identity").stdout, "no backend is enabled: mutual TLS is off", "identity")
+        equal(findings(report(bed), "identity", "warning"), ["no identity backend is enabled: mutual TLS is off"], "check")
+        wrong(bed, 1, ((("identity", "renew"), 1,
+                        "identity renew: no identity backend is enabled (identity.enabled): mutual TLS is off"),
+                       (("identity", "ca", "show"), 1,
+                        "identity ca: no identity backend is enabled: say which one (--backend)"),
+                       (("settings", "set", "identity.svid_ttl", "1h"), 1,
+                        "settings set: identity.svid_ttl: the identity backend that is enabled has no such setting")))
+        connect_and_talk(bed.agent("a"), bed.agent("c"), bed.address("c"), PORT, TEXT)
+        write_identity(bed, 1, "own", "    - {name: own, type: builtin, key_manager: memory}\n")
+        bed.testbed("restart", "1")
+        wrong(bed, 1, ((("identity", "ca", "show", "--key"), 1, "identity ca: --key: the key manager of own is memory: its "
+                        "key is in no file and is not given out"),))
+        connect_and_talk(bed.agent("a"), bed.agent("c"), bed.address("c"), PORT, TEXT)
+    finally:
+        for node in (1, 2):
+            write_identity(bed, node, "own", OWN % state)
+            bed.testbed("restart", str(node))
+    connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), PORT, TEXT)

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* identity.c - see identity.h: the table of types, and all backends that are configured. */
+#include "identity.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "svid_store.h"
+
+static const struct {
+	const char *name;
+	int (*open)(const struct kmtls_identity_options *options,
+		    struct kmtls_identity **ret_identity, char *ret_why);
+} types[] = {
+	[KMTLS_BACKEND_BUILTIN] = { "builtin", kmtls_identity_builtin_open },
+	[KMTLS_BACKEND_PROVIDED] = { "provided", kmtls_identity_provided_open },
+};
+
+struct kmtls_identities {
+	const struct kmtls_config *config;
+	struct kmtls_secret_region *secrets; /* or NULL */
+	struct kmtls_identity *all[KMTLS_BACKENDS_MAX]; /* by place; NULL: not opened */
+	char why[KMTLS_BACKENDS_MAX][KMTLS_IDENTITY_WHY]; /* of those */
+	struct kmtls_identity *enabled; /* or NULL */
+};
+
+const char *kmtls_backend_type_name(enum kmtls_backend_type type)
+{
+	return types[type].name;
+}
+
+const char *kmtls_backend_kept_name(const struct kmtls_config_backend *backend, char *buffer)
+{
+	snprintf(buffer, KMTLS_BACKEND_KEPT_NAME, "%s/%s", kmtls_backend_type_name(backend->type),
+		 backend->name);
+	return buffer;
+}
+
+void kmtls_identity_material_clear(struct kmtls_identity_material *material)
+{
+	EVP_PKEY_free(material->key); /* wipes */
+	X509_free(material->leaf);
+	sk_X509_pop_free(material->chain, X509_free);
+	*material = (struct kmtls_identity_material){ 0 };
+}
+
+static int open_one(const struct kmtls_identities_options *options, unsigned place,
+		    struct kmtls_identities *identities, char *ret_why)
+{
+	const struct kmtls_config *config = options->config;
+	const struct kmtls_config_backend *backend = &config->identity.backends[place];
+	const struct kmtls_identity_options one = {
+		.backend = backend,
+		.trust_domain = config->identity.trust_domain,
+		.secrets = options->secrets,
+		.prefer_kept = options->prefer_kept,
+	};
+	char *why = identities->why[place];
+	int err = types[backend->type].open(&one, &identities->all[place], why);
+
+	if (!err) {
+		if (backend == config->identity.enabled)
+			identities->enabled = identities->all[place];
+		return 0;
+	}
+	if (backend != config->identity.enabled) {
+		log_warning("identity backend not opened, its SVIDs are not trusted",
+			    "backend=%s err=%s", kmtls_log_quote(backend->name),
+			    kmtls_log_quote(why));
+		return 0;
+	}
+	snprintf(ret_why, KMTLS_IDENTITY_WHY, "%s", why);
+	return err;
+}
+
+int kmtls_identities_open(const struct kmtls_identities_options *options,
+			  struct kmtls_identities **ret_identities, char *ret_why)
+{
+	const struct kmtls_config *config = options->config;
+	struct kmtls_identities *identities = calloc(1, sizeof(*identities));
+	int err = 0;
+
+	if (!identities) {
+		snprintf(ret_why, KMTLS_IDENTITY_WHY, "identity: out of memory");
+		return -ENOMEM;
+	}
+	identities->config = config;
+	identities->secrets = options->secrets;
+	for (unsigned i = 0; !err && i < config->identity.backends_count; i++)
+		err = open_one(options, i, identities, ret_why);
+	if (err) {
+		kmtls_identities_close(identities);
+		return err;
+	}
+	if (!identities->enabled)
+		log_warning("no identity backend is enabled: mutual TLS is off",
+			    "key=identity.enabled");
+	*ret_identities = identities;
+	return 0;
+}
+
+/* A root that two backends share is there once. */
+static bool add_root(STACK_OF(X509) * bundle, X509 *root)
+{
+	for (int i = 0; i < sk_X509_num(bundle); i++)
+		if (X509_cmp(sk_X509_value(bundle, i), root) == 0)
+			return true;
+	return sk_X509_push(bundle, root) > 0;
+}
+
+/* The roots of all that are trusted, which stay theirs. NULL: no memory. */
+static STACK_OF(X509) * make_bundle(const struct kmtls_identities *identities)
+{
+	STACK_OF(X509) *bundle = sk_X509_new_null();
+	bool made = bundle != NULL;
+
+	for (unsigned i = 0; made && i < KMTLS_BACKENDS_MAX; i++) {
+		const struct kmtls_identity *one = identities->all[i];
+		const STACK_OF(X509) * roots;
+
+		if (!one || !one->options.backend->trust)
+			continue;
+		roots = one->operations->roots(one);
+		for (int j = 0; made && j < sk_X509_num(roots); j++)
+			made = add_root(bundle, sk_X509_value(roots, j));
+	}
+	if (made)
+		return bundle;
+	sk_X509_free(bundle);
+	return NULL;
+}
+
+int kmtls_identities_issue(struct kmtls_identities *identities, const char *id,
+			   struct kmtls_svid **ret_svid, char *ret_why)
+{
+	struct kmtls_identity *enabled = identities->enabled;
+	struct kmtls_identity_material material = {};
+	STACK_OF(X509) * bundle;
+	const char *rule = "out of memory";
+	int err;
+
+	if (!enabled) {
+		snprintf(ret_why, KMTLS_IDENTITY_WHY,
+			 "no identity backend is enabled (identity.enabled): mutual TLS is off");
+		return -ENOTSUP;
+	}
+	err = enabled->operations->issue(enabled, id, &material, ret_why);
+	if (err)
+		return err;
+	bundle = make_bundle(identities);
+	err = bundle ? kmtls_svid_new(material.leaf, material.chain, material.key, bundle, ret_svid,
+				      &rule)
+		     : -ENOMEM;
+	if (err)
+		snprintf(ret_why, KMTLS_IDENTITY_WHY, "%.120s: %s", id, rule);
+	sk_X509_free(bundle);
+	kmtls_identity_material_clear(&material);
+	return err;
+}
+
+bool kmtls_identities_enabled(const struct kmtls_identities *identities)
+{
+	return identities->enabled != NULL;
+}
+
+const char *kmtls_identities_source(const struct kmtls_identities *identities,
+				    const struct kmtls_svid *svid)
+{
+	X509 *leaf = SSL_CTX_get0_certificate(svid->client);
+
+	for (unsigned i = 0; i < KMTLS_BACKENDS_MAX; i++) {
+		const struct kmtls_identity *one = identities->all[i];
+		X509 *authority = one ? one->operations->authority(one) : NULL;
+
+		if (authority && X509_check_issued(authority, leaf) == X509_V_OK &&
+		    X509_verify(leaf, X509_get0_pubkey(authority)) == 1)
+			return one->options.backend->name;
+	}
+	ERR_clear_error();
+	return "";
+}
+
+const struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identities,
+						 unsigned place, const char **ret_why)
+{
+	if (!identities->all[place])
+		*ret_why = identities->why[place];
+	return identities->all[place];
+}
+
+static void forget_others(const struct kmtls_identities *identities)
+{
+	const struct kmtls_config *config = identities->config;
+	char buffers[KMTLS_BACKENDS_MAX][KMTLS_BACKEND_KEPT_NAME];
+	const char *names[KMTLS_BACKENDS_MAX];
+	unsigned count = config->identity.backends_count;
+
+	for (unsigned i = 0; i < count; i++)
+		names[i] = kmtls_backend_kept_name(&config->identity.backends[i], buffers[i]);
+	if (identities->secrets)
+		kmtls_svid_store_keep_cas(identities->secrets, names, count);
+}
+
+void kmtls_identities_keep(const struct kmtls_identities *identities)
+{
+	forget_others(identities);
+	for (unsigned i = 0; i < KMTLS_BACKENDS_MAX; i++) {
+		const struct kmtls_identity *one = identities->all[i];
+
+		if (one && one->operations->keep && one->operations->keep(one) < 0)
+			log_warning("identity backend not kept for the next worker", "backend=%s",
+				    kmtls_log_quote(one->options.backend->name));
+	}
+}
+
+void kmtls_identities_close(struct kmtls_identities *identities)
+{
+	if (!identities)
+		return;
+	for (unsigned i = 0; i < KMTLS_BACKENDS_MAX; i++)
+		kmtls_identity_close(identities->all[i]);
+	free(identities);
+}

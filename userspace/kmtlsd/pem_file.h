@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pem_file.h - certificates and a private key in PEM, from files that somebody else writes or from
+ * the configuration itself. What they are fit for is for ca_check.h to say.
+ */
+#ifndef KMTLS_PEM_FILE_H
+#define KMTLS_PEM_FILE_H
+
+#include <openssl/x509.h>
+
+#define KMTLS_PEM_CERTIFICATES 32 /* most in one file */
+
+/* Either path or text; name is what sentences call it: the path, or the key of the configuration. */
+struct kmtls_pem_source {
+	const char *name, *path, *text;
+};
+
+/*
+ * Each returns 0, or -errno and "NAME: RULE" in ret_why (256 bytes). Links are followed: Kubernetes
+ * mounts secrets that way.
+ *
+ * certificates: one at least, in their order. key: exactly one, not encrypted; a file must belong to
+ * the daemon's user or root and be accessible by nobody else, as ssh(1) has it (-EPERM).
+ */
+int kmtls_pem_certificates(const struct kmtls_pem_source *source, STACK_OF(X509) * *ret_stack,
+			   char *ret_why);
+int kmtls_pem_key(const struct kmtls_pem_source *source, EVP_PKEY **ret_key, char *ret_why);
+
+#endif

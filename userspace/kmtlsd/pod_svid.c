@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pod_svid.c - see pod_svid.h. */
+#include "pod_svid.h"
+
+#include <errno.h>
+#include <openssl/bn.h>
+#include <openssl/err.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "clock.h"
+#include "daemon.h"
+#include "identity.h"
+#include "log.h"
+#include "pod.h"
+#include "pods.h"
+#include "pods_table.h"
+#include "rotation.h"
+#include "settings.h"
+#include "shared.h"
+#include "svid_store.h"
+
+static __u32 random_number(void)
+{
+	__u32 number = 0;
+
+	/* Without it all pods are renewed at the same time, which is no reason to fail. */
+	if (RAND_bytes((unsigned char *)&number, sizeof(number)) != 1)
+		ERR_clear_error();
+	return number;
+}
+
+struct kmtls_svid *kmtls_pod_svid(struct kmtls_pod *pod)
+{
+	struct kmtls_svid *svid;
+
+	pthread_mutex_lock(&pod->svid_lock);
+	svid = pod->svid;
+	if (svid && svid->not_after > kmtls_clock_now())
+		kmtls_svid_get(svid);
+	else
+		svid = NULL;
+	pthread_mutex_unlock(&pod->svid_lock);
+	return svid;
+}
+
+time_t kmtls_pod_svid_issued(struct kmtls_pod *pod)
+{
+	time_t issued;
+
+	pthread_mutex_lock(&pod->svid_lock);
+	issued = pod->rotation.issued;
+	pthread_mutex_unlock(&pod->svid_lock);
+	return issued;
+}
+
+/* Takes the reference over. */
+static void use_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, struct kmtls_svid *svid,
+		     time_t issued)
+{
+	unsigned percent = kmtls_setting_get(pods->daemon, KMTLS_SETTING_RENEW_AT);
+	struct kmtls_svid *old;
+
+	pthread_mutex_lock(&pod->svid_lock);
+	pod->rotation.issued = issued;
+	pod->rotation.due = kmtls_rotation_due(issued, svid->not_after, percent, random_number());
+	old = pod->svid;
+	pod->svid = svid;
+	pthread_mutex_unlock(&pod->svid_lock);
+	kmtls_svid_put(old);
+}
+
+/* Before the SVID is used: a pod's first one is no rotation. */
+static void count_success(struct kmtls_pod *pod)
+{
+	pthread_mutex_lock(&pod->svid_lock);
+	pod->rotation.in_a_row = 0;
+	pod->rotation.last_error[0] = '\0';
+	pod->rotation.rotations += pod->rotation.issued != 0;
+	pthread_mutex_unlock(&pod->svid_lock);
+}
+
+static void count_failure(struct kmtls_pods *pods, struct kmtls_pod *pod, const char *why)
+{
+	struct kmtls_pod_rotation *rotation = &pod->rotation;
+
+	pthread_mutex_lock(&pod->svid_lock);
+	rotation->failures++;
+	rotation->in_a_row++;
+	rotation->due = time(NULL) + kmtls_rotation_retry(rotation->in_a_row, random_number());
+	snprintf(rotation->last_error, sizeof(rotation->last_error), "%s", why);
+	pthread_mutex_unlock(&pod->svid_lock);
+	kmtls_shared_pod_rotation(pods->daemon->shared, pod);
+}
+
+/* Asks the source: a fresh SVID, or the time of the next try. */
+static int renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_daemon *daemon = pods->daemon;
+	time_t now = time(NULL);
+	struct kmtls_svid *svid;
+	int err;
+
+	err = kmtls_identities_issue(daemon->identities, pod->id, &svid, ret_why);
+	if (err) {
+		count_failure(pods, pod, ret_why);
+		return err;
+	}
+	err = kmtls_svid_store_put(daemon->secrets, svid);
+	if (err)
+		log_warning("svid not kept for the next worker", "pod=%s err=%s",
+			    kmtls_log_quote(pod->name), kmtls_log_quote(strerror(-err)));
+	count_success(pod);
+	use_svid(pods, pod, svid, now);
+	kmtls_shared_pod_rotation(daemon->shared, pod);
+	return 0;
+}
+
+int kmtls_pod_svid_first(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	struct kmtls_daemon *daemon = pods->daemon;
+	struct kmtls_svid *svid;
+	time_t issued;
+
+	if (!kmtls_identities_enabled(daemon->identities)) {
+		kmtls_svid_store_delete(daemon->secrets, pod->id); /* of a configuration before */
+		return 0;
+	}
+	/* A new keeper may have a new configuration: its source is asked first. */
+	if ((!daemon->inherited || daemon->gated) && renew(pods, pod, ret_why) == 0)
+		return 0;
+	if (kmtls_svid_store_get(daemon->secrets, pod->id, &svid) < 0)
+		return daemon->gated ? -ENOENT : renew(pods, pod, ret_why);
+	/* Should it be time for a new one, or over: the next tick asks for it. */
+	issued = pod->rotation.issued ? pod->rotation.issued : svid->not_before;
+	if (daemon->gated) {
+		/* The source has failed: what was there goes on, until it has something again. */
+		kmtls_svid_put(pod->svid);
+		pod->svid = svid;
+		pod->rotation.issued = issued;
+		return 0;
+	}
+	use_svid(pods, pod, svid, issued);
+	return 0;
+}
+
+static bool is_due(struct kmtls_pod *pod)
+{
+	bool due;
+
+	pthread_mutex_lock(&pod->svid_lock);
+	due = pod->rotation.due <= time(NULL);
+	pthread_mutex_unlock(&pod->svid_lock);
+	return due;
+}
+
+static int renew_and_tell(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
+{
+	int err;
+
+	/* A key of 4096 bits takes its time, and there may be a thousand pods. */
+	atomic_fetch_add(&pods->daemon->shared->heartbeat, 1);
+	pthread_mutex_lock(&pods->renewal);
+	err = renew(pods, pod, ret_why);
+	pthread_mutex_unlock(&pods->renewal);
+	if (err)
+		log_error("svid not renewed", "pod=%s id=%s err=%s", kmtls_log_quote(pod->name),
+			  kmtls_log_quote(pod->id), kmtls_log_quote(ret_why));
+	else
+		log_info("svid renewed", "pod=%s id=%s", kmtls_log_quote(pod->name),
+			 kmtls_log_quote(pod->id));
+	return err;
+}
+
+void kmtls_pod_svid_tick(struct kmtls_pods *pods, struct kmtls_pod *pod)
+{
+	char why[KMTLS_WHY];
+
+	if (kmtls_identities_enabled(pods->daemon->identities) && is_due(pod))
+		renew_and_tell(pods, pod, why);
+}
+
+/* ---- by hand ---- */
+
+struct renewal {
+	struct kmtls_pods *pods;
+	const char *name; /* NULL: all */
+	unsigned count, renewed;
+	int err; /* the first one */
+	char why[KMTLS_WHY];
+};
+
+static int renew_one(void *context, struct kmtls_pod *pod)
+{
+	struct renewal *renewal = context;
+	char why[KMTLS_WHY];
+	int err;
+
+	if (renewal->name && strcmp(renewal->name, pod->name) != 0)
+		return 0;
+	renewal->count++;
+	err = renew_and_tell(renewal->pods, pod, why);
+	renewal->renewed += !err;
+	if (!err || renewal->err)
+		return 0;
+	renewal->err = err;
+	snprintf(renewal->why, sizeof(renewal->why), "%s", why);
+	return 0;
+}
+
+int kmtls_pod_svid_renew(struct kmtls_pods *pods, const char *name, unsigned *ret_count,
+			 char *ret_why)
+{
+	struct renewal renewal = { .pods = pods, .name = name };
+
+	kmtls_pods_each(pods, renew_one, &renewal);
+	if (name && !renewal.count) {
+		snprintf(ret_why, KMTLS_WHY, "pod %.150s: is not enrolled", name);
+		return -ENOENT;
+	}
+	if (renewal.err)
+		snprintf(ret_why, KMTLS_WHY, "%s", renewal.why);
+	*ret_count = renewal.renewed;
+	return renewal.err;
+}
+
+/* ---- listing ---- */
+
+static void put_serial(const X509 *leaf, char *buffer, size_t size)
+{
+	BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(leaf), NULL);
+	char *text = number ? BN_bn2hex(number) : NULL;
+
+	if (text)
+		snprintf(buffer, size, "%s", text);
+	OPENSSL_free(text);
+	BN_free(number);
+}
+
+static void put_issuer(const X509 *leaf, char *buffer, size_t size)
+{
+	BIO *bio = BIO_new(BIO_s_mem());
+	int length = 0;
+
+	if (bio && X509_NAME_print_ex(bio, X509_get_issuer_name(leaf), 0, XN_FLAG_RFC2253) >= 0)
+		length = BIO_read(bio, buffer, (int)size - 1);
+	buffer[length > 0 ? length : 0] = '\0';
+	BIO_free(bio);
+}
+
+struct listing {
+	struct kmtls_pods *pods;
+	void (*visit)(void *context, const struct kmtls_pod_svid_info *info);
+	void *context;
+};
+
+static int list_one(void *context, struct kmtls_pod *pod)
+{
+	const struct listing *listing = context;
+	struct kmtls_pod_svid_info info = { .name = pod->name, .id = pod->id, .source = "" };
+	struct kmtls_svid *svid;
+
+	/* Also one that has expired: that is what is to be seen. */
+	pthread_mutex_lock(&pod->svid_lock);
+	svid = pod->svid ? kmtls_svid_get(pod->svid) : NULL;
+	info.rotation = pod->rotation;
+	pthread_mutex_unlock(&pod->svid_lock);
+	if (svid) {
+		X509 *leaf = SSL_CTX_get0_certificate(svid->client);
+
+		info.source = kmtls_identities_source(listing->pods->daemon->identities, svid);
+		put_serial(leaf, info.serial, sizeof(info.serial));
+		put_issuer(leaf, info.issuer, sizeof(info.issuer));
+		info.not_before = svid->not_before;
+		info.not_after = svid->not_after;
+	}
+	ERR_clear_error();
+	listing->visit(listing->context, &info);
+	kmtls_svid_put(svid);
+	return 0;
+}
+
+void kmtls_pod_svid_visit(struct kmtls_pods *pods,
+			  void (*visit)(void *context, const struct kmtls_pod_svid_info *info),
+			  void *context)
+{
+	struct listing listing = { .pods = pods, .visit = visit, .context = context };
+
+	kmtls_pods_each(pods, list_one, &listing);
+}
