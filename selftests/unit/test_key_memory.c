@@ -19,7 +19,7 @@
 
 #include "certificate.h"
 #include "certificates.h"
-#include "identity.h"
+#include "identities.h"
 #include "key_memory.h"
 #include "key_schedule.h"
 #include "secret_region.h"
@@ -152,10 +152,8 @@ static void look_for_secret(const char *name, const struct kmtls_secret *secret,
 
 static struct kmtls_svid *issue(struct kmtls_identity *identity, const char *id)
 {
-	struct kmtls_svid *svid = NULL, *again = NULL;
-	char why[256];
+	struct kmtls_svid *svid = test_issue(identity, id), *again = NULL;
 
-	assert_int_equal(identity->operations->issue(identity, id, &svid, why), 0);
 	assert_int_equal(kmtls_svid_store_put(region, svid), 0);
 	assert_int_equal(kmtls_svid_store_get(region, id, &again), 0);
 	look_for_number(SSL_CTX_get0_privatekey(svid->client), OSSL_PKEY_PARAM_PRIV_KEY,
@@ -195,17 +193,22 @@ static void finds_what_is_there(void **state)
 
 static void no_key_outside(void **state)
 {
-	const struct kmtls_identity_builtin_options options = {
-		.trust_domain = TEST_TRUST_DOMAIN,
+	const struct kmtls_config_backend backend = {
+		.name = (char *)"own",
+		.type = KMTLS_BACKEND_BUILTIN,
+		.key_type = KMTLS_KEY_EC_P256,
 		.root_file = root_file,
 		.root_ttl = 7200,
 		.svid_ttl = 3600,
+	};
+	const struct kmtls_identity_options options = {
+		.backend = &backend,
+		.trust_domain = TEST_TRUST_DOMAIN,
 		.secrets = region,
 	};
 	struct kmtls_identity *identity = NULL;
 	struct kmtls_svid *client, *server;
-	X509 *root = NULL;
-	EVP_PKEY *key = NULL;
+	struct kmtls_ca ca = {};
 	char why[256];
 
 	/* Makes the file; then reads it. */
@@ -213,9 +216,9 @@ static void no_key_outside(void **state)
 	kmtls_identity_close(identity);
 	assert_int_equal(kmtls_identity_builtin_open(&options, &identity, why), 0);
 	assert_int_equal(unlink(root_file), 0);
-	kmtls_identity_keep(identity);
-	assert_int_equal(kmtls_svid_store_get_root(region, &root, &key), 0);
-	look_for_number(key, OSSL_PKEY_PARAM_PRIV_KEY, "the root's key");
+	assert_int_equal(identity->operations->keep(identity), 0);
+	assert_int_equal(kmtls_svid_store_get_ca(region, "own", &ca), 0);
+	look_for_number(ca.key, OSSL_PKEY_PARAM_PRIV_KEY, "the root's key");
 	client = issue(identity, TEST_CLIENT_ID);
 	server = issue(identity, TEST_SERVER_ID);
 	assert_int_equal(search(), 0);
@@ -226,8 +229,7 @@ static void no_key_outside(void **state)
 	kmtls_svid_put(client);
 	kmtls_svid_put(server);
 	kmtls_identity_close(identity);
-	X509_free(root);
-	EVP_PKEY_free(key);
+	kmtls_ca_clear(&ca);
 	assert_int_equal(search(), 0);
 	needle_count = 0;
 }
