@@ -208,7 +208,9 @@ static void no_key_outside(void **state)
 	};
 	struct kmtls_identity *identity = NULL;
 	struct kmtls_svid *client, *server;
+	char name[KMTLS_BACKEND_KEPT_NAME];
 	struct kmtls_ca ca = {};
+	const char *kept;
 	char why[256];
 
 	/* Makes the file; then reads it. */
@@ -217,7 +219,8 @@ static void no_key_outside(void **state)
 	assert_int_equal(kmtls_identity_builtin_open(&options, &identity, why), 0);
 	assert_int_equal(unlink(root_file), 0);
 	assert_int_equal(identity->operations->keep(identity), 0);
-	assert_int_equal(kmtls_svid_store_get_ca(region, "own", &ca), 0);
+	kept = kmtls_backend_kept_name(&backend, name);
+	assert_int_equal(kmtls_svid_store_get_ca(region, kept, &ca), 0);
 	look_for_number(ca.key, OSSL_PKEY_PARAM_PRIV_KEY, "the root's key");
 	client = issue(identity, TEST_CLIENT_ID);
 	server = issue(identity, TEST_SERVER_ID);

@@ -58,6 +58,9 @@ WRONG = {
     "monitor": ((("--reason", "because"), "--reason because: must be the name of a reason code"),),
     "top": ((("-n", "0"), "-n 0: must be a number from 1 to 1000000"),
             (("-n", "1", "--once"), "--once: cannot be together with -n")),
+    "identity": ((("no-such",), "no-such: unexpected argument"),),
+    "identity renew": ((("",), "POD: must not be empty"),),
+    "identity ca": (((), "show: is missing"), (("hide",), "hide: unknown action, there is: show")),
     "settings get": ((("log_level", "x"), "x: unexpected argument"),),
     "settings set": (((), "NAME: is missing"), (("log_level",), "VALUE: is missing")),
     "dump": ((("a", "b"), "b: unexpected argument"),),
@@ -84,7 +87,7 @@ def required(usage):
     options = [first or second for first, second in
                re.findall(r"(?<![\w-])(?:(--[a-z-]+)|(-[a-z])) (?=[A-Z(]|held)", usage)]
     rest = re.sub(r"(?<![\w-])--?[a-z-]+ (\([^)]*\)|\S+?)(?=[\s\]|)]|$)", "", re.sub(r"(?<= )-\|?", "", usage))
-    words = re.findall(r"\([a-z|-]+\)|\[[a-z|]+\]|[A-Z][A-Z-]+", re.sub(r"\[:PORT\]|\|-", "", rest))
+    words = re.findall(r"\([a-z|-]+\)|\[[a-z|]+\]|[A-Z][A-Z-]+|^ [a-z]+(?= |$)", re.sub(r"\[:PORT\]|\|-", "", rest))
     return options, len(words)
 
 
@@ -121,7 +124,7 @@ def tests(program, helped):
     for verb in helped:
         actions.setdefault(verb.split()[0], []).extend(verb.split()[1:])
     for verb, of_verb in actions.items():
-        if of_verb:
+        if of_verb and verb not in helped:  # or it is complete without one
             there = ", ".join(of_verb)
             yield f"actions of {verb}", faults(program, verb, (
                 ((), f"an action is missing: {there}"), (("no-such",), f"no-such: unknown action, there are: {there}")))
