@@ -138,7 +138,7 @@ def rotate(bed, times):
 
 
 @case("rotation (SVIDs of 10 s, 3 times each) and switching, builtin, provided, builtin, under load: nothing fails",
-      mesh=True, timeout=900)
+      mesh=True, timeout=900, kernel="6.12")
 def switching(bed):
     both(bed, "own")  # both roots are known everywhere, before anyone uses the second
     times = 10 if bed.scale > 1 else 3
@@ -167,7 +167,7 @@ def switching(bed):
 
 
 @case("provided: a worker is killed while its files are away, a wrong one is refused by name: the identity stays", mesh=True,
-      timeout=200)
+      timeout=200, kernel="6.12")
 def provided(bed):
     where = make_pki(bed)
     both(bed, "pki")
@@ -199,7 +199,7 @@ def provided(bed):
     both(bed, "own")
 
 
-@case("identity: what is shown, renewed and given out, and what is refused", mesh=True)
+@case("identity: what is shown, renewed and given out, and what is refused", mesh=True, kernel="6.12")
 def shown(bed):
     state = bed.env["state"]
     if "pki" not in {backend["name"] for backend in identity(bed, 1)["backends"]}:
@@ -245,7 +245,7 @@ def shown(bed):
 
 
 @case("nothing enabled: mutual TLS is off, and the log, status and check say so; a root in memory gives no key", mesh=True,
-      timeout=200)
+      timeout=200, kernel="6.12")
 def nothing(bed):
     state = bed.env["state"]
     since = bed.log_size(1)

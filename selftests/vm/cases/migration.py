@@ -154,7 +154,7 @@ def everywhere(bed, *words):
 
 
 @case("off, permissive, strict, and back, under wrk, redis-benchmark and a server that speaks first: no request fails",
-      mesh=True, timeout=200)
+      mesh=True, timeout=200, kernel="6.12")
 def under_load(bed):
     seconds = 1 * bed.scale
     everywhere(bed, "off")

@@ -24,10 +24,10 @@ def identity(bed, node, *lines):
     """Restarts the node with these lines in its identity section, and none of this module otherwise."""
     path = f"{bed.env['state']}/n{node}.yaml"
     with open(path, encoding="ascii") as file:
-        text = re.sub(r"  (peer_expiry|crl_files): .*\n|    svid_ttl: .*\n", "", file.read())
+        text = re.sub(r"  (peer_expiry|crl_files): .*\n|      svid_ttl: .*\n", "", file.read())
     for line in lines:
-        where = "  builtin:\n"
-        text = text.replace(where, where + f"    {line}\n" if line.startswith("svid_ttl") else f"  {line}\n" + where)
+        where = "  backends:\n"
+        text = text + f"      {line}\n" if line.startswith("svid_ttl") else text.replace(where, f"  {line}\n" + where)
     with open(path, "w", encoding="ascii") as file:
         file.write(text)
     bed.testbed("restart", str(node))
