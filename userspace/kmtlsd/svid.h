@@ -28,6 +28,8 @@ struct kmtls_svid {
  */
 int kmtls_svid_new(X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key, STACK_OF(X509) * bundle,
 		   struct kmtls_svid **ret_svid, const char **ret_why);
+/* What is wrong with a leaf that kmtls_verify_leaf() refuses. */
+const char *kmtls_svid_rule(enum kmtls_reason reason);
 struct kmtls_svid *kmtls_svid_get(struct kmtls_svid *svid);
 void kmtls_svid_put(struct kmtls_svid *svid); /* NULL is fine */
 

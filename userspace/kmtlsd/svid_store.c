@@ -261,3 +261,33 @@ int kmtls_svid_store_get_ca(struct kmtls_secret_region *region, const char *back
 	*ret_ca = ca;
 	return 0;
 }
+
+/* ---- roots ---- */
+
+int kmtls_svid_store_put_roots(struct kmtls_secret_region *region, const char *name,
+			       const STACK_OF(X509) * roots)
+{
+	struct blob blob __cleanup_blob = {};
+
+	for (int i = 0; i < sk_X509_num(roots); i++)
+		put_certificate(&blob, sk_X509_value(roots, i));
+	return save(region, KMTLS_SECRET_ROOTS, kmtls_hash_text(name), &blob);
+}
+
+int kmtls_svid_store_get_roots(struct kmtls_secret_region *region, const char *name,
+			       STACK_OF(X509) * *ret_roots)
+{
+	struct blob blob __cleanup_blob = {};
+	STACK_OF(X509) * roots;
+	int err;
+
+	err = load(region, KMTLS_SECRET_ROOTS, kmtls_hash_text(name), &blob);
+	if (err)
+		return err;
+	roots = get_stack(&blob, -1);
+	ERR_clear_error();
+	if (!roots)
+		return -EINVAL;
+	*ret_roots = roots;
+	return 0;
+}

@@ -25,4 +25,10 @@ int kmtls_svid_store_put_ca(struct kmtls_secret_region *region, const char *back
 int kmtls_svid_store_get_ca(struct kmtls_secret_region *region, const char *backend,
 			    struct kmtls_ca *ret_ca);
 
+/* The roots of a backend whose SVIDs others issue. As above; those there are freed by the caller. */
+int kmtls_svid_store_put_roots(struct kmtls_secret_region *region, const char *name,
+			       const STACK_OF(X509) * roots);
+int kmtls_svid_store_get_roots(struct kmtls_secret_region *region, const char *name,
+			       STACK_OF(X509) * *ret_roots);
+
 #endif
