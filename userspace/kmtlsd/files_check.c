@@ -63,14 +63,16 @@ static bool is_of(const char *id, const char *trust_domain)
 static int check_leaf(const struct kmtls_files_place *place, struct kmtls_files_set *set,
 		      char *ret_why)
 {
-	enum kmtls_reason reason = kmtls_verify_leaf(set->leaf, KMTLS_ROLE_CLIENT, set->id);
+	enum kmtls_reason reason;
 	const char *rule;
 
-	if (!reason)
-		reason = kmtls_verify_leaf(set->leaf, KMTLS_ROLE_SERVER, set->id);
-	if (reason == KMTLS_REASON_SVID_IS_CA)
+	/* Before its ID, which a CA need not have. */
+	if (X509_get_extension_flags(set->leaf) & EXFLAG_CA)
 		return refuse(place, SVID, ret_why,
 			      "the first certificate is a CA: the SVID must be first");
+	reason = kmtls_verify_leaf(set->leaf, KMTLS_ROLE_CLIENT, set->id);
+	if (!reason)
+		reason = kmtls_verify_leaf(set->leaf, KMTLS_ROLE_SERVER, set->id);
 	if (reason)
 		return refuse(place, SVID, ret_why, "%s", kmtls_svid_rule(reason));
 	if (!is_of(set->id, place->trust_domain))

@@ -18,10 +18,9 @@
 #define QUIET 200
 #define PATIENCE 2000
 /* From one look to the next without an event: always, for there are file systems that tell nothing;
- * where there is no inotify; and where something is wrong, which the clock alone may put right. */
+ * and where there is no inotify, or something is wrong, which the clock alone may put right. */
 #define LOOK_SELDOM 30000
-#define LOOK_UNWATCHED 2000
-#define LOOK_AGAIN 5000
+#define LOOK_OFTEN 2000
 
 __u64 kmtls_files_now_ms(void)
 {
@@ -149,8 +148,10 @@ static void refuse(struct kmtls_files_source *source, struct kmtls_files_directo
 	}
 	if (source->options->not_taken)
 		atomic_fetch_add(source->options->not_taken, 1);
-	log_warning("files not taken, those before stay in use", "backend=%s err=%s",
-		    kmtls_log_quote(source->options->backend->name), kmtls_log_quote(why));
+	log_warning("files not taken", "backend=%s in_use=%s err=%s",
+		    kmtls_log_quote(source->options->backend->name),
+		    kmtls_log_quote(directory->set.leaf ? directory->set.id : "none"),
+		    kmtls_log_quote(why));
 }
 
 static void look(struct kmtls_files_source *source, struct kmtls_files_directory *directory)
@@ -169,9 +170,8 @@ static void look(struct kmtls_files_source *source, struct kmtls_files_directory
 	else
 		take(source, directory, &set);
 	directory->mark = mark;
-	directory->next_look = kmtls_files_now_ms() + (err		    ? LOOK_AGAIN
-						       : directory->watched ? LOOK_SELDOM
-									    : LOOK_UNWATCHED);
+	directory->next_look =
+		kmtls_files_now_ms() + (!err && directory->watched ? LOOK_SELDOM : LOOK_OFTEN);
 }
 
 /* ---- the interface ---- */
@@ -234,7 +234,7 @@ void kmtls_files_directory_tick(struct kmtls_files_source *source,
 		look(source, directory);
 		return;
 	}
-	directory->next_look = now + (directory->watched ? LOOK_SELDOM : LOOK_UNWATCHED);
+	directory->next_look = now + (directory->watched ? LOOK_SELDOM : LOOK_OFTEN);
 	if (!kmtls_files_mark_holds(&place, &directory->mark))
 		kmtls_files_directory_touch(directory);
 }
