@@ -32,6 +32,9 @@
  *   check
  *   monitor    optional pod (name), reason; after the answer, a JSON object on a line for each event,
  *              without end; further requests on that connection are not read
+ *   identity-show
+ *   identity-renew  optional pod (name)
+ *   identity-ca  optional backend (name): its certificate, and where the key is
  *   settings-get  optional name
  *   settings-set  name, value
  *   udp        optional pod (name), peer (prefix)

@@ -19,6 +19,7 @@
 #include "identity.h"
 #include "rotation.h"
 #include "secret_region.h"
+#include "svid_store.h"
 
 static char why[KMTLS_IDENTITY_WHY];
 static struct kmtls_secret_region *region;
@@ -213,6 +214,21 @@ static void none_enabled(void **state)
 	kmtls_identities_close(open_all());
 }
 
+/* A backend that is configured no more leaves no key behind. */
+static void forgotten(void **state)
+{
+	struct kmtls_ca ca;
+
+	kmtls_identities_close(open_all());
+	assert_int_equal(kmtls_svid_store_get_ca(region, "builtin/three", &ca), 0);
+	kmtls_ca_clear(&ca);
+	config.identity.backends_count = 2;
+	kmtls_identities_close(open_all());
+	assert_int_equal(kmtls_svid_store_get_ca(region, "builtin/three", &ca), -ENOENT);
+	assert_int_equal(kmtls_svid_store_get_ca(region, "builtin/two", &ca), 0);
+	kmtls_ca_clear(&ca);
+}
+
 /* What is set at run time holds for the next SVID. */
 static void settings(void **state)
 {
@@ -272,7 +288,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(switching),    TEST(not_trusted), TEST(not_shared), TEST(one_cannot_be_opened),
-		TEST(none_enabled), TEST(settings),    TEST(due),	 TEST(retry),
+		TEST(none_enabled), TEST(settings),    TEST(forgotten),	 TEST(due),
+		TEST(retry),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

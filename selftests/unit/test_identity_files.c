@@ -49,17 +49,23 @@ static int teardown_group(void **state)
 	return 0;
 }
 
-static void open_source(void)
+static void open_as(bool prefer_kept)
 {
 	const struct kmtls_identity_options options = {
 		.backend = &backend,
 		.trust_domain = TEST_TRUST_DOMAIN,
 		.secrets = region,
+		.prefer_kept = prefer_kept,
 		.not_taken = &not_taken,
 	};
 
 	if (kmtls_identity_files_open(&options, &identity, why))
 		fail_msg("%s", why);
+}
+
+static void open_source(void)
+{
+	open_as(false);
 }
 
 static int setup(void **state)
@@ -471,6 +477,9 @@ static void kept(void **state)
 	kmtls_identity_close(identity);
 	rename_below("certs", "away");
 	open_source();
+	assert_int_equal(roots_of(&client), 0); /* another configuration: who knows of what */
+	kmtls_identity_close(identity);
+	open_as(true);
 	assert_int_equal(roots_of(&client), 1); /* what it has issued is trusted on */
 	assert_int_equal(state_of(&client), KMTLS_IDENTITY_WAITING);
 	assert_int_equal(version(&client), 0);

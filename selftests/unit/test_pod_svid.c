@@ -26,6 +26,7 @@
 #include "pods_table.h"
 #include "secret_region.h"
 #include "shared.h"
+#include "svid_store.h"
 
 static char why[KMTLS_WHY];
 static struct kmtls_config_backend backends[2];
@@ -294,10 +295,17 @@ static void nothing_enabled(void **state)
 {
 	struct kmtls_pod_svid_info info;
 
+	struct kmtls_svid *svid;
+
+	enrol();
+	leave();
+	assert_int_equal(kmtls_svid_store_get(daemon_.secrets, TEST_CLIENT_ID, &svid), 0);
+	kmtls_svid_put(svid);
 	config.identity.enabled = NULL;
 	open_source();
 	enrol();
 	tick();
+	assert_int_equal(kmtls_svid_store_get(daemon_.secrets, TEST_CLIENT_ID, &svid), -ENOENT);
 	info = look();
 	assert_null(kmtls_pod_svid(pods.table[0]));
 	assert_string_equal(info.serial, "");

@@ -36,7 +36,8 @@ static void assert_in_step(int slot)
 		struct kmtls_secret secret = { .length = kmtls_secret_length(cipher) };
 		struct kmtls_record_key live;
 
-		memcpy(secret.bytes, key->bytes[key->state], sizeof(secret.bytes));
+		memcpy(secret.bytes, key->bytes[key->state & KMTLS_REKEY_HALF],
+		       sizeof(secret.bytes));
 		assert_int_equal(kmtls_record_key_derive(cipher, &secret, &live), 0);
 		assert_int_equal(
 			kmtls_ktls_which(test_flows[slot].wire_fd, ways[way], &live, &live, NULL),
@@ -224,6 +225,9 @@ static void lost_state(void **state)
 	test_rekey->secrets[TEST_LEFT].keys[KMTLS_TO_WIRE].sequence = 7;
 	assert_int_equal(kmtls_rekey_adopt(&test_loop, TEST_LEFT), KMTLS_REASON_REKEY_FAILED);
 	test_rekey->secrets[TEST_RIGHT].keys[KMTLS_TO_LOCAL].bytes[0][5] ^= 1;
+	/* Nothing says that a key was about to be replaced: the kernel is not asked. */
+	assert_int_equal(kmtls_rekey_adopt(&test_loop, TEST_RIGHT), KMTLS_REASON_NONE);
+	test_rekey->secrets[TEST_RIGHT].keys[KMTLS_TO_LOCAL].state |= KMTLS_REKEY_INTENT;
 	assert_int_equal(kmtls_rekey_adopt(&test_loop, TEST_RIGHT), KMTLS_REASON_REKEY_FAILED);
 }
 

@@ -171,7 +171,7 @@ int kmtls_cmd_identity(struct kmtls_cli *cli, int argc, char **argv)
 		fputs(" (identity.enabled, kmtlsd.conf(5))\n", stdout);
 	}
 	if (number(result, "refused"))
-		printf("%lld configurations were refused for their identity: see the log\n",
+		printf("configurations refused for their identity: %lld (see the log)\n",
 		       number(result, "refused"));
 	if (number(result, "not_taken"))
 		printf("%lld times what a source was given could not be used: see the log\n",

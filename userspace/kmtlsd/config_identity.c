@@ -10,7 +10,6 @@
 
 #include "cleanup.h"
 #include "config_parts.h"
-#include "identity.h"
 
 #define NAME_MAX_LENGTH 63
 #define ITEM_KEY 64
@@ -88,60 +87,6 @@ static int check_name(struct place *place, const struct kmtls_config *config)
 			return refuse(place, "name", "is that of another backend");
 	}
 	return 0;
-}
-
-static int check_type(struct place *place)
-{
-	char rule[64];
-
-	if (!has(place, "type"))
-		return refuse(place, "type", "is required");
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		if ((keys[i].types & 1u << place->file->type) || !has(place, keys[i].key))
-			continue;
-		snprintf(rule, sizeof(rule), "type %s has no such key",
-			 kmtls_backend_type_name((enum kmtls_backend_type)place->file->type));
-		return refuse(place, keys[i].key, rule);
-	}
-	return 0;
-}
-
-static int check_paths(struct place *place)
-{
-	const struct kmtls_config_file_backend *file = place->file;
-	const struct {
-		const char *key, *value;
-	} paths[] = {
-		{ "root_file", file->root_file },
-		{ "cert_file_path", file->cert_file_path },
-		{ "key_file_path", file->key_file_path },
-		{ "bundle_file_path", file->bundle_file_path },
-		{ "directory", file->directory },
-	};
-
-	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
-		if (paths[i].value && !kmtls_config_is_path(paths[i].value, KMTLS_CONFIG_PATH_MAX))
-			return refuse_by_rule(place, paths[i].key);
-	}
-	return 0;
-}
-
-static int check_ttls(struct place *place, struct kmtls_config_backend *backend)
-{
-	struct kmtls_config_load *load = place->load;
-	int err;
-
-	err = kmtls_config_check_duration(load, key_of(place, "root_ttl"), place->file->root_ttl,
-					  10, 36500 * KMTLS_CONFIG_DAY, &backend->root_ttl);
-	if (!err)
-		err = kmtls_config_check_duration(load, key_of(place, "svid_ttl"),
-						  place->file->svid_ttl, 10,
-						  3650 * KMTLS_CONFIG_DAY, &backend->svid_ttl);
-	if (err || backend->svid_ttl <= backend->root_ttl)
-		return err;
-	if (has(place, "svid_ttl"))
-		return refuse(place, "svid_ttl", "must not be longer than root_ttl");
-	return refuse(place, "root_ttl", "must not be shorter than svid_ttl (default 24h)");
 }
 
 static int check_builtin(struct place *place)
@@ -227,6 +172,70 @@ static int check_files(struct place *place)
 	return 0;
 }
 
+/* What a type wants beside the keys that it may have. */
+static const struct {
+	const char *name;
+	int (*check)(struct place *place);
+} types[] = {
+	[KMTLS_BACKEND_BUILTIN] = { "builtin", check_builtin },
+	[KMTLS_BACKEND_PROVIDED] = { "provided", check_provided },
+	[KMTLS_BACKEND_FILES] = { "files", check_files },
+};
+
+static int check_type(struct place *place)
+{
+	char rule[64];
+
+	if (!has(place, "type"))
+		return refuse(place, "type", "is required");
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		if ((keys[i].types & 1u << place->file->type) || !has(place, keys[i].key))
+			continue;
+		snprintf(rule, sizeof(rule), "type %s has no such key",
+			 types[place->file->type].name);
+		return refuse(place, keys[i].key, rule);
+	}
+	return 0;
+}
+
+static int check_paths(struct place *place)
+{
+	const struct kmtls_config_file_backend *file = place->file;
+	const struct {
+		const char *key, *value;
+	} paths[] = {
+		{ "root_file", file->root_file },
+		{ "cert_file_path", file->cert_file_path },
+		{ "key_file_path", file->key_file_path },
+		{ "bundle_file_path", file->bundle_file_path },
+		{ "directory", file->directory },
+	};
+
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		if (paths[i].value && !kmtls_config_is_path(paths[i].value, KMTLS_CONFIG_PATH_MAX))
+			return refuse_by_rule(place, paths[i].key);
+	}
+	return 0;
+}
+
+static int check_ttls(struct place *place, struct kmtls_config_backend *backend)
+{
+	struct kmtls_config_load *load = place->load;
+	int err;
+
+	err = kmtls_config_check_duration(load, key_of(place, "root_ttl"), place->file->root_ttl,
+					  10, 36500 * KMTLS_CONFIG_DAY, &backend->root_ttl);
+	if (!err)
+		err = kmtls_config_check_duration(load, key_of(place, "svid_ttl"),
+						  place->file->svid_ttl, 10,
+						  3650 * KMTLS_CONFIG_DAY, &backend->svid_ttl);
+	if (err || backend->svid_ttl <= backend->root_ttl)
+		return err;
+	if (has(place, "svid_ttl"))
+		return refuse(place, "svid_ttl", "must not be longer than root_ttl");
+	return refuse(place, "root_ttl", "must not be shorter than svid_ttl (default 24h)");
+}
+
 static void take_texts(struct kmtls_config_file_backend *file, struct kmtls_config_backend *backend)
 {
 	backend->name = kmtls_take_pointer(file->name);
@@ -262,9 +271,7 @@ static int check_backend(struct place *place, struct kmtls_config *config)
 	backend->svid_ttl = KMTLS_CONFIG_DAY;
 	err = check_ttls(place, backend);
 	if (!err)
-		err = backend->type == KMTLS_BACKEND_BUILTIN	? check_builtin(place)
-		      : backend->type == KMTLS_BACKEND_PROVIDED ? check_provided(place)
-								: check_files(place);
+		err = types[backend->type].check(place);
 	if (!err)
 		take_texts(place->file, backend);
 	return err;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "svid_store.h"
 
 static const struct {
 	const char *name;
@@ -23,6 +24,7 @@ static const struct {
 
 struct kmtls_identities {
 	const struct kmtls_config *config;
+	struct kmtls_secret_region *secrets; /* or NULL */
 	struct kmtls_identity *all[KMTLS_BACKENDS_MAX]; /* by place; NULL: not opened */
 	char why[KMTLS_BACKENDS_MAX][KMTLS_IDENTITY_WHY]; /* of those */
 	struct kmtls_identity *enabled; /* or NULL */
@@ -38,6 +40,13 @@ const char *kmtls_identity_state_name(enum kmtls_identity_state state)
 	return state == KMTLS_IDENTITY_OK	 ? "ok"
 	       : state == KMTLS_IDENTITY_WAITING ? "waiting"
 						 : "refused";
+}
+
+const char *kmtls_backend_kept_name(const struct kmtls_config_backend *backend, char *buffer)
+{
+	snprintf(buffer, KMTLS_BACKEND_KEPT_NAME, "%s/%s", kmtls_backend_type_name(backend->type),
+		 backend->name);
+	return buffer;
 }
 
 void kmtls_identity_material_clear(struct kmtls_identity_material *material)
@@ -90,6 +99,7 @@ int kmtls_identities_open(const struct kmtls_identities_options *options,
 		return -ENOMEM;
 	}
 	identities->config = config;
+	identities->secrets = options->secrets;
 	for (unsigned i = 0; !err && i < config->identity.backends_count; i++)
 		err = open_one(options, i, identities, ret_why);
 	if (err) {
@@ -275,8 +285,22 @@ struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identi
 	return identities->all[place];
 }
 
+static void forget_others(const struct kmtls_identities *identities)
+{
+	const struct kmtls_config *config = identities->config;
+	char buffers[KMTLS_BACKENDS_MAX][KMTLS_BACKEND_KEPT_NAME];
+	const char *names[KMTLS_BACKENDS_MAX];
+	unsigned count = config->identity.backends_count;
+
+	for (unsigned i = 0; i < count; i++)
+		names[i] = kmtls_backend_kept_name(&config->identity.backends[i], buffers[i]);
+	if (identities->secrets)
+		kmtls_svid_store_keep_cas(identities->secrets, names, count);
+}
+
 void kmtls_identities_keep(const struct kmtls_identities *identities)
 {
+	forget_others(identities);
 	for (unsigned i = 0; i < KMTLS_BACKENDS_MAX; i++) {
 		const struct kmtls_identity *one = identities->all[i];
 

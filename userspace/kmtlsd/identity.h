@@ -5,8 +5,8 @@
  * One backend issues, or none: then mutual TLS is off. All are trusted, so that pods whose SVIDs
  * come from another one, before and after a switch, can talk to each other.
  *
- * A new type: its file, its line in the table of identity.c, its keys in config_schema.c and
- * config_identity.c.
+ * A new type: its file, its line in the table of identity.c, its word and keys in config_schema.c,
+ * its line (and which keys it has) in the tables of config_identity.c.
  */
 #ifndef KMTLS_IDENTITY_H
 #define KMTLS_IDENTITY_H
@@ -132,10 +132,15 @@ const char *kmtls_identities_source(const struct kmtls_identities *identities,
 /* By its place in the configuration. NULL: it could not be opened, *ret_why says why. */
 struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identities,
 					   unsigned place, const char **ret_why);
+/* Keeps what the next worker needs, and wipes what is of backends that are not configured any more. */
 void kmtls_identities_keep(const struct kmtls_identities *identities);
 void kmtls_identities_close(struct kmtls_identities *identities);
 
 const char *kmtls_backend_type_name(enum kmtls_backend_type type);
+/* What a backend's CA is called in the secret region: with its type, for its name may have been that
+ * of another one. */
+#define KMTLS_BACKEND_KEPT_NAME 96
+const char *kmtls_backend_kept_name(const struct kmtls_config_backend *backend, char *buffer);
 /* "ok", "waiting", "refused". */
 const char *kmtls_identity_state_name(enum kmtls_identity_state state);
 

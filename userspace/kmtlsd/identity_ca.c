@@ -3,25 +3,13 @@
 #include "identity_ca.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "svid_store.h"
 
-#define KEPT_NAME 96
-
 static const struct kmtls_identity_ca *ca_of(const struct kmtls_identity *identity)
 {
 	return (const struct kmtls_identity_ca *)identity;
-}
-
-/* With the type: a backend may have its name from one of another type. */
-static const char *kept_name(const struct kmtls_identity *identity, char *buffer)
-{
-	const struct kmtls_config_backend *backend = identity->options.backend;
-
-	snprintf(buffer, KEPT_NAME, "%s/%s", kmtls_backend_type_name(backend->type), backend->name);
-	return buffer;
 }
 
 static int issue(struct kmtls_identity *identity, const struct kmtls_identity_subject *subject,
@@ -46,10 +34,11 @@ static X509 *authority(const struct kmtls_identity *identity)
 static int keep(const struct kmtls_identity *identity)
 {
 	struct kmtls_secret_region *secrets = identity->options.secrets;
-	char name[KEPT_NAME];
+	char name[KMTLS_BACKEND_KEPT_NAME];
 
-	return secrets ? kmtls_svid_store_put_ca(secrets, kept_name(identity, name),
-						 &ca_of(identity)->ca)
+	return secrets ? kmtls_svid_store_put_ca(
+				 secrets, kmtls_backend_kept_name(identity->options.backend, name),
+				 &ca_of(identity)->ca)
 		       : 0;
 }
 
@@ -91,9 +80,11 @@ int kmtls_identity_ca_open(const struct kmtls_identity_options *options,
 int kmtls_identity_ca_kept(struct kmtls_identity_ca *identity)
 {
 	struct kmtls_secret_region *secrets = identity->identity.options.secrets;
-	char name[KEPT_NAME];
+	char name[KMTLS_BACKEND_KEPT_NAME];
 
-	return secrets ? kmtls_svid_store_get_ca(secrets, kept_name(&identity->identity, name),
-						 &identity->ca)
+	return secrets ? kmtls_svid_store_get_ca(
+				 secrets,
+				 kmtls_backend_kept_name(identity->identity.options.backend, name),
+				 &identity->ca)
 		       : -ENOENT;
 }

@@ -251,11 +251,14 @@ static int keep_roots(struct files *files)
 {
 	struct kmtls_files_directory *directory = files->by_pod ? NULL : files->directories[0];
 	const struct kmtls_identity_options *options = &files->identity.options;
+	char name[KMTLS_BACKEND_KEPT_NAME];
 
 	if (!directory || !directory->unkept || !options->secrets)
 		return 0;
 	directory->unkept = false;
-	return kmtls_svid_store_put_roots(options->secrets, directory->path, directory->set.roots);
+	return kmtls_svid_store_put_roots(options->secrets,
+					  kmtls_backend_kept_name(options->backend, name),
+					  directory->set.roots);
 }
 
 static int keep(const struct kmtls_identity *identity)
@@ -320,6 +323,7 @@ int kmtls_identity_files_open(const struct kmtls_identity_options *options,
 {
 	struct files *files = calloc(1, sizeof(*files));
 	struct kmtls_files_directory *directory;
+	char name[KMTLS_BACKEND_KEPT_NAME];
 
 	snprintf(ret_why, KMTLS_IDENTITY_WHY, "out of memory");
 	if (!files)
@@ -336,8 +340,9 @@ int kmtls_identity_files_open(const struct kmtls_identity_options *options,
 			close_files(&files->identity);
 			return -ENOMEM;
 		}
-		if (!directory->set.leaf && options->secrets)
-			kmtls_svid_store_get_roots(options->secrets, directory->path,
+		if (!directory->set.leaf && options->secrets && options->prefer_kept)
+			kmtls_svid_store_get_roots(options->secrets,
+						   kmtls_backend_kept_name(options->backend, name),
 						   &directory->kept);
 	}
 	*ret_identity = &files->identity;

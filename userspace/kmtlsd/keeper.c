@@ -33,6 +33,8 @@
 #define LIFE_MS 3000
 #define BACKOFF_FIRST_MS 10
 #define BACKOFF_LAST_MS 5000
+/* Somebody kills it, perhaps for want of memory: flows stand still meanwhile. */
+#define BACKOFF_KILLED_MS 1000
 /* So many may be killed that early before that counts as a fault of their own. */
 #define KILLS_FREE 20
 /* A worker that is asked to stop resets its flows; longer than that is too long. */
@@ -111,8 +113,8 @@ static unsigned backoff(struct keeper *keeper, int status)
 {
 	const struct kmtls_shared *shared = keeper->daemon.shared;
 	bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-	unsigned grace = killed ? KILLS_FREE : 0;
-	unsigned wait = BACKOFF_FIRST_MS;
+	unsigned grace = killed ? KILLS_FREE : 0, wait = BACKOFF_FIRST_MS;
+	unsigned last = killed ? BACKOFF_KILLED_MS : BACKOFF_LAST_MS;
 
 	if (kmtls_loop_now_ms() - keeper->started >= LIFE_MS ||
 	    (killed && shared->serving == shared->starts)) {
@@ -121,9 +123,9 @@ static unsigned backoff(struct keeper *keeper, int status)
 	}
 	if (++keeper->failures <= grace)
 		return 0;
-	for (unsigned i = grace + 1; i < keeper->failures && wait < BACKOFF_LAST_MS; i++)
+	for (unsigned i = grace + 1; i < keeper->failures && wait < last; i++)
 		wait *= 2;
-	return wait < BACKOFF_LAST_MS ? wait : BACKOFF_LAST_MS;
+	return wait < last ? wait : last;
 }
 
 static void end(struct keeper *keeper, int status)

@@ -21,7 +21,10 @@
 #include "rekey.h"
 #include "relay.h"
 
-#define EVENTS 128
+/* Few: until the last of them has had its turn, nobody else is looked at. */
+#define EVENTS 32
+/* For flows that had work left, before events are looked at again. */
+#define SERVE_US 5000
 /*
  * New connections and held SYNs taken at a time. Few while handshakes are making progress:
  * those begun first end first, and what is not begun yet waits where it has no deadline, in the
@@ -35,12 +38,23 @@
 /* Until a listener is looked at again that could not accept. */
 #define PAUSE_MS 100
 
-__u64 kmtls_loop_now_ms(void)
+__u64 kmtls_loop_now_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ull + now.tv_nsec / 1000000;
+	return now.tv_sec * 1000000ull + now.tv_nsec / 1000;
+}
+
+__u64 kmtls_loop_now_ms(void)
+{
+	return kmtls_loop_now_us() / 1000;
+}
+
+void kmtls_loop_wake(struct kmtls_loop *loop)
+{
+	atomic_store(&loop->asked, true);
+	eventfd_write(loop->wake_fd, 1);
 }
 
 /* ---- slots ---- */
@@ -75,14 +89,16 @@ void kmtls_loop_again_later(struct kmtls_loop *loop, unsigned slot)
 	kmtls_loop_again(loop, slot);
 }
 
-/* One more budget for each flow that had work left; new ones wait for the next round. */
+/* One more turn for each flow that had work left, the longest waiting first; those that time does
+ * not suffice for, and new ones, wait for the next round. */
 static void serve_again(struct kmtls_loop *loop)
 {
-	unsigned count = loop->again_count;
+	__u64 end = loop->again_count ? kmtls_loop_now_us() + SERVE_US : 0;
+	unsigned count = loop->again_count, served = 0;
 
 	loop->starved = false;
-	for (unsigned i = 0; i < count; i++) {
-		unsigned slot = loop->again[i];
+	while (served < count && (!served || kmtls_loop_now_us() < end)) {
+		unsigned slot = loop->again[served++];
 
 		kmtls_loop_private(loop, slot)->again = false;
 		if (kmtls_flow_state(kmtls_loop_flow(loop, slot)) == KMTLS_FLOW_ESTABLISHED)
@@ -90,8 +106,10 @@ static void serve_again(struct kmtls_loop *loop)
 		else
 			kmtls_flow_table_return(loop->daemon->flows, slot);
 	}
-	loop->again_count -= count;
-	memmove(loop->again, loop->again + count, loop->again_count * sizeof(*loop->again));
+	loop->again_count -= served;
+	memmove(loop->again, loop->again + served, loop->again_count * sizeof(*loop->again));
+	if (served < count)
+		loop->starved = false;
 }
 
 int kmtls_loop_watch(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, int fd)
@@ -280,12 +298,13 @@ static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason 
 	}
 }
 
-static bool on_wake(struct kmtls_loop *loop)
+/* true: stop. */
+static bool answer(struct kmtls_loop *loop)
 {
-	eventfd_t ignored;
 	bool stop, reset, review;
 
-	eventfd_read(loop->wake_fd, &ignored);
+	if (!atomic_exchange(&loop->asked, false))
+		return false;
 	kmtls_loop_deliver(loop);
 	pthread_mutex_lock(&loop->lock);
 	stop = loop->stop;
@@ -352,16 +371,17 @@ static bool is_new(enum kmtls_tag tag)
 	return tag == KMTLS_TAG_LISTENER || tag == KMTLS_TAG_HOLD;
 }
 
-/* true: stop. */
-static bool on_event(struct kmtls_loop *loop, const struct epoll_event *event)
+static void on_event(struct kmtls_loop *loop, const struct epoll_event *event)
 {
 	enum kmtls_tag tag = event->data.u64 >> 56;
 	unsigned index = event->data.u64 >> 32 & 0xffffff;
 	unsigned generation = event->data.u64;
+	eventfd_t ignored;
 
 	switch (tag) {
-	case KMTLS_TAG_WAKE:
-		return on_wake(loop);
+	case KMTLS_TAG_WAKE: /* the loop asks itself what for, see answer() */
+		eventfd_read(loop->wake_fd, &ignored);
+		break;
 	case KMTLS_TAG_HOLD:
 		loop->hold_pending = true;
 		break;
@@ -373,7 +393,6 @@ static bool on_event(struct kmtls_loop *loop, const struct epoll_event *event)
 		on_flow(loop, tag, index, generation, event->events);
 		break;
 	}
-	return false;
 }
 
 void *kmtls_loop_run(void *argument)
@@ -386,10 +405,13 @@ void *kmtls_loop_run(void *argument)
 		int count = epoll_wait(loop->epoll_fd, events, EVENTS, next_timeout(loop));
 
 		loop->shaking = false;
-		/* What has begun comes before what is new. */
-		for (int i = 0; i < count; i++)
+		/* What has begun comes before what is new. A turn takes long where there is much to
+		 * move: whoever asks for something does not wait for all of them. */
+		for (int i = 0; i < count; i++) {
 			if (!is_new(events[i].data.u64 >> 56))
-				stop = on_event(loop, &events[i]) || stop;
+				on_event(loop, &events[i]);
+			stop = answer(loop) || stop;
+		}
 		for (int i = 0; i < count; i++)
 			if (is_new(events[i].data.u64 >> 56))
 				on_event(loop, &events[i]);

@@ -9,6 +9,7 @@
 #define KMTLS_LOOP_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "daemon.h"
@@ -78,9 +79,10 @@ struct kmtls_loop {
 	pthread_t thread;
 	bool running;
 	int epoll_fd, wake_fd;
+	atomic_bool asked; /* a request from another thread waits */
 	int spare_fd; /* given up to accept and refuse when descriptors run out */
 	unsigned *again, again_count; /* slots with work left after their budget */
-	bool starved; /* one of them waits for a descriptor: not at once */
+	bool starved; /* all that are left wait for a descriptor: not at once */
 	struct kmtls_pipes pipes;
 	/* Handshakes in progress, and those whose client has not said anything yet. */
 	struct kmtls_handshake_list shaking_list, silent_list;
@@ -173,11 +175,15 @@ static inline __u64 kmtls_loop_tag(enum kmtls_tag tag, unsigned index, unsigned 
 }
 
 void *kmtls_loop_run(void *loop); /* the thread */
+/* After a request was left for it under its lock, from any thread. */
+void kmtls_loop_wake(struct kmtls_loop *loop);
 void kmtls_loop_deliver(struct kmtls_loop *loop); /* messages that were posted */
 /* Sends the answers that are due; ms until the next one is, or -1. */
 int kmtls_loop_send_answers(struct kmtls_loop *loop);
 void kmtls_loop_drop_messages(struct kmtls_loop *loop);
 
-__u64 kmtls_loop_now_ms(void); /* monotonic */
+/* Monotonic. */
+__u64 kmtls_loop_now_ms(void);
+__u64 kmtls_loop_now_us(void);
 
 #endif

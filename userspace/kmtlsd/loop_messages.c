@@ -5,7 +5,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -88,7 +87,7 @@ void kmtls_loop_post(struct kmtls_loop *loop, const struct kmtls_loop_message *m
 		loop->messages[loop->message_count++] = *message;
 	pthread_mutex_unlock(&loop->lock);
 	if (posted)
-		eventfd_write(loop->wake_fd, 1);
+		kmtls_loop_wake(loop);
 	else if (message->fd >= 0)
 		close(message->fd);
 }

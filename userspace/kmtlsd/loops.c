@@ -144,7 +144,7 @@ void kmtls_loops_close(struct kmtls_loops *loops)
 		pthread_mutex_lock(&loop->lock);
 		loop->stop = true;
 		pthread_mutex_unlock(&loop->lock);
-		eventfd_write(loop->wake_fd, 1);
+		kmtls_loop_wake(loop);
 		pthread_join(loop->thread, NULL);
 	}
 	for (unsigned i = 0; i < loops->count; i++)
@@ -230,7 +230,7 @@ void kmtls_loops_review(struct kmtls_loops *loops)
 		pthread_mutex_lock(&loop->lock);
 		loop->review_pending = true;
 		pthread_mutex_unlock(&loop->lock);
-		eventfd_write(loop->wake_fd, 1);
+		kmtls_loop_wake(loop);
 	}
 }
 
@@ -249,7 +249,7 @@ void kmtls_loops_reset_pod(struct kmtls_loops *loops, __u64 netns_cookie)
 			pthread_cond_wait(&loop->done, &loop->lock);
 		loop->reset_pending = true;
 		loop->reset_netns = netns_cookie;
-		eventfd_write(loop->wake_fd, 1);
+		kmtls_loop_wake(loop);
 		while (loop->reset_pending)
 			pthread_cond_wait(&loop->done, &loop->lock);
 		pthread_mutex_unlock(&loop->lock);

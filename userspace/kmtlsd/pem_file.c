@@ -172,11 +172,13 @@ static const char *parse(const struct kmtls_wiped *buffer, struct contents *cont
 	long size;
 
 	ERR_clear_error();
-	while (!wrong && PEM_read_bio(bio, &name, &header, &data, &size)) {
+	/* "Secure": without a heap of that kind it means that buffers are wiped. */
+	while (!wrong && PEM_read_bio_ex(bio, &name, &header, &data, &size,
+					 PEM_FLAG_SECURE | PEM_FLAG_EAY_COMPATIBLE)) {
 		wrong = take_block(contents, name, header, data, size);
-		OPENSSL_free(name);
-		OPENSSL_free(header);
-		OPENSSL_clear_free(data, size);
+		OPENSSL_secure_free(name);
+		OPENSSL_secure_free(header);
+		OPENSSL_secure_clear_free(data, size);
 	}
 	/* "No start line" is how PEM says that nothing follows. */
 	if (!wrong && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)

@@ -51,6 +51,16 @@ static bool is_same(const struct kmtls_svid *a, const struct kmtls_svid *b)
 		       0;
 }
 
+time_t kmtls_pod_svid_issued(struct kmtls_pod *pod)
+{
+	time_t issued;
+
+	pthread_mutex_lock(&pod->svid_lock);
+	issued = pod->rotation.issued;
+	pthread_mutex_unlock(&pod->svid_lock);
+	return issued;
+}
+
 /* Takes the reference over. */
 static void use_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, struct kmtls_svid *svid,
 		     time_t issued)
@@ -150,8 +160,10 @@ int kmtls_pod_svid_first(struct kmtls_pods *pods, struct kmtls_pod *pod, char *r
 	struct kmtls_svid *svid;
 	time_t issued;
 
-	if (!kmtls_identities_enabled(daemon->identities))
+	if (!kmtls_identities_enabled(daemon->identities)) {
+		kmtls_svid_store_delete(daemon->secrets, pod->id); /* of a configuration before */
 		return 0;
+	}
 	/* A new keeper may have a new configuration: its source is asked first. */
 	if ((!daemon->inherited || daemon->gated) && renew(pods, pod, ret_why) == 0)
 		return 0;

@@ -41,6 +41,8 @@ struct kmtls_pod_svid_info {
 /* The source is asked; after a take-over its SVID may still be there. Without a source that is
  * enabled a pod has none; nor has it one yet if SVIDs are given and this one was not. */
 int kmtls_pod_svid_first(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why);
+/* When the SVID it has was issued; 0: none was. */
+time_t kmtls_pod_svid_issued(struct kmtls_pod *pod);
 /* If it is time. */
 void kmtls_pod_svid_tick(struct kmtls_pods *pods, struct kmtls_pod *pod);
 /* If the source has something new. */

@@ -185,6 +185,14 @@ static bool is_storm(struct kmtls_flow_private *private)
 	return ++private->key_updates > STORM_BURST;
 }
 
+/* Whoever comes after a crash need not ask the kernel for each flow's key, only where this says. */
+static void intend_rx(struct kmtls_rekey_secrets *secrets)
+{
+	struct kmtls_rekey_key *key = &secrets->keys[KMTLS_TO_LOCAL];
+
+	__atomic_store_n(&key->state, key->state | KMTLS_REKEY_INTENT, __ATOMIC_RELEASE);
+}
+
 enum kmtls_reason kmtls_rekey_resume(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_rekey_secrets *secrets = kmtls_rekey_secrets_of(loop, slot);
@@ -192,6 +200,7 @@ enum kmtls_reason kmtls_rekey_resume(struct kmtls_loop *loop, unsigned slot)
 
 	if (!secrets)
 		return KMTLS_REASON_PEER_REKEYED;
+	intend_rx(secrets);
 	if (derive(kmtls_loop_flow(loop, slot)->cipher, &secrets->keys[KMTLS_TO_LOCAL], &step))
 		return KMTLS_REASON_REKEY_FAILED;
 	return replace(loop, slot, KMTLS_TO_LOCAL, &step);
@@ -218,6 +227,7 @@ enum kmtls_reason kmtls_rekey_receive(struct kmtls_loop *loop, unsigned slot,
 		secrets->answer_due = 1;
 		private->key_flags |= KMTLS_KEY_DUE;
 	}
+	intend_rx(secrets);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	kmtls_ktls_receive(kmtls_loop_flow(loop, slot)->wire_fd, false, taken, sizeof(taken),
 			   &type);
@@ -274,8 +284,8 @@ static enum kmtls_reason adopt_tx(struct kmtls_loop *loop, unsigned slot,
 	return KMTLS_REASON_NONE;
 }
 
-/* The kernel may have the next key already; if it has not but waits for it, the next read says
- * so. */
+/* A KeyUpdate of the peer's was seen. The kernel may have the next key already; if it has not but
+ * waits for it, the next read says so. */
 static enum kmtls_reason adopt_rx(struct kmtls_loop *loop, unsigned slot,
 				  struct kmtls_rekey_key *key)
 {
@@ -307,7 +317,7 @@ enum kmtls_reason kmtls_rekey_adopt(struct kmtls_loop *loop, unsigned slot)
 
 	if (secrets && secrets->keys[KMTLS_TO_WIRE].state & KMTLS_REKEY_INTENT)
 		reason = adopt_tx(loop, slot, &secrets->keys[KMTLS_TO_WIRE]);
-	if (secrets && !reason)
+	if (secrets && !reason && secrets->keys[KMTLS_TO_LOCAL].state & KMTLS_REKEY_INTENT)
 		reason = adopt_rx(loop, slot, &secrets->keys[KMTLS_TO_LOCAL]);
 	if (reason)
 		return reason;

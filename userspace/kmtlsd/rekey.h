@@ -11,8 +11,9 @@
  *    the next secret together with the end of INTENT. After a crash with INTENT the kernel
  *    tells what happened: next key live, it is done; sequence unchanged, nothing was sent;
  *    one further, sent and not replaced.
- *  - receiving: peek, take, replace the key, store the next secret. Between the second and the
- *    third step the kernel answers EKEYEXPIRED to every read.
+ *  - receiving: peek, store INTENT, take, replace the key, store the next secret together with
+ *    the end of INTENT. As long as it is taken and not replaced the kernel answers EKEYEXPIRED to
+ *    every read. After a crash with INTENT the next key may be live.
  * No key is replaced before the kernel was asked which one is live: installed twice, it would
  * encrypt twice with the same nonces.
  */

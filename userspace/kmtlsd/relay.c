@@ -36,8 +36,10 @@
 #include "relay.h"
 #include "relay_wire.h"
 
-/* Rounds of both directions before other flows get their turn. */
-#define PUMP_BUDGET 16
+/* A flow's turn, after which others get theirs: so many rounds of both directions, or so long. A
+ * round moves 64 KiB each way at most. */
+#define TURN_ROUNDS 16
+#define TURN_US 1000
 /* The peer has acknowledged the end with close_notify and must now close TCP. */
 #define LINGER_SECONDS 30
 
@@ -329,12 +331,15 @@ static enum kmtls_step check_errors(struct kmtls_loop *loop, unsigned slot)
 
 void kmtls_relay_pump(struct kmtls_loop *loop, unsigned slot, bool error)
 {
-	enum kmtls_step step = KMTLS_STEP_MOVED;
+	__u64 end = kmtls_loop_now_us() + TURN_US;
+	enum kmtls_step step;
+	int round = 0;
 
 	if (error)
 		kmtls_loop_private(loop, slot)->error = true;
-	for (int i = 0; i < PUMP_BUDGET && step == KMTLS_STEP_MOVED; i++)
+	do
 		step = move(loop, slot);
+	while (step == KMTLS_STEP_MOVED && ++round < TURN_ROUNDS && kmtls_loop_now_us() < end);
 	if (step == KMTLS_STEP_MOVED)
 		kmtls_loop_again(loop, slot);
 	else if (step == KMTLS_STEP_IDLE && kmtls_loop_private(loop, slot)->error)

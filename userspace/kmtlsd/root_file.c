@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 
 #include "cleanup.h"
+#include "wiped.h"
 
 #define WHY_SIZE 256
 #define FILE_MAX 65536 /* bytes; a certificate and a key are below 4096 */
@@ -130,11 +131,13 @@ static const char *parse(const char *buffer, size_t length, struct contents *con
 	unsigned char *data;
 	long size;
 
-	while (!wrong && PEM_read_bio(bio, &name, &header, &data, &size)) {
+	/* "Secure": without a heap of that kind it means that buffers are wiped. */
+	while (!wrong && PEM_read_bio_ex(bio, &name, &header, &data, &size,
+					 PEM_FLAG_SECURE | PEM_FLAG_EAY_COMPATIBLE)) {
 		wrong = take_block(name, header, data, size, contents);
-		OPENSSL_free(name);
-		OPENSSL_free(header);
-		OPENSSL_clear_free(data, size);
+		OPENSSL_secure_free(name);
+		OPENSSL_secure_free(header);
+		OPENSSL_secure_clear_free(data, size);
 	}
 	/* "No start line" is how PEM says that nothing follows. */
 	if (!wrong && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
@@ -150,18 +153,16 @@ static const char *parse(const char *buffer, size_t length, struct contents *con
 int kmtls_root_file_load(const char *path, X509 **ret_root, EVP_PKEY **ret_key, char *ret_why)
 {
 	struct contents contents __attribute__((cleanup(free_contents))) = { 0 };
-	char *buffer __cleanup_free = malloc(FILE_MAX);
+	struct kmtls_wiped buffer __cleanup_wiped = { malloc(FILE_MAX), 0, FILE_MAX };
 	const char *wrong;
-	size_t length = 0;
 	int err;
 
-	if (!buffer)
+	if (!buffer.bytes)
 		return say_why(ret_why, -ENOMEM, path, "cannot be read: out of memory");
-	err = read_file(path, buffer, &length, ret_why);
+	err = read_file(path, buffer.bytes, &buffer.length, ret_why);
 	if (err)
 		return err;
-	wrong = parse(buffer, length, &contents);
-	OPENSSL_cleanse(buffer, length);
+	wrong = parse(buffer.bytes, buffer.length, &contents);
 	if (wrong)
 		return say_why(ret_why, -EINVAL, path, "%s", wrong);
 	if (X509_check_private_key(contents.root, contents.key) != 1) {

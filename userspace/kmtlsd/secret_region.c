@@ -229,17 +229,42 @@ ssize_t kmtls_secret_get(struct kmtls_secret_region *region, enum kmtls_secret_k
 	return length;
 }
 
+static void wipe(struct cell *cell)
+{
+	__u32 old = cell->current;
+
+	__atomic_store_n(&cell->current, 0, __ATOMIC_RELEASE);
+	explicit_bzero(cell->values[old - 1], cell->lengths[old - 1]);
+}
+
 void kmtls_secret_delete(struct kmtls_secret_region *region, enum kmtls_secret_kind kind, __u64 key)
 {
 	struct cell *cell;
 
 	pthread_mutex_lock(&lock);
 	cell = find(region, kind, key, false);
-	if (cell) {
-		__u32 old = cell->current;
+	if (cell)
+		wipe(cell);
+	pthread_mutex_unlock(&lock);
+}
 
-		__atomic_store_n(&cell->current, 0, __ATOMIC_RELEASE);
-		explicit_bzero(cell->values[old - 1], cell->lengths[old - 1]);
+static bool is_among(__u64 key, const __u64 *keys, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (keys[i] == key)
+			return true;
+	return false;
+}
+
+void kmtls_secret_delete_others(struct kmtls_secret_region *region, enum kmtls_secret_kind kind,
+				const __u64 *keys, unsigned count)
+{
+	pthread_mutex_lock(&lock);
+	for (unsigned i = 0; i < CELLS; i++) {
+		struct cell *cell = &region->cells[i];
+
+		if (cell->current && cell->kind == kind && !is_among(cell->key, keys, count))
+			wipe(cell);
 	}
 	pthread_mutex_unlock(&lock);
 }

@@ -25,7 +25,7 @@ struct kmtls_secret_region;
 enum kmtls_secret_kind {
 	KMTLS_SECRET_CA = 1, /* of a backend; key: hash of its name */
 	KMTLS_SECRET_SVID = 2, /* key: hash of the SPIFFE ID */
-	KMTLS_SECRET_ROOTS = 3, /* of a backend without a CA; key: hash of its directory */
+	KMTLS_SECRET_ROOTS = 3, /* of a backend whose CA is elsewhere; key: hash of its name */
 };
 
 /* ret_why: 256 bytes. */
@@ -49,6 +49,10 @@ ssize_t kmtls_secret_get(struct kmtls_secret_region *region, enum kmtls_secret_k
 			 void *buffer, size_t size);
 void kmtls_secret_delete(struct kmtls_secret_region *region, enum kmtls_secret_kind kind,
 			 __u64 key); /* wipes */
+
+/* Wipes all of a kind but those. */
+void kmtls_secret_delete_others(struct kmtls_secret_region *region, enum kmtls_secret_kind kind,
+				const __u64 *keys, unsigned count);
 
 /* KMTLS_SECRET_FLOW_SIZE bytes of a slot, zero at first; whoever uses them wipes them. */
 void *kmtls_secret_of_flow(struct kmtls_secret_region *region, unsigned slot);

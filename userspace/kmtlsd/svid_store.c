@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "config.h"
 #include "hash.h"
 
 /* A blob: (length, DER)... in the order key, certificate, number of chain, chain..., bundle... */
@@ -264,24 +265,24 @@ int kmtls_svid_store_get_ca(struct kmtls_secret_region *region, const char *back
 
 /* ---- roots ---- */
 
-int kmtls_svid_store_put_roots(struct kmtls_secret_region *region, const char *name,
+int kmtls_svid_store_put_roots(struct kmtls_secret_region *region, const char *backend,
 			       const STACK_OF(X509) * roots)
 {
 	struct blob blob __cleanup_blob = {};
 
 	for (int i = 0; i < sk_X509_num(roots); i++)
 		put_certificate(&blob, sk_X509_value(roots, i));
-	return save(region, KMTLS_SECRET_ROOTS, kmtls_hash_text(name), &blob);
+	return save(region, KMTLS_SECRET_ROOTS, kmtls_hash_text(backend), &blob);
 }
 
-int kmtls_svid_store_get_roots(struct kmtls_secret_region *region, const char *name,
+int kmtls_svid_store_get_roots(struct kmtls_secret_region *region, const char *backend,
 			       STACK_OF(X509) * *ret_roots)
 {
 	struct blob blob __cleanup_blob = {};
 	STACK_OF(X509) * roots;
 	int err;
 
-	err = load(region, KMTLS_SECRET_ROOTS, kmtls_hash_text(name), &blob);
+	err = load(region, KMTLS_SECRET_ROOTS, kmtls_hash_text(backend), &blob);
 	if (err)
 		return err;
 	roots = get_stack(&blob, -1);
@@ -290,4 +291,15 @@ int kmtls_svid_store_get_roots(struct kmtls_secret_region *region, const char *n
 		return -EINVAL;
 	*ret_roots = roots;
 	return 0;
+}
+
+void kmtls_svid_store_keep_cas(struct kmtls_secret_region *region, const char *const *backends,
+			       unsigned count)
+{
+	__u64 keys[KMTLS_BACKENDS_MAX];
+
+	for (unsigned i = 0; i < count; i++)
+		keys[i] = kmtls_hash_text(backends[i]);
+	kmtls_secret_delete_others(region, KMTLS_SECRET_CA, keys, count);
+	kmtls_secret_delete_others(region, KMTLS_SECRET_ROOTS, keys, count);
 }

@@ -29,20 +29,25 @@ def together(bed):
 
 
 @case("50 connections both ways while both workers are killed every 20 to 200 ms, 300 times: not a byte is wrong",
-      mesh=True, timeout=600)
+      mesh=True, timeout=1200)
 def storm(bed):
     together(bed)
     before, started = balance.take(bed), starts(bed)
+    since = {node: bed.log_size(node) for node in (1, 2)}
     count = 150 * bed.scale
-    with Traffic(bed, ROUTES, 13, RATE) as traffic:  # 52
+    # On a slow machine many are killed before they serve, which leaves much to be moved at the end.
+    patience = 300 if bed.scale > 1 else 100
+    with Traffic(bed, ROUTES, 13, RATE, patience=patience) as traffic:  # 52
         with Killer(bed, count=count, seed=int(time.time())) as killer:
-            killed = killer.wait(count * 0.4 + 20)
+            killed = killer.wait(count * 0.6 + 60)
         for node in (1, 2):
             bed.wait_worker(node)
-        said = traffic.stop_whole()
+        said = traffic.stop_whole(patience + 50)
     equal([found["killed"] for found in killed], [count, count], "workers killed on the nodes")
     for node, now in enumerate(starts(bed)):
         check(now - started[node] >= count, f"node {node + 1} says it has started {now - started[node]} workers")
+    for node in (1, 2):  # a loop that has much to move still answers
+        check("worker hangs" not in bed.log(node, since[node]), f"a worker of node {node} was taken for one that hangs")
     balance.settle(bed, before)
     together(bed)
     return f"{said}; killed {killed}"
