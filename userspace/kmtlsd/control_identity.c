@@ -113,11 +113,14 @@ json_t *kmtls_control_identity_status(struct kmtls_daemon *daemon)
 {
 	const struct kmtls_config *config = daemon->config;
 	const struct kmtls_config_backend *enabled = config->identity.enabled;
+	char why[KMTLS_IDENTITY_WHY] = "";
+	enum kmtls_identity_state state = kmtls_identities_state(daemon->identities, NULL, why);
 
-	return json_pack("{s:s, s:s, s:I, s:I}", "enabled", enabled ? enabled->name : "", "type",
-			 enabled ? kmtls_backend_type_name(enabled->type) : "", "renew_at",
+	return json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "enabled", enabled ? enabled->name : "",
+			 "type", enabled ? kmtls_backend_type_name(enabled->type) : "", "renew_at",
 			 (json_int_t)config->identity.renew_at, "refused",
-			 (json_int_t)daemon->shared->identity_refused);
+			 (json_int_t)daemon->shared->identity_refused, "source",
+			 kmtls_identity_state_name(state), "source_error", kmtls_json_string(why));
 }
 
 /* ---- renew ---- */
