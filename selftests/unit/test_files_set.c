@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -27,6 +28,7 @@ static struct kmtls_files_place place;
 static struct kmtls_files_set set;
 static struct kmtls_files_mark mark;
 static struct written_pki pki;
+static pid_t child; /* 0: none; to be killed also by a test that fails */
 
 static int setup_group(void **state)
 {
@@ -51,8 +53,18 @@ static int setup(void **state)
 	return written_setup(state);
 }
 
+static void stop_child(void)
+{
+	if (!child)
+		return;
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	child = 0;
+}
+
 static int teardown(void **state)
 {
+	stop_child();
 	kmtls_files_set_clear(&set);
 	return written_teardown(state);
 }
@@ -432,14 +444,15 @@ static void read_while_swapped(bool by_data)
 	struct timespec end, now;
 	struct written_pki second = written_pki_make();
 	unsigned taken[2] = { 0, 0 }, again = 0;
-	pid_t child;
 
 	written_generation(1, &pki, TEST_CLIENT_ID);
 	written_generation(2, &second, TEST_SERVER_ID);
 	written_link("current", "..1");
 	child = fork();
-	if (!child)
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		swap_for_ever(by_data);
+	}
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	end.tv_sec += 2;
 	do {
@@ -461,8 +474,7 @@ static void read_while_swapped(bool by_data)
 				 is_first ? pki.root.certificate : second.root.certificate),
 			0);
 	} while (now.tv_sec < end.tv_sec || now.tv_nsec < end.tv_nsec);
-	kill(child, SIGKILL);
-	assert_int_equal(waitpid(child, NULL, 0), child);
+	stop_child();
 	print_message("# %u and %u sets taken, %u times not in time\n", taken[0], taken[1], again);
 	assert_true(taken[0] > 0 && taken[1] > 0);
 	written_pki_free(&second);
