@@ -34,9 +34,12 @@ static void check_accepted(const struct kmtls_config *config)
 		const struct kmtls_config_backend *backend = &config->identity.backends[i];
 
 		HOLDS(*backend->name && backend->svid_ttl >= 10 && backend->root_ttl >= 10);
-		HOLDS(backend->type == KMTLS_BACKEND_BUILTIN ||
+		HOLDS((backend->type == KMTLS_BACKEND_PROVIDED) ==
 		      (!backend->cert_file != !backend->cert &&
 		       !backend->key_file != !backend->key));
+		HOLDS((backend->type == KMTLS_BACKEND_FILES) ==
+		      (backend->directory && backend->directory[0] == '/' && *backend->svid_name &&
+		       *backend->key_name && !strchr(backend->bundle_name, '/')));
 	}
 }
 

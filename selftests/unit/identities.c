@@ -13,13 +13,14 @@ int test_try_issue(struct kmtls_identity *identity, const char *id, struct kmtls
 		   char *ret_why)
 {
 	struct kmtls_identity_material material = {};
-	int err = identity->operations->issue(identity, id, &material, ret_why);
+	const struct kmtls_identity_subject subject = { .id = id, .pod = "pod" };
+	int err = identity->operations->issue(identity, &subject, &material, ret_why);
 	STACK_OF(X509) * bundle;
 	const char *rule;
 
 	if (err)
 		return err;
-	bundle = X509_chain_up_ref((STACK_OF(X509) *)identity->operations->roots(identity));
+	bundle = identity->operations->roots(identity, &subject);
 	err = kmtls_svid_new(material.leaf, material.chain, material.key, bundle, ret_svid, &rule);
 	if (err)
 		snprintf(ret_why, KMTLS_IDENTITY_WHY, "%s", rule);

@@ -46,6 +46,9 @@
 #define A256 A64 A64 A64 A64
 #define BUILTIN(text) TD "  backends:\n  - name: own\n    type: builtin\n    " text "\n"
 #define PROVIDED(text) TD "  backends:\n  - name: pki\n    type: provided\n" text
+#define FILES(text) TD "  backends:\n  - name: pki\n    type: files\n" text
+#define DIRECTORY "    directory: /d\n"
+#define FILE_NAME "must be a file name of 1 to 255 bytes, without a slash"
 #define CERT "    cert_file_path: /c\n"
 #define KEY "    key_file_path: /k\n"
 
@@ -263,8 +266,8 @@ static const struct bad bad_files[] = {
 	  ":6: identity.backends[0].name: must be there only once" },
 	{ "backends of one name", BUILTIN("svid_ttl: 1h\n  - type: builtin\n    name: own"),
 	  ":8: identity.backends[1].name: is that of another backend" },
-	{ "backend's type", TD "  backends:\n  - name: own\n    type: files\n",
-	  ":5: identity.backends[0].type: must be builtin or provided" },
+	{ "backend's type", TD "  backends:\n  - name: own\n    type: vault\n",
+	  ":5: identity.backends[0].type: must be builtin, provided or files" },
 	{ "backend's unknown key", BUILTIN("colour: red"),
 	  ":6: identity.backends[0].colour: unknown key" },
 	{ "second backend's unknown key", BUILTIN("svid_ttl: 1h\n  - name: b\n    colour: red"),
@@ -307,6 +310,30 @@ static const struct bad bad_files[] = {
 	  ":6: identity.backends[0].bundle_file_path: " PATH },
 	{ "svid_ttl short in provided", PROVIDED(CERT KEY "    svid_ttl: 9s\n"),
 	  ":8: identity.backends[0].svid_ttl: " SVID },
+	{ "no directory", FILES("    svid_file: a\n"),
+	  ":4: identity.backends[0].directory: is required" },
+	{ "directory relative", FILES("    directory: d\n"),
+	  ":6: identity.backends[0].directory: " PATH },
+	{ "directory dots", FILES("    directory: /d/{pod}/../x\n"),
+	  ":6: identity.backends[0].directory: " PATH },
+	{ "svid_file with a slash", FILES(DIRECTORY "    svid_file: a/b\n"),
+	  ":7: identity.backends[0].svid_file: " FILE_NAME },
+	{ "key_file empty", FILES(DIRECTORY "    key_file: ''\n"),
+	  ":7: identity.backends[0].key_file: " FILE_NAME },
+	{ "bundle_file dots", FILES(DIRECTORY "    bundle_file: ..\n"),
+	  ":7: identity.backends[0].bundle_file: " FILE_NAME },
+	{ "bundle_file long", FILES(DIRECTORY "    bundle_file: " A256 "\n"),
+	  ":7: identity.backends[0].bundle_file: " FILE_NAME },
+	{ "one file twice", FILES(DIRECTORY "    bundle_file: svid.pem\n"),
+	  ":7: identity.backends[0].bundle_file: is the name of another file" },
+	{ "svid_ttl in files", FILES(DIRECTORY "    svid_ttl: 1h\n"),
+	  ":7: identity.backends[0].svid_ttl: type files has no such key" },
+	{ "key_type in files", FILES(DIRECTORY "    key_type: ec-p256\n"),
+	  ":7: identity.backends[0].key_type: type files has no such key" },
+	{ "directory in builtin", BUILTIN("directory: /d"),
+	  ":6: identity.backends[0].directory: type builtin has no such key" },
+	{ "svid_file in provided", PROVIDED(CERT KEY "    svid_file: a\n"),
+	  ":8: identity.backends[0].svid_file: type provided has no such key" },
 	{ "renew_at small", TD "  renew_at: 9\n", ":3: identity.renew_at: " RENEW },
 	{ "renew_at large", TD "  renew_at: 96\n", ":3: identity.renew_at: " RENEW },
 	{ "renew_at percent", TD "  renew_at: 80%\n", ":3: identity.renew_at: " RENEW },
@@ -441,7 +468,7 @@ static void check_backends(const struct kmtls_config *config)
 	const struct kmtls_config_backend *backends = config->identity.backends;
 
 	assert_int_equal(config->identity.renew_at, 95);
-	assert_int_equal(config->identity.backends_count, 3);
+	assert_int_equal(config->identity.backends_count, 5);
 	assert_ptr_equal(config->identity.enabled, &backends[1]);
 	assert_string_equal(backends[0].name, "own");
 	assert_false(backends[0].trust);
@@ -460,6 +487,14 @@ static void check_backends(const struct kmtls_config *config)
 	assert_string_equal(backends[2].key, "k");
 	assert_string_equal(backends[2].bundle, "b");
 	assert_null(backends[2].key_file);
+	assert_int_equal(backends[3].type, KMTLS_BACKEND_FILES);
+	assert_string_equal(backends[3].directory, "/run/{pod}");
+	assert_string_equal(backends[3].svid_name, "svid.pem");
+	assert_string_equal(backends[3].key_name, "svid_key.pem");
+	assert_string_equal(backends[3].bundle_name, "bundle.pem");
+	assert_string_equal(backends[4].svid_name, "tls.crt");
+	assert_string_equal(backends[4].key_name, "tls.key");
+	assert_string_equal(backends[4].bundle_name, "ca.crt");
 }
 
 static void test_everything(void **state)
@@ -523,6 +558,15 @@ static void test_everything(void **state)
 						"      c2\n"
 						"    key: k\n"
 						"    bundle: b\n"
+						"  - name: usual\n"
+						"    type: files\n"
+						"    directory: /run/{pod}\n"
+						"  - name: certs\n"
+						"    type: files\n"
+						"    directory: /certs\n"
+						"    svid_file: tls.crt\n"
+						"    key_file: tls.key\n"
+						"    bundle_file: ca.crt\n"
 						"...\n");
 
 	assert_string_equal(config->node, "node-1.a_b");

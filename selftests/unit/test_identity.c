@@ -73,9 +73,10 @@ static struct kmtls_identities *open_all(void)
 
 static struct kmtls_svid *issue(struct kmtls_identities *identities, const char *id)
 {
+	const struct kmtls_identity_subject subject = { .id = id, .pod = "pod" };
 	struct kmtls_svid *svid = NULL;
 
-	if (kmtls_identities_issue(identities, id, &svid, why))
+	if (kmtls_identities_issue(identities, &subject, &svid, why))
 		fail_msg("%s", why);
 	return svid;
 }
@@ -199,13 +200,14 @@ static void one_cannot_be_opened(void **state)
 
 static void none_enabled(void **state)
 {
+	const struct kmtls_identity_subject subject = { .id = TEST_CLIENT_ID, .pod = "pod" };
 	struct kmtls_identities *all;
 	struct kmtls_svid *svid = NULL;
 
 	config.identity.enabled = NULL;
 	all = open_all();
 	assert_false(kmtls_identities_enabled(all));
-	assert_int_equal(kmtls_identities_issue(all, TEST_CLIENT_ID, &svid, why), -ENOTSUP);
+	assert_int_equal(kmtls_identities_issue(all, &subject, &svid, why), -ENOTSUP);
 	assert_non_null(strstr(why, "identity.enabled"));
 	assert_null(svid);
 	kmtls_identities_close(all);

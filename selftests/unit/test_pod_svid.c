@@ -26,6 +26,7 @@
 #include "pods_table.h"
 #include "secret_region.h"
 #include "shared.h"
+#include "written.h"
 #include "svid_store.h"
 
 static char why[KMTLS_WHY];
@@ -291,6 +292,85 @@ static void next_worker(void **state)
 	assert_int_equal(after.rotation.rotations, 2);
 }
 
+/* ---- SVIDs that others give ---- */
+
+static void look_for_svids(void)
+{
+	/* One sees it, the next one after a moment of silence reads it. */
+	for (unsigned i = 0; i < 3; i++) {
+		usleep(250000);
+		kmtls_identities_tick(daemon_.identities);
+		for (unsigned j = 0; j < 2; j++)
+			kmtls_pod_svid_look(&pods, pods.table[j]);
+	}
+}
+
+static void given(void **state)
+{
+	struct written_pki pki = written_pki_make();
+	struct kmtls_pod_svid_info before, after;
+	char directory[96];
+
+	written_setup(NULL);
+	snprintf(directory, sizeof(directory), "%s/{pod}", written_path);
+	backends[1] = (struct kmtls_config_backend){
+		.name = (char *)"files",
+		.type = KMTLS_BACKEND_FILES,
+		.trust = true,
+		.directory = directory,
+		.svid_name = (char *)WRITTEN_SVID,
+		.key_name = (char *)WRITTEN_KEY,
+		.bundle_name = (char *)WRITTEN_BUNDLE,
+	};
+	config.identity.enabled = &backends[1];
+	open_source();
+	enrol(); /* there are no files yet: it waits */
+	assert_null(kmtls_pod_svid(pods.table[0]));
+	tick();
+	look_for_svids();
+	assert_string_equal(look().serial, "");
+	written_set("a", &pki, TEST_CLIENT_ID);
+	look_for_svids();
+	before = look();
+	assert_string_equal(before.source, "files");
+	assert_int_equal(before.rotation.rotations, 0);
+	/* Its time has come: it is warned of, and nothing else happens. */
+	pods.table[0]->rotation.due = 0;
+	tick();
+	assert_true(pods.table[0]->rotation.warned);
+	after = look();
+	assert_string_equal(after.serial, before.serial);
+	assert_int_equal(after.rotation.failures, before.rotation.failures);
+	/* The next one, at once. */
+	written_set("a", &pki, TEST_CLIENT_ID);
+	look_for_svids();
+	after = look();
+	assert_string_not_equal(after.serial, before.serial);
+	assert_int_equal(after.rotation.rotations, 1);
+	assert_false(pods.table[0]->rotation.warned);
+	/* Somebody else's: one failure, however often it is looked at. */
+	before = after;
+	written_set("a", &pki, TEST_SERVER_ID);
+	look_for_svids();
+	look_for_svids();
+	after = look();
+	assert_string_equal(after.serial, before.serial);
+	assert_int_equal(after.rotation.failures, before.rotation.failures + 1);
+	assert_int_equal(after.rotation.due, before.rotation.due);
+	leave();
+	/* The next worker, and the directory is away. */
+	daemon_.inherited = true;
+	written_teardown(NULL);
+	open_source();
+	enrol();
+	look_for_svids();
+	after = look();
+	assert_string_equal(after.serial, before.serial);
+	assert_int_equal(after.rotation.rotations, 1);
+	assert_int_equal(after.rotation.issued, before.rotation.issued);
+	written_pki_free(&pki);
+}
+
 static void nothing_enabled(void **state)
 {
 	struct kmtls_pod_svid_info info;
@@ -384,7 +464,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(due),	  TEST(jitter),	     TEST(by_hand),	    TEST(failures),
 		TEST(one_fails),  TEST(next_worker), TEST(nothing_enabled), TEST(expired),
-		TEST(under_load),
+		TEST(under_load), TEST(given),
 	};
 
 	kmtls_log_set_level(KMTLS_LOG_ERROR);

@@ -151,6 +151,17 @@ static bool check_enabled(struct kmtls_check *check)
 		kmtls_check_add(check, KMTLS_CHECK_WARNING, "source",
 				"put it right and reload: until then the one before holds",
 				"the last configuration was refused: %s", text(upgrade, "why"));
+	if (*text(identity, "source_error")) {
+		kmtls_check_add(check, KMTLS_CHECK_WARNING, "source",
+				"look at the files and at who writes them: until then SVIDs there "
+				"are go on",
+				"the backend %s %s: %s", text(identity, "enabled"),
+				strcmp(text(identity, "source"), "waiting")
+					? "does not take what it was given"
+					: "waits",
+				text(identity, "source_error"));
+		return true;
+	}
 	if (*text(identity, "enabled")) {
 		kmtls_check_add(check, KMTLS_CHECK_OK, "source", NULL,
 				"SVIDs come from the backend %s (%s)", text(identity, "enabled"),

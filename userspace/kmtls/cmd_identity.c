@@ -75,6 +75,16 @@ static void put_pod(struct kmtls_table *table, const json_t *pod, long long rene
 	kmtls_table_cell(table, KMTLS_PLAIN, "%s", text(pod, "id"));
 }
 
+static void print_error(const json_t *pod, const char *what, const char *error)
+{
+	if (!*error)
+		return;
+	kmtls_table_put(KMTLS_RED, text(pod, "pod"));
+	printf(": %s: ", what);
+	kmtls_table_put(KMTLS_PLAIN, error);
+	putchar('\n');
+}
+
 static void print_pods(const json_t *result, bool bars)
 {
 	static const char *const with_bars[] = { "POD",	      "LIFETIME", "NOT-AFTER", "NEXT",
@@ -92,26 +102,36 @@ static void print_pods(const json_t *result, bool bars)
 		put_pod(&table, pod, number(result, "renew_at"), bars);
 	kmtls_table_print(&table);
 	json_array_foreach (pods, i, pod) {
-		if (!*text(pod, "last_error"))
-			continue;
-		kmtls_table_put(KMTLS_RED, text(pod, "pod"));
-		fputs(": not renewed: ", stdout);
-		kmtls_table_put(KMTLS_PLAIN, text(pod, "last_error"));
-		putchar('\n');
+		print_error(pod, "not renewed", text(pod, "last_error"));
+		/* It has been said, if it is why there is no other one. */
+		if (strcmp(text(pod, "last_error"), text(pod, "source_error")) != 0)
+			print_error(pod, text(pod, "source_state"), text(pod, "source_error"));
 	}
+}
+
+/* Of those that make SVIDs themselves. */
+static void put_made(struct kmtls_table *table, const json_t *backend)
+{
+	if (number(backend, "svid_ttl"))
+		kmtls_table_cell(table, KMTLS_PLAIN, "%llds", number(backend, "svid_ttl"));
+	else
+		kmtls_table_cell(table, KMTLS_PLAIN, "-");
+	kmtls_table_cell(table, KMTLS_PLAIN, "%s",
+			 *text(backend, "key_type") ? text(backend, "key_type") : "-");
 }
 
 static void print_backends(const json_t *result)
 {
-	static const char *const headings[] = { "BACKEND",  "TYPE",	"STATE", "CA-EXPIRES",
-						"SVID-TTL", "KEY-TYPE", "ERROR", NULL };
+	static const char *const headings[] = { "BACKEND",  "TYPE",	  "STATE",
+						"SOURCE",   "CA-EXPIRES", "SVID-TTL",
+						"KEY-TYPE", "ERROR",	  NULL };
 	struct kmtls_table table = { .columns = 0 };
 	const json_t *backends = json_object_get(result, "backends"), *backend;
 	size_t i;
 
 	kmtls_table_headings(&table, headings);
 	json_array_foreach (backends, i, backend) {
-		const char *state = text(backend, "state");
+		const char *state = text(backend, "state"), *source = text(backend, "source");
 		char buffer[32];
 
 		kmtls_table_cell(&table, KMTLS_PLAIN, "%s", text(backend, "name"));
@@ -121,10 +141,12 @@ static void print_backends(const json_t *result)
 				 : !strcmp(state, "unavailable") ? KMTLS_RED
 								 : KMTLS_PLAIN,
 				 "%s", state);
+		kmtls_table_cell(&table,
+				 !*source || !strcmp(source, "ok") ? KMTLS_PLAIN : KMTLS_RED, "%s",
+				 *source ? source : "-");
 		kmtls_table_cell(&table, KMTLS_PLAIN, "%s",
 				 kmtls_table_time(number(backend, "not_after"), buffer));
-		kmtls_table_cell(&table, KMTLS_PLAIN, "%llds", number(backend, "svid_ttl"));
-		kmtls_table_cell(&table, KMTLS_PLAIN, "%s", text(backend, "key_type"));
+		put_made(&table, backend);
 		kmtls_table_cell(&table, KMTLS_RED, "%s", text(backend, "error"));
 	}
 	kmtls_table_print(&table);
@@ -151,6 +173,9 @@ int kmtls_cmd_identity(struct kmtls_cli *cli, int argc, char **argv)
 	if (number(result, "refused"))
 		printf("configurations refused for their identity: %lld (see the log)\n",
 		       number(result, "refused"));
+	if (number(result, "not_taken"))
+		printf("%lld times what a source was given could not be used: see the log\n",
+		       number(result, "not_taken"));
 	if (json_array_size(json_object_get(result, "backends")))
 		print_backends(result);
 	if (json_array_size(json_object_get(result, "pods"))) {

@@ -20,7 +20,7 @@
 #include "spiffe.h"
 #include "verify.h"
 
-#define SUBJECT 64
+#define SUBJECT KMTLS_CA_SUBJECT
 #define CHAIN_MAX 8 /* as many as tls.c sends */
 #define SECURITY_LEVEL 2 /* as tls.c has it */
 
@@ -445,4 +445,23 @@ int kmtls_ca_check(const struct kmtls_ca_check *check, struct kmtls_ca *ca, char
 		err = check_all(check, ca, ret_why);
 	ERR_clear_error();
 	return err;
+}
+
+/* ---- for others ---- */
+
+const char *kmtls_ca_check_rule(X509 *certificate, const char *trust_domain)
+{
+	const char *rule = ca_rule(certificate);
+
+	return rule ? rule : names_rule(certificate, trust_domain);
+}
+
+const char *kmtls_ca_check_subject(X509 *certificate, char *buffer)
+{
+	return subject_of(certificate, buffer);
+}
+
+const char *kmtls_ca_check_error(int error)
+{
+	return trial_rule(error);
 }

@@ -23,4 +23,12 @@ struct kmtls_ca_check {
  */
 int kmtls_ca_check(const struct kmtls_ca_check *check, struct kmtls_ca *ca, char *ret_why);
 
+/* The rule that a CA breaks, by itself and at any time; NULL: none. */
+const char *kmtls_ca_check_rule(X509 *certificate, const char *trust_domain);
+/* What sentences call a certificate; buffer has KMTLS_CA_SUBJECT bytes. */
+#define KMTLS_CA_SUBJECT 64
+const char *kmtls_ca_check_subject(X509 *certificate, char *buffer);
+/* Why a chain is not good, by OpenSSL's number. */
+const char *kmtls_ca_check_error(int error);
+
 #endif

@@ -24,6 +24,7 @@
 enum kmtls_backend_type {
 	KMTLS_BACKEND_BUILTIN = 1,
 	KMTLS_BACKEND_PROVIDED,
+	KMTLS_BACKEND_FILES,
 };
 
 /* Where SVIDs come from, or came from: what is trusted may be more than what issues. */
@@ -38,6 +39,8 @@ struct kmtls_config_backend {
 	/* provided: a file each, or the text itself. bundle: neither if the certificate is a root */
 	char *cert_file, *key_file, *bundle_file;
 	char *cert, *key, *bundle;
+	/* files: names within the directory, whose path may have "{pod}" in it */
+	char *directory, *svid_name, *key_name, *bundle_name;
 };
 
 struct kmtls_config {

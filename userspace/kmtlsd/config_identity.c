@@ -16,6 +16,7 @@
 
 #define BUILTIN (1u << KMTLS_BACKEND_BUILTIN)
 #define PROVIDED (1u << KMTLS_BACKEND_PROVIDED)
+#define FILES (1u << KMTLS_BACKEND_FILES)
 
 /* What not every type has. */
 static const struct {
@@ -33,6 +34,10 @@ static const struct {
 	{ "cert", PROVIDED },
 	{ "key", PROVIDED },
 	{ "bundle", PROVIDED },
+	{ "directory", FILES },
+	{ "svid_file", FILES },
+	{ "key_file", FILES },
+	{ "bundle_file", FILES },
 };
 
 struct place {
@@ -127,6 +132,46 @@ static int check_provided(struct place *place)
 				  file->bundle, false);
 }
 
+static bool is_file_name(const char *text)
+{
+	size_t length = strlen(text);
+
+	for (const char *c = text; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f || *c == '/')
+			return false;
+	return length && length <= 255 && strcmp(text, ".") != 0 && strcmp(text, "..") != 0;
+}
+
+/* Fills in those that are not there. -ENOMEM. */
+static int check_files(struct place *place)
+{
+	struct kmtls_config_file_backend *file = place->file;
+	const struct {
+		const char *key, *usual;
+		char **value;
+	} names[] = {
+		{ "svid_file", "svid.pem", &file->svid_file },
+		{ "key_file", "svid_key.pem", &file->key_file },
+		{ "bundle_file", "bundle.pem", &file->bundle_file },
+	};
+
+	if (!file->directory)
+		return refuse(place, "directory", "is required");
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!*names[i].value)
+			*names[i].value = strdup(names[i].usual);
+		if (!*names[i].value)
+			return -ENOMEM;
+		if (!is_file_name(*names[i].value))
+			return refuse_by_rule(place, names[i].key);
+	}
+	for (size_t i = 1; i < sizeof(names) / sizeof(names[0]); i++)
+		for (size_t j = 0; j < i; j++)
+			if (!strcmp(*names[i].value, *names[j].value))
+				return refuse(place, names[i].key, "is the name of another file");
+	return 0;
+}
+
 /* What a type wants beside the keys that it may have. */
 static const struct {
 	const char *name;
@@ -134,6 +179,7 @@ static const struct {
 } types[] = {
 	[KMTLS_BACKEND_BUILTIN] = { "builtin", check_builtin },
 	[KMTLS_BACKEND_PROVIDED] = { "provided", check_provided },
+	[KMTLS_BACKEND_FILES] = { "files", check_files },
 };
 
 static int check_type(struct place *place)
@@ -162,6 +208,7 @@ static int check_paths(struct place *place)
 		{ "cert_file_path", file->cert_file_path },
 		{ "key_file_path", file->key_file_path },
 		{ "bundle_file_path", file->bundle_file_path },
+		{ "directory", file->directory },
 	};
 
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
@@ -199,6 +246,10 @@ static void take_texts(struct kmtls_config_file_backend *file, struct kmtls_conf
 	backend->cert = kmtls_take_pointer(file->cert);
 	backend->key = kmtls_take_pointer(file->key);
 	backend->bundle = kmtls_take_pointer(file->bundle);
+	backend->directory = kmtls_take_pointer(file->directory);
+	backend->svid_name = kmtls_take_pointer(file->svid_file);
+	backend->key_name = kmtls_take_pointer(file->key_file);
+	backend->bundle_name = kmtls_take_pointer(file->bundle_file);
 }
 
 static int check_backend(struct place *place, struct kmtls_config *config)
@@ -346,6 +397,10 @@ void kmtls_config_identity_free(struct kmtls_config *config)
 			explicit_bzero(backend->key, strlen(backend->key));
 		free(backend->key);
 		free(backend->bundle);
+		free(backend->directory);
+		free(backend->svid_name);
+		free(backend->key_name);
+		free(backend->bundle_name);
 	}
 	for (unsigned i = 0; i < config->identity.crl_files_count; i++)
 		free(config->identity.crl_files[i]);

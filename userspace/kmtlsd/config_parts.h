@@ -52,6 +52,7 @@ struct kmtls_config_file {
 			char *name, *root_file, *root_ttl, *svid_ttl;
 			char *cert_file_path, *key_file_path, *bundle_file_path;
 			char *cert, *key, *bundle;
+			char *directory, *svid_file, *key_file, *bundle_file;
 			int type, key_type, key_manager, trust;
 		} * backends;
 		unsigned backends_count;

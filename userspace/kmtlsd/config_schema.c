@@ -20,6 +20,7 @@
 #define RULE_ROOT_TTL "must be between 10s and 36500d"
 #define RULE_SVID_TTL "must be between 10s and 3650d"
 #define RULE_PEM "must be PEM text"
+#define RULE_FILE "must be a file name of 1 to 255 bytes, without a slash"
 
 static const struct {
 	const char *key, *rule;
@@ -68,7 +69,7 @@ static const struct {
 	{ "identity.backends", "must be a list of at most 8 mappings" },
 	{ "identity.backends.name",
 	  "must be 1 to 63 letters, digits, dots, hyphens or underscores" },
-	{ "identity.backends.type", "must be builtin or provided" },
+	{ "identity.backends.type", "must be builtin, provided or files" },
 	{ "identity.backends.trust", "must be true or false" },
 	{ "identity.backends.key_type", RULE_KEY_TYPE },
 	{ "identity.backends.root_ttl", RULE_ROOT_TTL },
@@ -81,6 +82,10 @@ static const struct {
 	{ "identity.backends.cert", RULE_PEM },
 	{ "identity.backends.key", RULE_PEM },
 	{ "identity.backends.bundle", RULE_PEM },
+	{ "identity.backends.directory", RULE_PATH },
+	{ "identity.backends.svid_file", RULE_FILE },
+	{ "identity.backends.key_file", RULE_FILE },
+	{ "identity.backends.bundle_file", RULE_FILE },
 	/* At run time, of the backend that is enabled. */
 	{ "identity.key_type", RULE_KEY_TYPE },
 	{ "identity.root_ttl", RULE_ROOT_TTL },
@@ -130,6 +135,7 @@ static const cyaml_strval_t truth_words[] = {
 static const cyaml_strval_t backend_words[] = {
 	{ "builtin", KMTLS_BACKEND_BUILTIN },
 	{ "provided", KMTLS_BACKEND_PROVIDED },
+	{ "files", KMTLS_BACKEND_FILES },
 };
 static const cyaml_strval_t key_type_words[] = {
 	{ "ec-p256", KMTLS_KEY_EC_P256 },   { "ec-p384", KMTLS_KEY_EC_P384 },
@@ -178,6 +184,10 @@ static const cyaml_schema_field_t backend_fields[] = {
 	STRING(cert, struct kmtls_config_file_backend),
 	STRING(key, struct kmtls_config_file_backend),
 	STRING(bundle, struct kmtls_config_file_backend),
+	STRING(directory, struct kmtls_config_file_backend),
+	STRING(svid_file, struct kmtls_config_file_backend),
+	STRING(key_file, struct kmtls_config_file_backend),
+	STRING(bundle_file, struct kmtls_config_file_backend),
 	CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t path = {

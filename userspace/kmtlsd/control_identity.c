@@ -25,15 +25,16 @@ static void list_pod(void *context, const struct kmtls_pod_svid_info *info)
 
 	json_array_append_new(
 		context,
-		json_pack("{s:o, s:o, s:o, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "pod",
-			  kmtls_json_string(info->name), "id", kmtls_json_string(info->id),
+		json_pack("{s:o, s:o, s:o, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:o}",
+			  "pod", kmtls_json_string(info->name), "id", kmtls_json_string(info->id),
 			  "source", kmtls_json_string(info->source), "serial", info->serial,
 			  "issuer", kmtls_json_string(info->issuer), "not_before",
 			  (json_int_t)info->not_before, "not_after", (json_int_t)info->not_after,
 			  "issued", (json_int_t)rotation->issued, "next", (json_int_t)rotation->due,
 			  "rotations", (json_int_t)rotation->rotations, "failures",
 			  (json_int_t)rotation->failures, "last_error",
-			  kmtls_json_string(rotation->last_error)));
+			  kmtls_json_string(rotation->last_error), "source_state", info->state,
+			  "source_error", kmtls_json_string(info->why)));
 }
 
 static const char *state_of(const struct kmtls_config *config,
@@ -47,27 +48,46 @@ static const char *state_of(const struct kmtls_config *config,
 	return backend->trust ? "trusted" : "not-trusted";
 }
 
+/* "": it makes SVIDs itself. */
+static const char *source_state(struct kmtls_identity *identity, char *ret_why)
+{
+	if (!identity || !identity->operations->state)
+		return "";
+	return kmtls_identity_state_name(identity->operations->state(identity, NULL, ret_why));
+}
+
+static int count_roots(struct kmtls_identity *identity)
+{
+	STACK_OF(X509) *roots = identity ? identity->operations->roots(identity, NULL) : NULL;
+	int count = roots ? sk_X509_num(roots) : 0;
+
+	sk_X509_pop_free(roots, X509_free);
+	return count;
+}
+
 static json_t *backend_json(struct kmtls_daemon *daemon, unsigned place)
 {
 	const struct kmtls_config_backend *backend = &daemon->config->identity.backends[place];
+	bool makes = backend->type != KMTLS_BACKEND_FILES;
 	const char *why = "";
-	const struct kmtls_identity *identity =
-		kmtls_identities_at(daemon->identities, place, &why);
+	struct kmtls_identity *identity = kmtls_identities_at(daemon->identities, place, &why);
 	X509 *authority = identity ? identity->operations->authority(identity) : NULL;
 	time_t not_before = 0, not_after = 0;
+	char source_why[KMTLS_IDENTITY_WHY] = "";
+	const char *source = source_state(identity, source_why);
 
 	if (authority) {
 		kmtls_verify_time(X509_get0_notBefore(authority), &not_before);
 		kmtls_verify_time(X509_get0_notAfter(authority), &not_after);
 	}
-	return json_pack("{s:s, s:s, s:s, s:o, s:i, s:I, s:I, s:s, s:I}", "name", backend->name,
-			 "type", kmtls_backend_type_name(backend->type), "state",
-			 state_of(daemon->config, backend, identity), "error",
-			 kmtls_json_string(why), "roots",
-			 identity ? sk_X509_num(identity->operations->roots(identity)) : 0,
+	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:I, s:I, s:s, s:I}", "name",
+			 backend->name, "type", kmtls_backend_type_name(backend->type), "state",
+			 state_of(daemon->config, backend, identity), "source", source, "error",
+			 kmtls_json_string(*why ? why : source_why), "roots", count_roots(identity),
 			 "not_before", (json_int_t)not_before, "not_after", (json_int_t)not_after,
-			 "key_type", kmtls_key_type_name((enum kmtls_key_type)backend->key_type),
-			 "svid_ttl", (json_int_t)backend->svid_ttl);
+			 "key_type",
+			 makes ? kmtls_key_type_name((enum kmtls_key_type)backend->key_type) : "",
+			 "svid_ttl", (json_int_t)(makes ? backend->svid_ttl : 0));
 }
 
 int kmtls_control_identity_show(struct kmtls_daemon *daemon, const json_t *arguments,
@@ -80,23 +100,27 @@ int kmtls_control_identity_show(struct kmtls_daemon *daemon, const json_t *argum
 	for (unsigned i = 0; i < config->identity.backends_count; i++)
 		json_array_append_new(backends, backend_json(daemon, i));
 	kmtls_pod_svid_visit(daemon->pods, list_pod, pods);
-	return kmtls_text_append_json(result,
-				      json_pack("{s:s, s:I, s:I, s:o, s:o}", "enabled",
-						enabled ? enabled->name : "", "renew_at",
-						(json_int_t)config->identity.renew_at, "refused",
-						(json_int_t)daemon->shared->identity_refused,
-						"backends", backends, "pods", pods));
+	return kmtls_text_append_json(
+		result,
+		json_pack("{s:s, s:I, s:I, s:I, s:o, s:o}", "enabled", enabled ? enabled->name : "",
+			  "renew_at", (json_int_t)config->identity.renew_at, "refused",
+			  (json_int_t)daemon->shared->identity_refused, "not_taken",
+			  (json_int_t)daemon->shared->identity_not_taken, "backends", backends,
+			  "pods", pods));
 }
 
 json_t *kmtls_control_identity_status(struct kmtls_daemon *daemon)
 {
 	const struct kmtls_config *config = daemon->config;
 	const struct kmtls_config_backend *enabled = config->identity.enabled;
+	char why[KMTLS_IDENTITY_WHY] = "";
+	enum kmtls_identity_state state = kmtls_identities_state(daemon->identities, NULL, why);
 
-	return json_pack("{s:s, s:s, s:I, s:I}", "enabled", enabled ? enabled->name : "", "type",
-			 enabled ? kmtls_backend_type_name(enabled->type) : "", "renew_at",
+	return json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "enabled", enabled ? enabled->name : "",
+			 "type", enabled ? kmtls_backend_type_name(enabled->type) : "", "renew_at",
 			 (json_int_t)config->identity.renew_at, "refused",
-			 (json_int_t)daemon->shared->identity_refused);
+			 (json_int_t)daemon->shared->identity_refused, "source",
+			 kmtls_identity_state_name(state), "source_error", kmtls_json_string(why));
 }
 
 /* ---- renew ---- */
@@ -154,12 +178,14 @@ static json_t *pem_of(X509 *certificate)
 	return text;
 }
 
-static json_t *roots_json(const STACK_OF(X509) * roots)
+static json_t *roots_json(struct kmtls_identity *identity)
 {
+	STACK_OF(X509) *roots = identity->operations->roots(identity, NULL);
 	json_t *list = json_array();
 
 	for (int i = 0; i < sk_X509_num(roots); i++)
 		json_array_append_new(list, pem_of(sk_X509_value(roots, i)));
+	sk_X509_pop_free(roots, X509_free);
 	return list;
 }
 
@@ -183,7 +209,7 @@ int kmtls_control_identity_ca(struct kmtls_daemon *daemon, const json_t *argumen
 {
 	const char *name = json_string_value(json_object_get(arguments, "backend"));
 	const struct kmtls_config_backend *backend;
-	const struct kmtls_identity *identity;
+	struct kmtls_identity *identity;
 	const char *manager, *path, *why = "";
 	int place = find_backend(daemon->config, name, ret_why);
 	X509 *authority;
@@ -199,9 +225,8 @@ int kmtls_control_identity_ca(struct kmtls_daemon *daemon, const json_t *argumen
 	}
 	manager = key_manager(backend, &path);
 	return kmtls_text_append_json(
-		result,
-		json_pack("{s:s, s:s, s:o, s:o, s:s, s:o}", "backend", backend->name, "type",
-			  kmtls_backend_type_name(backend->type), "certificate", pem_of(authority),
-			  "roots", roots_json(identity->operations->roots(identity)), "key_manager",
-			  manager, "key_file", kmtls_json_string(path)));
+		result, json_pack("{s:s, s:s, s:o, s:o, s:s, s:o}", "backend", backend->name,
+				  "type", kmtls_backend_type_name(backend->type), "certificate",
+				  pem_of(authority), "roots", roots_json(identity), "key_manager",
+				  manager, "key_file", kmtls_json_string(path)));
 }

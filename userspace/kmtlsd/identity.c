@@ -19,6 +19,7 @@ static const struct {
 } types[] = {
 	[KMTLS_BACKEND_BUILTIN] = { "builtin", kmtls_identity_builtin_open },
 	[KMTLS_BACKEND_PROVIDED] = { "provided", kmtls_identity_provided_open },
+	[KMTLS_BACKEND_FILES] = { "files", kmtls_identity_files_open },
 };
 
 struct kmtls_identities {
@@ -32,6 +33,13 @@ struct kmtls_identities {
 const char *kmtls_backend_type_name(enum kmtls_backend_type type)
 {
 	return types[type].name;
+}
+
+const char *kmtls_identity_state_name(enum kmtls_identity_state state)
+{
+	return state == KMTLS_IDENTITY_OK	 ? "ok"
+	       : state == KMTLS_IDENTITY_WAITING ? "waiting"
+						 : "refused";
 }
 
 const char *kmtls_backend_kept_name(const struct kmtls_config_backend *backend, char *buffer)
@@ -59,6 +67,7 @@ static int open_one(const struct kmtls_identities_options *options, unsigned pla
 		.trust_domain = config->identity.trust_domain,
 		.secrets = options->secrets,
 		.prefer_kept = options->prefer_kept,
+		.not_taken = options->not_taken,
 	};
 	char *why = identities->why[place];
 	int err = types[backend->type].open(&one, &identities->all[place], why);
@@ -110,32 +119,47 @@ static bool add_root(STACK_OF(X509) * bundle, X509 *root)
 	for (int i = 0; i < sk_X509_num(bundle); i++)
 		if (X509_cmp(sk_X509_value(bundle, i), root) == 0)
 			return true;
-	return sk_X509_push(bundle, root) > 0;
+	if (!X509_up_ref(root))
+		return false;
+	if (sk_X509_push(bundle, root) > 0)
+		return true;
+	X509_free(root);
+	return false;
 }
 
-/* The roots of all that are trusted, which stay theirs. NULL: no memory. */
-static STACK_OF(X509) * make_bundle(const struct kmtls_identities *identities)
+static bool add_roots(STACK_OF(X509) * bundle, struct kmtls_identity *one,
+		      const struct kmtls_identity_subject *subject)
+{
+	STACK_OF(X509) *roots = one->operations->roots(one, subject);
+	bool added = roots != NULL;
+
+	for (int i = 0; added && i < sk_X509_num(roots); i++)
+		added = add_root(bundle, sk_X509_value(roots, i));
+	sk_X509_pop_free(roots, X509_free);
+	return added;
+}
+
+/* The roots of all that are trusted, to be freed with sk_X509_pop_free(). NULL: no memory. */
+static STACK_OF(X509) * make_bundle(const struct kmtls_identities *identities,
+				    const struct kmtls_identity_subject *subject)
 {
 	STACK_OF(X509) *bundle = sk_X509_new_null();
 	bool made = bundle != NULL;
 
 	for (unsigned i = 0; made && i < KMTLS_BACKENDS_MAX; i++) {
-		const struct kmtls_identity *one = identities->all[i];
-		const STACK_OF(X509) * roots;
+		struct kmtls_identity *one = identities->all[i];
 
-		if (!one || !one->options.backend->trust)
-			continue;
-		roots = one->operations->roots(one);
-		for (int j = 0; made && j < sk_X509_num(roots); j++)
-			made = add_root(bundle, sk_X509_value(roots, j));
+		if (one && one->options.backend->trust)
+			made = add_roots(bundle, one, subject);
 	}
 	if (made)
 		return bundle;
-	sk_X509_free(bundle);
+	sk_X509_pop_free(bundle, X509_free);
 	return NULL;
 }
 
-int kmtls_identities_issue(struct kmtls_identities *identities, const char *id,
+int kmtls_identities_issue(struct kmtls_identities *identities,
+			   const struct kmtls_identity_subject *subject,
 			   struct kmtls_svid **ret_svid, char *ret_why)
 {
 	struct kmtls_identity *enabled = identities->enabled;
@@ -149,16 +173,16 @@ int kmtls_identities_issue(struct kmtls_identities *identities, const char *id,
 			 "no identity backend is enabled (identity.enabled): mutual TLS is off");
 		return -ENOTSUP;
 	}
-	err = enabled->operations->issue(enabled, id, &material, ret_why);
+	err = enabled->operations->issue(enabled, subject, &material, ret_why);
 	if (err)
 		return err;
-	bundle = make_bundle(identities);
+	bundle = make_bundle(identities, subject);
 	err = bundle ? kmtls_svid_new(material.leaf, material.chain, material.key, bundle, ret_svid,
 				      &rule)
 		     : -ENOMEM;
 	if (err)
-		snprintf(ret_why, KMTLS_IDENTITY_WHY, "%.120s: %s", id, rule);
-	sk_X509_free(bundle);
+		snprintf(ret_why, KMTLS_IDENTITY_WHY, "%.120s: %s", subject->id, rule);
+	sk_X509_pop_free(bundle, X509_free);
 	kmtls_identity_material_clear(&material);
 	return err;
 }
@@ -168,25 +192,93 @@ bool kmtls_identities_enabled(const struct kmtls_identities *identities)
 	return identities->enabled != NULL;
 }
 
+bool kmtls_identities_given(const struct kmtls_identities *identities)
+{
+	return identities->enabled && identities->enabled->operations->version;
+}
+
+unsigned kmtls_identities_version(struct kmtls_identities *identities,
+				  const struct kmtls_identity_subject *subject)
+{
+	unsigned version = 0;
+
+	/* Each only grows, so the sum is another one whenever one of them is. */
+	for (unsigned i = 0; i < KMTLS_BACKENDS_MAX; i++) {
+		struct kmtls_identity *one = identities->all[i];
+
+		if (one && one->options.backend->trust && one->operations->version)
+			version += one->operations->version(one, subject);
+	}
+	return version;
+}
+
+enum kmtls_identity_state kmtls_identities_state(struct kmtls_identities *identities,
+						 const struct kmtls_identity_subject *subject,
+						 char *ret_why)
+{
+	struct kmtls_identity *enabled = identities->enabled;
+
+	if (!enabled || !enabled->operations->state)
+		return KMTLS_IDENTITY_OK;
+	return enabled->operations->state(enabled, subject, ret_why);
+}
+
+void kmtls_identities_tick(struct kmtls_identities *identities)
+{
+	for (unsigned i = 0; i < KMTLS_BACKENDS_MAX; i++)
+		if (identities->all[i] && identities->all[i]->operations->tick)
+			identities->all[i]->operations->tick(identities->all[i]);
+}
+
+/* ---- whose is it? ---- */
+
+static bool has_issued(X509 *authority, X509 *certificate)
+{
+	return X509_check_issued(authority, certificate) == X509_V_OK &&
+	       X509_verify(certificate, X509_get0_pubkey(authority)) == 1;
+}
+
+/* For a source that does not know who signs: the chain ends in a root of it. */
+static bool ends_in(struct kmtls_identity *one, const struct kmtls_svid *svid)
+{
+	STACK_OF(X509) *roots = one->operations->roots(one, NULL), *chain = NULL;
+	X509 *top = SSL_CTX_get0_certificate(svid->client);
+	bool found = false;
+
+	SSL_CTX_get0_chain_certs(svid->client, &chain);
+	if (sk_X509_num(chain) > 0)
+		top = sk_X509_value(chain, sk_X509_num(chain) - 1);
+	for (int i = 0; !found && i < sk_X509_num(roots); i++)
+		found = has_issued(sk_X509_value(roots, i), top);
+	sk_X509_pop_free(roots, X509_free);
+	return found;
+}
+
 const char *kmtls_identities_source(const struct kmtls_identities *identities,
 				    const struct kmtls_svid *svid)
 {
 	X509 *leaf = SSL_CTX_get0_certificate(svid->client);
+	const char *name = "";
 
-	for (unsigned i = 0; i < KMTLS_BACKENDS_MAX; i++) {
+	for (unsigned i = 0; !*name && i < KMTLS_BACKENDS_MAX; i++) {
 		const struct kmtls_identity *one = identities->all[i];
 		X509 *authority = one ? one->operations->authority(one) : NULL;
 
-		if (authority && X509_check_issued(authority, leaf) == X509_V_OK &&
-		    X509_verify(leaf, X509_get0_pubkey(authority)) == 1)
-			return one->options.backend->name;
+		if (authority && has_issued(authority, leaf))
+			name = one->options.backend->name;
+	}
+	for (unsigned i = 0; !*name && i < KMTLS_BACKENDS_MAX; i++) {
+		struct kmtls_identity *one = identities->all[i];
+
+		if (one && !one->operations->authority(one) && ends_in(one, svid))
+			name = one->options.backend->name;
 	}
 	ERR_clear_error();
-	return "";
+	return name;
 }
 
-const struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identities,
-						 unsigned place, const char **ret_why)
+struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identities,
+					   unsigned place, const char **ret_why)
 {
 	if (!identities->all[place])
 		*ret_why = identities->why[place];

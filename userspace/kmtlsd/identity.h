@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * identity.h - where SVIDs come from. One interface, one file per type of source
- * (identity_builtin.c, identity_provided.c); the configuration names backends, each of a type.
+ * (identity_builtin.c, identity_provided.c, identity_files.c); the configuration names backends, each of a type.
  * One backend issues, or none: then mutual TLS is off. All are trusted, so that pods whose SVIDs
  * come from another one, before and after a switch, can talk to each other.
  *
@@ -31,14 +31,43 @@ struct kmtls_identity_material {
 
 void kmtls_identity_material_clear(struct kmtls_identity_material *material);
 
+/* Whom an SVID is for. */
+struct kmtls_identity_subject {
+	const char *id; /* SPIFFE ID */
+	const char *pod; /* its name */
+};
+
+/* Of a source that is given its SVIDs. */
+enum kmtls_identity_state {
+	KMTLS_IDENTITY_OK = 0,
+	KMTLS_IDENTITY_WAITING, /* nothing is there (any more) */
+	KMTLS_IDENTITY_REFUSED, /* what is there cannot be used */
+};
+
+/* All but tick and close may be called by any thread. */
 struct kmtls_identity_operations {
-	/* A fresh SVID for id. Thread-safe. -errno and a sentence in ret_why. */
-	int (*issue)(struct kmtls_identity *identity, const char *id,
+	/* An SVID for subject, fresh if the source makes them. -errno and a sentence in ret_why. */
+	int (*issue)(struct kmtls_identity *identity, const struct kmtls_identity_subject *subject,
 		     struct kmtls_identity_material *ret_material, char *ret_why);
-	/* What its SVIDs end in; the source's. */
-	const STACK_OF(X509) * (*roots)(const struct kmtls_identity *identity);
+	/* What SVIDs of subject end in, or (NULL) all; the caller's (sk_X509_pop_free). NULL: no
+	 * memory. */
+	STACK_OF(X509) * (*roots)(struct kmtls_identity *identity,
+				  const struct kmtls_identity_subject *subject);
 	/* The certificate that signs SVIDs; the source's. NULL: it is not known here. */
 	X509 *(*authority)(const struct kmtls_identity *identity);
+	/*
+	 * The next three: NULL where the source makes SVIDs itself, when asked. One that is given
+	 * them (from files, by an agent) is asked when it has something new, not by the clock.
+	 * version: another number each time there is another SVID or bundle for subject; 0: there
+	 * was none yet. tick: twice a second, by one thread. state: of subject or (NULL) the worst;
+	 * a sentence in ret_why unless it is OK.
+	 */
+	unsigned (*version)(struct kmtls_identity *identity,
+			    const struct kmtls_identity_subject *subject);
+	void (*tick)(struct kmtls_identity *identity);
+	enum kmtls_identity_state (*state)(struct kmtls_identity *identity,
+					   const struct kmtls_identity_subject *subject,
+					   char *ret_why);
 	/* Keeps what the next worker needs if the source is away then; NULL: there is nothing. */
 	int (*keep)(const struct kmtls_identity *identity);
 	void (*close)(struct kmtls_identity *identity);
@@ -53,6 +82,7 @@ struct kmtls_identity_options {
 	 * matter as long as something is kept. */
 	struct kmtls_secret_region *secrets;
 	bool prefer_kept; /* take that without looking at files */
+	_Atomic __u32 *not_taken; /* counts what was given and cannot be used; NULL: nobody asks */
 };
 
 struct kmtls_identity {
@@ -65,6 +95,8 @@ int kmtls_identity_builtin_open(const struct kmtls_identity_options *options,
 				struct kmtls_identity **ret_identity, char *ret_why);
 int kmtls_identity_provided_open(const struct kmtls_identity_options *options,
 				 struct kmtls_identity **ret_identity, char *ret_why);
+int kmtls_identity_files_open(const struct kmtls_identity_options *options,
+			      struct kmtls_identity **ret_identity, char *ret_why);
 
 /* ---- all that are configured ---- */
 
@@ -72,21 +104,34 @@ struct kmtls_identities_options {
 	const struct kmtls_config *config;
 	struct kmtls_secret_region *secrets;
 	bool prefer_kept;
+	_Atomic __u32 *not_taken;
 };
 
 /* Fails if the one that is enabled does; of the others that fail a warning tells. */
 int kmtls_identities_open(const struct kmtls_identities_options *options,
 			  struct kmtls_identities **ret_identities, char *ret_why);
-/* A fresh SVID whose bundle has the roots of all. Thread-safe. -ENOTSUP: none is enabled. */
-int kmtls_identities_issue(struct kmtls_identities *identities, const char *id,
+/* An SVID whose bundle has the roots of all. Thread-safe. -ENOTSUP: none is enabled. */
+int kmtls_identities_issue(struct kmtls_identities *identities,
+			   const struct kmtls_identity_subject *subject,
 			   struct kmtls_svid **ret_svid, char *ret_why);
 bool kmtls_identities_enabled(const struct kmtls_identities *identities);
+/* The one that is enabled is given its SVIDs: asking it by the clock is of no use. */
+bool kmtls_identities_given(const struct kmtls_identities *identities);
+/* Another number: issue() has another SVID or bundle to give. Thread-safe. */
+unsigned kmtls_identities_version(struct kmtls_identities *identities,
+				  const struct kmtls_identity_subject *subject);
+/* Of the one that is enabled; OK where it makes SVIDs itself. Thread-safe. */
+enum kmtls_identity_state kmtls_identities_state(struct kmtls_identities *identities,
+						 const struct kmtls_identity_subject *subject,
+						 char *ret_why);
+/* Twice a second. */
+void kmtls_identities_tick(struct kmtls_identities *identities);
 /* The name of the backend that has issued svid; "" if it is none of them. */
 const char *kmtls_identities_source(const struct kmtls_identities *identities,
 				    const struct kmtls_svid *svid);
 /* By its place in the configuration. NULL: it could not be opened, *ret_why says why. */
-const struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identities,
-						 unsigned place, const char **ret_why);
+struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identities,
+					   unsigned place, const char **ret_why);
 /* Keeps what the next worker needs, and wipes what is of backends that are not configured any more. */
 void kmtls_identities_keep(const struct kmtls_identities *identities);
 void kmtls_identities_close(struct kmtls_identities *identities);
@@ -96,6 +141,8 @@ const char *kmtls_backend_type_name(enum kmtls_backend_type type);
  * of another one. */
 #define KMTLS_BACKEND_KEPT_NAME 96
 const char *kmtls_backend_kept_name(const struct kmtls_config_backend *backend, char *buffer);
+/* "ok", "waiting", "refused". */
+const char *kmtls_identity_state_name(enum kmtls_identity_state state);
 
 static inline unsigned kmtls_identity_svid_ttl(const struct kmtls_identity *identity)
 {

@@ -12,17 +12,18 @@ static const struct kmtls_identity_ca *ca_of(const struct kmtls_identity *identi
 	return (const struct kmtls_identity_ca *)identity;
 }
 
-static int issue(struct kmtls_identity *identity, const char *id,
+static int issue(struct kmtls_identity *identity, const struct kmtls_identity_subject *subject,
 		 struct kmtls_identity_material *ret_material, char *ret_why)
 {
-	return kmtls_ca_issue(&ca_of(identity)->ca, identity->options.trust_domain, id,
+	return kmtls_ca_issue(&ca_of(identity)->ca, identity->options.trust_domain, subject->id,
 			      kmtls_identity_key_type(identity), kmtls_identity_svid_ttl(identity),
 			      ret_material, ret_why);
 }
 
-static const STACK_OF(X509) * roots(const struct kmtls_identity *identity)
+static STACK_OF(X509) *
+	roots(struct kmtls_identity *identity, const struct kmtls_identity_subject *subject)
 {
-	return ca_of(identity)->ca.roots;
+	return X509_chain_up_ref(ca_of(identity)->ca.roots);
 }
 
 static X509 *authority(const struct kmtls_identity *identity)

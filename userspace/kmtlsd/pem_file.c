@@ -50,7 +50,12 @@ static int check_file(const struct kmtls_pem_source *source, int fd, bool is_key
 	if (status.st_uid != geteuid() && status.st_uid != 0)
 		return say_why(source, -EPERM, ret_why, "belongs to user %u, not to %u or root",
 			       status.st_uid, geteuid());
-	if (status.st_mode & 077)
+	if (source->group_may_read && (status.st_mode & 037))
+		return say_why(source, -EPERM, ret_why,
+			       "holds a key and is accessible by others or writable by its group "
+			       "(mode %04o, must be 0640 at most)",
+			       status.st_mode & 07777);
+	if (!source->group_may_read && (status.st_mode & 077))
 		return say_why(source, -EPERM, ret_why,
 			       "holds a key and is accessible by group or others (mode %04o, must "
 			       "be 0600 or 0400)",
@@ -62,7 +67,8 @@ static int read_file(const struct kmtls_pem_source *source, bool is_key, struct 
 		     char *ret_why)
 {
 	/* O_NONBLOCK: a FIFO by that name does not hang the start. */
-	int fd __cleanup_fd = open(source->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int fd __cleanup_fd = openat(source->directory, source->path,
+				     O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	ssize_t got = 0;
 	int err;
 

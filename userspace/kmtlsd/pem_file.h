@@ -7,12 +7,15 @@
 #define KMTLS_PEM_FILE_H
 
 #include <openssl/x509.h>
+#include <stdbool.h>
 
 #define KMTLS_PEM_CERTIFICATES 32 /* most in one file */
 
 /* Either path or text; name is what sentences call it: the path, or the key of the configuration. */
 struct kmtls_pem_source {
 	const char *name, *path, *text;
+	int directory; /* O_PATH, where a path is relative to it; others do not need it */
+	bool group_may_read; /* also a key */
 };
 
 /*
@@ -20,7 +23,8 @@ struct kmtls_pem_source {
  * mounts secrets that way.
  *
  * certificates: one at least, in their order. key: exactly one, not encrypted; a file must belong to
- * the daemon's user or root and be accessible by nobody else, as ssh(1) has it (-EPERM).
+ * the daemon's user or root and be accessible by nobody else, as ssh(1) has it (-EPERM); its group
+ * may read it where the source says so.
  */
 int kmtls_pem_certificates(const struct kmtls_pem_source *source, STACK_OF(X509) * *ret_stack,
 			   char *ret_why);

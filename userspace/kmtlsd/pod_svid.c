@@ -45,6 +45,13 @@ struct kmtls_svid *kmtls_pod_svid(struct kmtls_pod *pod)
 	return svid;
 }
 
+static bool is_same(const struct kmtls_svid *a, const struct kmtls_svid *b)
+{
+	return a && b &&
+	       X509_cmp(SSL_CTX_get0_certificate(a->client), SSL_CTX_get0_certificate(b->client)) ==
+		       0;
+}
+
 time_t kmtls_pod_svid_issued(struct kmtls_pod *pod)
 {
 	time_t issued;
@@ -65,20 +72,28 @@ static void use_svid(struct kmtls_pods *pods, struct kmtls_pod *pod, struct kmtl
 	pthread_mutex_lock(&pod->svid_lock);
 	pod->rotation.issued = issued;
 	pod->rotation.due = kmtls_rotation_due(issued, svid->not_after, percent, random_number());
+	pod->rotation.warned = pod->rotation.warned && is_same(pod->svid, svid);
 	old = pod->svid;
 	pod->svid = svid;
 	pthread_mutex_unlock(&pod->svid_lock);
 	kmtls_svid_put(old);
 }
 
-/* Before the SVID is used: a pod's first one is no rotation. */
-static void count_success(struct kmtls_pod *pod)
+/* Before the SVID is used: a pod's first one is no rotation, nor is the same again, which a source
+ * that is given SVIDs has until there is another. The time since when the pod has it. */
+static time_t count_success(struct kmtls_pod *pod, const struct kmtls_svid *svid)
 {
+	time_t issued = time(NULL);
+
 	pthread_mutex_lock(&pod->svid_lock);
 	pod->rotation.in_a_row = 0;
 	pod->rotation.last_error[0] = '\0';
-	pod->rotation.rotations += pod->rotation.issued != 0;
+	if (pod->rotation.issued && is_same(pod->svid, svid))
+		issued = pod->rotation.issued;
+	else
+		pod->rotation.rotations += pod->rotation.issued != 0;
 	pthread_mutex_unlock(&pod->svid_lock);
+	return issued;
 }
 
 static void count_failure(struct kmtls_pods *pods, struct kmtls_pod *pod, const char *why)
@@ -88,21 +103,34 @@ static void count_failure(struct kmtls_pods *pods, struct kmtls_pod *pod, const 
 	pthread_mutex_lock(&pod->svid_lock);
 	rotation->failures++;
 	rotation->in_a_row++;
-	rotation->due = time(NULL) + kmtls_rotation_retry(rotation->in_a_row, random_number());
+	/* Otherwise it is not the clock that tries again. */
+	if (!kmtls_identities_given(pods->daemon->identities))
+		rotation->due =
+			time(NULL) + kmtls_rotation_retry(rotation->in_a_row, random_number());
 	snprintf(rotation->last_error, sizeof(rotation->last_error), "%s", why);
 	pthread_mutex_unlock(&pod->svid_lock);
 	kmtls_shared_pod_rotation(pods->daemon->shared, pod);
 }
 
+static struct kmtls_identity_subject subject_of(const struct kmtls_pod *pod)
+{
+	return (struct kmtls_identity_subject){ .id = pod->id, .pod = pod->name };
+}
+
 /* Asks the source: a fresh SVID, or the time of the next try. */
 static int renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 {
+	const struct kmtls_identity_subject subject = subject_of(pod);
 	struct kmtls_daemon *daemon = pods->daemon;
-	time_t now = time(NULL);
+	/* Before: what comes meanwhile is asked for again. */
+	unsigned version = kmtls_identities_version(daemon->identities, &subject);
 	struct kmtls_svid *svid;
+	time_t issued;
 	int err;
 
-	err = kmtls_identities_issue(daemon->identities, pod->id, &svid, ret_why);
+	err = kmtls_identities_issue(daemon->identities, &subject, &svid, ret_why);
+	if (err != -ENOMEM)
+		pod->rotation.version = version;
 	if (err) {
 		count_failure(pods, pod, ret_why);
 		return err;
@@ -111,9 +139,19 @@ static int renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 	if (err)
 		log_warning("svid not kept for the next worker", "pod=%s err=%s",
 			    kmtls_log_quote(pod->name), kmtls_log_quote(strerror(-err)));
-	count_success(pod);
-	use_svid(pods, pod, svid, now);
+	issued = count_success(pod, svid);
+	use_svid(pods, pod, svid, issued);
 	kmtls_shared_pod_rotation(daemon->shared, pod);
+	return 0;
+}
+
+/* What is not there may come, also an hour later: a pod that waits is enrolled, and refused. */
+static int wait_for_first(struct kmtls_pods *pods, struct kmtls_pod *pod, const char *why)
+{
+	if (!kmtls_identities_given(pods->daemon->identities))
+		return -ENOENT;
+	log_warning("no svid yet", "pod=%s id=%s err=%s", kmtls_log_quote(pod->name),
+		    kmtls_log_quote(pod->id), kmtls_log_quote(why));
 	return 0;
 }
 
@@ -130,8 +168,11 @@ int kmtls_pod_svid_first(struct kmtls_pods *pods, struct kmtls_pod *pod, char *r
 	/* A new keeper may have a new configuration: its source is asked first. */
 	if ((!daemon->inherited || daemon->gated) && renew(pods, pod, ret_why) == 0)
 		return 0;
-	if (kmtls_svid_store_get(daemon->secrets, pod->id, &svid) < 0)
-		return daemon->gated ? -ENOENT : renew(pods, pod, ret_why);
+	if (kmtls_svid_store_get(daemon->secrets, pod->id, &svid) < 0) {
+		if (!daemon->gated && renew(pods, pod, ret_why) == 0)
+			return 0;
+		return wait_for_first(pods, pod, ret_why);
+	}
 	/* Should it be time for a new one, or over: the next tick asks for it. */
 	issued = pod->rotation.issued ? pod->rotation.issued : svid->not_before;
 	if (daemon->gated) {
@@ -173,11 +214,40 @@ static int renew_and_tell(struct kmtls_pods *pods, struct kmtls_pod *pod, char *
 	return err;
 }
 
+/* Whoever gives SVIDs has had its time. */
+static void warn_once(struct kmtls_pod *pod)
+{
+	bool warn;
+
+	pthread_mutex_lock(&pod->svid_lock);
+	warn = pod->svid && !pod->rotation.warned;
+	pod->rotation.warned = pod->rotation.warned || warn;
+	pthread_mutex_unlock(&pod->svid_lock);
+	if (warn)
+		log_warning("svid has no successor yet", "pod=%s id=%s", kmtls_log_quote(pod->name),
+			    kmtls_log_quote(pod->id));
+}
+
 void kmtls_pod_svid_tick(struct kmtls_pods *pods, struct kmtls_pod *pod)
 {
 	char why[KMTLS_WHY];
 
-	if (kmtls_identities_enabled(pods->daemon->identities) && is_due(pod))
+	if (!kmtls_identities_enabled(pods->daemon->identities) || !is_due(pod))
+		return;
+	if (kmtls_identities_given(pods->daemon->identities))
+		warn_once(pod);
+	else
+		renew_and_tell(pods, pod, why);
+}
+
+void kmtls_pod_svid_look(struct kmtls_pods *pods, struct kmtls_pod *pod)
+{
+	const struct kmtls_identity_subject subject = subject_of(pod);
+	struct kmtls_identities *identities = pods->daemon->identities;
+	char why[KMTLS_WHY];
+
+	if (kmtls_identities_enabled(identities) &&
+	    kmtls_identities_version(identities, &subject) != pod->rotation.version)
 		renew_and_tell(pods, pod, why);
 }
 
@@ -259,8 +329,13 @@ static int list_one(void *context, struct kmtls_pod *pod)
 {
 	const struct listing *listing = context;
 	struct kmtls_pod_svid_info info = { .name = pod->name, .id = pod->id, .source = "" };
+	const struct kmtls_identity_subject subject = subject_of(pod);
+	char why[KMTLS_IDENTITY_WHY] = "";
 	struct kmtls_svid *svid;
 
+	info.state = kmtls_identity_state_name(
+		kmtls_identities_state(listing->pods->daemon->identities, &subject, why));
+	info.why = why;
 	/* Also one that has expired: that is what is to be seen. */
 	pthread_mutex_lock(&pod->svid_lock);
 	svid = pod->svid ? kmtls_svid_get(pod->svid) : NULL;

@@ -7,6 +7,7 @@
 #define KMTLS_POD_SVID_H
 
 #include <linux/types.h>
+#include <stdbool.h>
 #include <time.h>
 
 struct kmtls_daemon;
@@ -22,6 +23,8 @@ struct kmtls_pod_rotation {
 	__u32 rotations, failures; /* since it was enrolled; workers that died do not count */
 	unsigned in_a_row; /* failures since the last success */
 	char last_error[KMTLS_POD_SVID_WHY]; /* "": the last try went well */
+	unsigned version; /* of what the source gave, or could not, when it was asked last */
+	bool warned; /* of one that is due and has no successor */
 };
 
 /* For `kmtls identity`. Texts are those of the caller's buffers. */
@@ -32,15 +35,18 @@ struct kmtls_pod_svid_info {
 	char issuer[256]; /* distinguished name, RFC 2253 */
 	time_t not_before, not_after;
 	struct kmtls_pod_rotation rotation;
+	const char *state, *why; /* of the source, for this pod: kmtls_identity_state_name() */
 };
 
 /* The source is asked; after a take-over its SVID may still be there. Without a source that is
- * enabled a pod has none. */
+ * enabled a pod has none; nor has it one yet if SVIDs are given and this one was not. */
 int kmtls_pod_svid_first(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why);
 /* When the SVID it has was issued; 0: none was. */
 time_t kmtls_pod_svid_issued(struct kmtls_pod *pod);
 /* If it is time. */
 void kmtls_pod_svid_tick(struct kmtls_pods *pods, struct kmtls_pod *pod);
+/* If the source has something new. */
+void kmtls_pod_svid_look(struct kmtls_pods *pods, struct kmtls_pod *pod);
 /* Now, of one pod or (NULL) all. -ENOENT; the first failure, after all were tried. */
 int kmtls_pod_svid_renew(struct kmtls_pods *pods, const char *name, unsigned *ret_count,
 			 char *ret_why);

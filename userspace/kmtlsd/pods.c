@@ -156,6 +156,20 @@ void kmtls_pods_tick(struct kmtls_pods *pods)
 	}
 }
 
+void kmtls_pods_look_for_svids(struct kmtls_pods *pods)
+{
+	for (unsigned i = 0; i < KMTLS_PODS_MAX; i++) {
+		struct kmtls_pod *pod;
+
+		pthread_mutex_lock(&pods->lock);
+		pod = kmtls_pod_get(pods->table[i]);
+		pthread_mutex_unlock(&pods->lock);
+		if (pod)
+			kmtls_pod_svid_look(pods, pod);
+		kmtls_pod_put(pod);
+	}
+}
+
 /* ---- listing ---- */
 
 static int compare_names(const void *a, const void *b)

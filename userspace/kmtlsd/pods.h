@@ -51,6 +51,8 @@ void kmtls_pods_restore(struct kmtls_pods *pods);
 void kmtls_pods_close(struct kmtls_pods *pods);
 /* Once a second: renews SVIDs that are due, removes pods that are gone. */
 void kmtls_pods_tick(struct kmtls_pods *pods);
+/* Twice a second: SVIDs whose source has something new. */
+void kmtls_pods_look_for_svids(struct kmtls_pods *pods);
 
 /* -EEXIST, -EINVAL, -ENOENT, ...; ret_why names the thing and the rule. All or nothing. */
 int kmtls_pods_add(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, char *ret_why);

@@ -25,6 +25,7 @@ struct kmtls_secret_region;
 enum kmtls_secret_kind {
 	KMTLS_SECRET_CA = 1, /* of a backend; key: hash of its name */
 	KMTLS_SECRET_SVID = 2, /* key: hash of the SPIFFE ID */
+	KMTLS_SECRET_ROOTS = 3, /* of a backend whose CA is elsewhere; key: hash of its name */
 };
 
 /* ret_why: 256 bytes. */

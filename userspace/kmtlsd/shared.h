@@ -83,7 +83,7 @@ struct kmtls_shared {
 	__u64 cgroup;
 	_Atomic __u64 settings[16]; /* settings.h, set at run time: value + 1; 0: as configured */
 	_Atomic __u32 identity_refused; /* configurations whose identity could not be used */
-	__u32 pad;
+	_Atomic __u32 identity_not_taken; /* SVIDs and bundles that were given and are of no use */
 	struct kmtls_clock clock; /* the latest time seen */
 	__u64 spare[42]; /* zero, for later versions */
 

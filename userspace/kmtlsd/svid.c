@@ -18,7 +18,7 @@
 #include "tls.h"
 #include "verify.h"
 
-static const char *leaf_rule(enum kmtls_reason reason)
+const char *kmtls_svid_rule(enum kmtls_reason reason)
 {
 	switch (reason) {
 	case KMTLS_REASON_SVID_NO_ID:
@@ -49,7 +49,7 @@ static int check_leaf(X509 *leaf, EVP_PKEY *key, struct kmtls_svid *svid, const 
 	if (!reason)
 		reason = kmtls_verify_leaf(leaf, KMTLS_ROLE_SERVER, svid->id);
 	if (reason) {
-		*ret_why = leaf_rule(reason);
+		*ret_why = kmtls_svid_rule(reason);
 		return -EINVAL;
 	}
 	if (X509_check_private_key(leaf, key) != 1) {

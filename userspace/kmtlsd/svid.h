@@ -30,6 +30,8 @@ struct kmtls_svid {
  */
 int kmtls_svid_new(X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key, STACK_OF(X509) * bundle,
 		   struct kmtls_svid **ret_svid, const char **ret_why);
+/* What is wrong with a leaf that kmtls_verify_leaf() refuses. */
+const char *kmtls_svid_rule(enum kmtls_reason reason);
 /* The same with bundles of several trust domains; one of the SVID's own must be among them. */
 int kmtls_svid_new_federated(X509 *leaf, STACK_OF(X509) * chain, EVP_PKEY *key,
 			     struct kmtls_trust *trust, struct kmtls_svid **ret_svid,

@@ -335,6 +335,36 @@ int kmtls_svid_store_get_ca(struct kmtls_secret_region *region, const char *back
 	return 0;
 }
 
+/* ---- roots ---- */
+
+int kmtls_svid_store_put_roots(struct kmtls_secret_region *region, const char *backend,
+			       const STACK_OF(X509) * roots)
+{
+	struct blob blob __cleanup_blob = {};
+
+	for (int i = 0; i < sk_X509_num(roots); i++)
+		put_certificate(&blob, sk_X509_value(roots, i));
+	return save(region, KMTLS_SECRET_ROOTS, kmtls_hash_text(backend), &blob);
+}
+
+int kmtls_svid_store_get_roots(struct kmtls_secret_region *region, const char *backend,
+			       STACK_OF(X509) * *ret_roots)
+{
+	struct blob blob __cleanup_blob = {};
+	STACK_OF(X509) * roots;
+	int err;
+
+	err = load(region, KMTLS_SECRET_ROOTS, kmtls_hash_text(backend), &blob);
+	if (err)
+		return err;
+	roots = get_stack(&blob, -1);
+	ERR_clear_error();
+	if (!roots)
+		return -EINVAL;
+	*ret_roots = roots;
+	return 0;
+}
+
 void kmtls_svid_store_keep_cas(struct kmtls_secret_region *region, const char *const *backends,
 			       unsigned count)
 {
@@ -343,4 +373,5 @@ void kmtls_svid_store_keep_cas(struct kmtls_secret_region *region, const char *c
 	for (unsigned i = 0; i < count; i++)
 		keys[i] = kmtls_hash_text(backends[i]);
 	kmtls_secret_delete_others(region, KMTLS_SECRET_CA, keys, count);
+	kmtls_secret_delete_others(region, KMTLS_SECRET_ROOTS, keys, count);
 }

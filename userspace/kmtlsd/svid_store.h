@@ -28,4 +28,10 @@ int kmtls_svid_store_get_ca(struct kmtls_secret_region *region, const char *back
 void kmtls_svid_store_keep_cas(struct kmtls_secret_region *region, const char *const *backends,
 			       unsigned count);
 
+/* The roots of a backend whose SVIDs others issue. As above; those there are freed by the caller. */
+int kmtls_svid_store_put_roots(struct kmtls_secret_region *region, const char *backend,
+			       const STACK_OF(X509) * roots);
+int kmtls_svid_store_get_roots(struct kmtls_secret_region *region, const char *backend,
+			       STACK_OF(X509) * *ret_roots);
+
 #endif

@@ -70,6 +70,7 @@ static int open_identities(struct kmtls_daemon *daemon, char *ret_why)
 		.secrets = daemon->secrets,
 		/* A keeper's first worker looks at files, the others need not. */
 		.prefer_kept = !daemon->gated && shared->configured_by == shared->instance,
+		.not_taken = &daemon->shared->identity_not_taken,
 	};
 	int err;
 
@@ -200,7 +201,7 @@ static void tick(struct kmtls_daemon *daemon)
 }
 
 /* Until a signal says stop; the daemon's once-a-second work meanwhile, and twice a second a look
- * whether authorizations have changed. */
+ * whether authorizations, or SVIDs that others issue, have changed. */
 static void serve(struct kmtls_daemon *daemon)
 {
 	const struct timespec half_a_second = { .tv_nsec = 500000000 };
@@ -212,6 +213,8 @@ static void serve(struct kmtls_daemon *daemon)
 	while (sigtimedwait(&signals, NULL, &half_a_second) < 0) {
 		kmtls_review_tick(daemon);
 		kmtls_crl_tick(daemon);
+		kmtls_identities_tick(daemon->identities);
+		kmtls_pods_look_for_svids(daemon->pods);
 		if (whole_second)
 			tick(daemon);
 		whole_second = !whole_second;

@@ -142,7 +142,7 @@ def rotate(bed, times):
 def switching(bed):
     both(bed, "own")  # both roots are known everywhere, before anyone uses the second
     times = 10 if bed.scale > 1 else 3
-    settings(bed, svid_ttl="10s", renew_at=80 if bed.scale > 1 else 10)
+    settings(bed, svid_ttl="10s", renew_at=80 if bed.scale > 1 else 30)
     for node in (1, 2):
         equal(bed.kmtls(node, "identity", "renew"), {"renewed": 2}, "SVIDs renewed by hand")
     before = balance.take(bed)
