@@ -29,7 +29,7 @@ class Writer:
         self.bed = bed
         self.pki = make_pki(bed)
         self.where = bed.dir + "/written"
-        self.number = 0
+        self.number = int(time.time())  # no other writer's
         self.ids = {name: pod["id"] for name, pod in pods(bed).items()}
         os.makedirs(self.where, exist_ok=True)
         with open(self.pki + "/signer.pem", "w", encoding="ascii") as file:
@@ -66,6 +66,15 @@ def both(bed, writer, enabled):
     for node in (1, 2):
         write_identity(bed, node, enabled, OWN % bed.env["state"], FILES.format(writer.where))
         bed.testbed("upgrade", str(node))
+
+
+def use(bed):
+    """Files are what is enabled, also if this case is run alone."""
+    writer = Writer(bed)
+    if identity(bed, 1)["enabled"] != "files":
+        writer.write(600)
+        both(bed, writer, "files")
+    return writer
 
 
 def rotated(bed, writer, seconds, names=None):
@@ -110,7 +119,7 @@ def rotation(bed):
 @case("files: torn sets are not taken, what has expired is refused and comes back, a worker is killed while all is away", mesh=True,
       timeout=200)
 def trouble(bed):
-    writer = Writer(bed)
+    writer = use(bed)
     near, far = bed.agent("a"), bed.agent("b")
     rotated(bed, writer, 8)
     # Torn: the key of another one. Once in the log, once counted, and what there was goes on.
@@ -154,6 +163,7 @@ def trouble(bed):
 
 @case("files: settings of a CA are not there; back to a CA of the daemon's own", mesh=True, timeout=120)
 def back(bed):
+    use(bed)
     done = kmtls(bed, 1, "settings", "set", "identity.svid_ttl", "1h")
     contains(done.stderr, "identity.svid_ttl: the identity backend that is enabled has no such setting", "svid_ttl")
     done = kmtls(bed, 1, "identity", "ca", "show")
