@@ -130,7 +130,7 @@ static int renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 
 	err = kmtls_identities_issue(daemon->identities, &subject, &svid, ret_why);
 	if (err != -ENOMEM)
-		pod->rotation.version = version;
+		__atomic_store_n(&pod->rotation.version, version, __ATOMIC_RELAXED);
 	if (err) {
 		count_failure(pods, pod, ret_why);
 		return err;
@@ -146,10 +146,10 @@ static int renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 }
 
 /* What is not there may come, also an hour later: a pod that waits is enrolled, and refused. */
-static int wait_for_first(struct kmtls_pods *pods, struct kmtls_pod *pod, const char *why)
+static int wait_for_first(struct kmtls_pods *pods, struct kmtls_pod *pod, int err, const char *why)
 {
-	if (!kmtls_identities_given(pods->daemon->identities))
-		return -ENOENT;
+	if (!err || !kmtls_identities_given(pods->daemon->identities))
+		return err;
 	log_warning("no svid yet", "pod=%s id=%s err=%s", kmtls_log_quote(pod->name),
 		    kmtls_log_quote(pod->id), kmtls_log_quote(why));
 	return 0;
@@ -168,11 +168,9 @@ int kmtls_pod_svid_first(struct kmtls_pods *pods, struct kmtls_pod *pod, char *r
 	/* A new keeper may have a new configuration: its source is asked first. */
 	if ((!daemon->inherited || daemon->gated) && renew(pods, pod, ret_why) == 0)
 		return 0;
-	if (kmtls_svid_store_get(daemon->secrets, pod->id, &svid) < 0) {
-		if (!daemon->gated && renew(pods, pod, ret_why) == 0)
-			return 0;
-		return wait_for_first(pods, pod, ret_why);
-	}
+	if (kmtls_svid_store_get(daemon->secrets, pod->id, &svid) < 0)
+		return wait_for_first(pods, pod,
+				      daemon->gated ? -ENOENT : renew(pods, pod, ret_why), ret_why);
 	/* Should it be time for a new one, or over: the next tick asks for it. */
 	issued = pod->rotation.issued ? pod->rotation.issued : svid->not_before;
 	if (daemon->gated) {
@@ -247,7 +245,8 @@ void kmtls_pod_svid_look(struct kmtls_pods *pods, struct kmtls_pod *pod)
 	char why[KMTLS_WHY];
 
 	if (kmtls_identities_enabled(identities) &&
-	    kmtls_identities_version(identities, &subject) != pod->rotation.version)
+	    kmtls_identities_version(identities, &subject) !=
+		    __atomic_load_n(&pod->rotation.version, __ATOMIC_RELAXED))
 		renew_and_tell(pods, pod, why);
 }
 
