@@ -26,8 +26,8 @@
 
 #include "delegated_identity.h"
 #include "json.h"
+#include "key_memory.h"
 #include "sandbox.h"
-#include "wiping.h"
 #include "workload_api.h"
 
 #define WORDS_MAX 40
@@ -225,7 +225,7 @@ int main(int argc, char **argv)
 	struct kmtls_workload_api_options options = { .changed = on_changed };
 	struct kmtls_delegated_identity_options many = { .changed = on_pod_changed };
 	char why[KMTLS_GRPC_WHY] = "";
-	int err = argc < 3 ? -EINVAL : kmtls_wiping_openssl();
+	int err = argc < 3 ? -EINVAL : kmtls_key_memory_wipe_freed() ? 0 : -EBUSY;
 
 	for (int i = 3; !err && i < argc; i++)
 		err = set_option(&options.agent, argv[i]);

@@ -3,7 +3,6 @@
 #include "wiping.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <stdalign.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -68,30 +67,6 @@ void *kmtls_wiping_realloc(void *pointer, size_t size)
 }
 
 /* ---- OpenSSL ---- */
-
-static void *openssl_alloc(size_t size, const char *file, int line)
-{
-	return kmtls_wiping_alloc(size);
-}
-
-static void *openssl_change(void *pointer, size_t size, const char *file, int line)
-{
-	if (size)
-		return kmtls_wiping_realloc(pointer, size);
-	kmtls_wiping_free(pointer);
-	return NULL;
-}
-
-static void openssl_free(void *pointer, const char *file, int line)
-{
-	kmtls_wiping_free(pointer);
-}
-
-int kmtls_wiping_openssl(void)
-{
-	return CRYPTO_set_mem_functions(openssl_alloc, openssl_change, openssl_free) == 1 ? 0
-											  : -EBUSY;
-}
 
 /* ---- nghttp2 ---- */
 

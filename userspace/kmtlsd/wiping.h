@@ -15,12 +15,6 @@ void *kmtls_wiping_zalloc(size_t count, size_t size);
 void *kmtls_wiping_realloc(void *pointer, size_t size);
 void kmtls_wiping_free(void *pointer);
 
-/*
- * All that OpenSSL takes from now on: reading a key leaves copies of it in buffers that OpenSSL 3 frees
- * as they are. Before anything else of OpenSSL, or it is too late: -EBUSY.
- */
-int kmtls_wiping_openssl(void);
-
 /* For nghttp2; constant, whatever its type says. */
 extern nghttp2_mem kmtls_wiping_nghttp2;
 
