@@ -112,7 +112,7 @@ def check_broken(bed):
         result = report(bed, status=1, directory=pins(bed))
         contains(findings(result, "daemon", "failed")[0], "the daemon does not answer: ", "the daemon")
         equal(findings(result, "programs", "failed")[0][5:], f": {program}: is attached to nothing", "what failed")
-        check(any(text.startswith("10 maps at ") for text in findings(result, "maps", "ok")), "maps are looked at")
+        check(any(text.startswith("11 maps at ") for text in findings(result, "maps", "ok")), "maps are looked at")
         contains(findings(result, "identity", "warning")[0], "the daemon does not answer", "identities")
         text = kmtls(bed, 1, "check", "--bpf-dir", pins(bed), env={"LC_ALL": "C.UTF-8"}).stdout
         contains(text, "  × the daemon does not answer: ", "the line of the daemon")

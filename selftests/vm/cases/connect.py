@@ -177,10 +177,10 @@ def network(bed):
     bed.started["connect"] = True
 
 
-def forget_network(bed):
-    """The peers that other modules expect not to be there."""
-    for address in (bed.address("n2") + "/32", bed.address("n2", 6) + "/128", bed.address("x") + "/32",
-                    bed.address("x", 6) + "/128"):
+def forget_stranger(bed):
+    """After this the stranger is unmeshed again, as other modules expect."""
+    known = {peer["prefix"] for peer in bed.kmtls(1, "peer", "list")}
+    for address in {bed.address("x") + "/32", bed.address("x", 6) + "/128"} & known:
         bed.kmtls(1, "peer", "del", address)
 
 

@@ -398,10 +398,10 @@ def table(bed):
 SERVICE = """table inet service {{
 	chain to {{
 		type nat hook prerouting priority dstnat
-		ip daddr 10.89.3.1 dnat ip to {c4}
-		ip daddr 10.89.3.2 dnat ip to {a4}
-		ip6 daddr fd89:3::1 dnat ip6 to {c6}
-		ip6 daddr fd89:3::2 dnat ip6 to {a6}
+		ip daddr 10.89.7.1 dnat ip to {c4}
+		ip daddr 10.89.7.2 dnat ip to {a4}
+		ip6 daddr fd89:7::1 dnat ip6 to {c6}
+		ip6 daddr fd89:7::2 dnat ip6 to {a6}
 	}}
 	chain back {{
 		type nat hook postrouting priority srcnat
@@ -410,7 +410,7 @@ SERVICE = """table inet service {{
 	}}
 }}
 """
-VIPS = {"c": {4: "10.89.3.1", 6: "fd89:3::1"}, "a": {4: "10.89.3.2", 6: "fd89:3::2"}}
+VIPS = {"c": {4: "10.89.7.1", 6: "fd89:7::1"}, "a": {4: "10.89.7.2", 6: "fd89:7::2"}}
 PROBE = 5951
 
 
@@ -422,7 +422,7 @@ def service(bed):
     with open(path, "w", encoding="ascii") as file:
         file.write(SERVICE.format(**{place: bed.env[place] for place in ("a4", "a6", "c4", "c6", "n14", "n16")}))
     bed.run("n1", "nft", "-f", path)
-    prefixes = ("10.89.3.0/24", "fd89:3::/64")
+    prefixes = ("10.89.7.0/24", "fd89:7::/64")
     nodes = (bed.address("n1") + "/32", bed.address("n1", 6) + "/128")
     for prefix in prefixes:
         bed.kmtls(1, "peer", "add", prefix, "--namespace", "default", "--trust-domain", "example.org")

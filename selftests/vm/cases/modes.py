@@ -12,6 +12,7 @@ import threading
 
 from lib.tap import Skip, case, check, contains, equal, until
 
+from .connect import forget_stranger
 from .peers import contents as entries
 
 POD = "shop/a"  # pod a, under a name that has a namespace
@@ -125,6 +126,7 @@ def renamed(bed):
 
 @case("nothing overrides a strict mesh; a port can be off for a strict pod otherwise", mesh=True)
 def precedence(bed):
+    forget_stranger(bed)
     agent, address = bed.agent("a"), bed.address("x")
     bed.agent("x").call(echo, address, 6025, 6026)
     since = bed.log_size(1)
