@@ -100,15 +100,16 @@ def rotation(bed):
     for node in (1, 2):
         until(lambda: identity(bed, node)["backends"][1]["roots"] == 1, "its root", 10)
     before = balance.take(bed)
-    with Traffic(bed, ROUTES, 3, 20000) as traffic, NewConnections(bed) as new:
+    with Traffic(bed, ROUTES, 3, 20000) as traffic:
         both(bed, writer, "files")
         until(lambda: {pod["source"] for pod in pods(bed).values()} == {"files"}, "every SVID from files", 10)
-        for _ in range(10 if bed.scale > 1 else 3):
-            # The next one at once: writing takes a while on a slow machine, and the clock runs.
-            held = rotated(bed, writer, 10)
-            equal({pod["issuer"] for pod in held.values()}, {"CN=ca"}, "issuers")
-        rotated(bed, writer, 600)
-        count = new.stop()
+        with NewConnections(bed) as new:
+            for _ in range(10 if bed.scale > 1 else 3):
+                # The next one at once: writing takes a while on a slow machine, and the clock runs.
+                held = rotated(bed, writer, 10)
+                equal({pod["issuer"] for pod in held.values()}, {"CN=ca"}, "issuers")
+            rotated(bed, writer, 600)
+            count = new.stop()
         said = traffic.stop_whole()
     check(count > 10, f"only {count} new connections")
     balance.settle(bed, before)

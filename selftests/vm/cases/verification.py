@@ -21,13 +21,15 @@ LONG, SHORT, OPEN = 6101, 6102, 6103
 
 
 def identity(bed, node, *lines):
-    """Restarts the node with these lines in its identity section, and none of this module otherwise."""
+    """Restarts the node with these lines in its identity section, which is the file's last, and the CA of all nodes."""
     path = f"{bed.env['state']}/n{node}.yaml"
     with open(path, encoding="ascii") as file:
-        text = re.sub(r"  (peer_expiry|crl_files): .*\n|      svid_ttl: .*\n", "", file.read())
-    for line in lines:
-        where = "  backends:\n"
-        text = text + f"      {line}\n" if line.startswith("svid_ttl") else text.replace(where, f"  {line}\n" + where)
+        text = file.read()
+    of_backend = "".join(f"      {line}\n" for line in lines if line.startswith("svid_ttl"))
+    others = "".join(f"  {line}\n" for line in lines if not line.startswith("svid_ttl"))
+    text = (text[:text.index("identity:")] + "identity:\n  trust_domain: example.org\n  enabled: own\n" + others +
+            "  backends:\n    - name: own\n      type: builtin\n" + f"      root_file: {bed.env['state']}/root.pem\n" +
+            of_backend)
     with open(path, "w", encoding="ascii") as file:
         file.write(text)
     bed.testbed("restart", str(node))
