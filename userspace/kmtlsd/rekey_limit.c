@@ -182,7 +182,8 @@ enum kmtls_reason kmtls_rekey_serve(struct kmtls_loop *loop, unsigned slot)
 		    private->key_bytes[way] + 2 * KMTLS_PIPE_BYTES >= limit)
 			begin_closing(loop, slot);
 	}
-	return KMTLS_REASON_NONE;
+	/* At once: from here on nothing is read, so if nothing is on its way no edge will come. */
+	return kmtls_rekey_closing(private) ? serve_closing(loop, slot) : KMTLS_REASON_NONE;
 }
 
 enum kmtls_reason kmtls_rekey_end_reason(struct kmtls_loop *loop, unsigned slot,

@@ -313,10 +313,10 @@ def unwilling(bed):
         for version in (4, 6):
             # The queue is full: it waits as it would without us, and nothing is lost.
             listener = bed.agent("b").socket(socket.AF_INET6 if version == 6 else socket.AF_INET)
-            listener.bind((bed.address("b", version), 5907))
+            listener.bind((bed.address("b", version), 5917))
             listener.listen(0)
-            own = bed.agent("b").connect(bed.address("b", version), 5907)
-            client = bed.agent("x").connect(bed.address("b", version), 5907)
+            own = bed.agent("b").connect(bed.address("b", version), 5917)
+            client = bed.agent("x").connect(bed.address("b", version), 5917)
             client.sendall(TEXT)
             time.sleep(0.5)
             listener.accept()[0].close()
@@ -326,10 +326,10 @@ def unwilling(bed):
             equal(client.recv_to_end(), (b"", 0), "the end")
             own.close()
             # It accepts, and closes without a word; what it was sent it has not read.
-            client = bed.agent("x").connect(bed.address("b", version), 5907)
+            client = bed.agent("x").connect(bed.address("b", version), 5917)
             listener.accept()[0].close()
             equal(client.recv_to_end(), (b"", 0), "a connection that is closed at once")
-            client = bed.agent("x").connect(bed.address("b", version), 5907)
+            client = bed.agent("x").connect(bed.address("b", version), 5917)
             client.sendall(TEXT)
             server, _ = listener.accept()
             until(lambda: len(server.recv(len(TEXT), socket.MSG_PEEK)) == len(TEXT), "it is there, unread")
