@@ -100,8 +100,8 @@ class Loads:
                                 "", "--dir", bed.dir, "--daemonize", "no", output=bed.dir + "/redis.migration.log")
         both = [bed.address("b", version) for version in (4, 6)]
         bed.agent("b").call(serve_banners, both, BANNER)
-        for port in (REDIS, 80):
-            bed.wait_port("b", port)
+        for port, version in ((REDIS, 6), (80, 4)):  # those that are asked for
+            bed.wait_port("b", port, version)
         self.bed, self.stop, self.report = bed, bed.dir + "/stop", bed.dir + "/wrk"
         self.wrk = bed.spawn("a", "wrk", "-t", "1", "-c", "2", "-d", "600s", "--timeout", "20s", "-H", "Connection: close",
                              f"http://{both[0]}/small", output=self.report)
