@@ -10,6 +10,7 @@ import struct
 import subprocess
 import time
 
+from lib import maps
 from lib.bed import MARKER
 from lib.tap import case, check, contains, equal, until
 
@@ -56,11 +57,21 @@ def renewed(bed, node, pod, since):
     return any(item["name"] == pod and item["svid_not_after"] > since for item in bed.kmtls(node, "pod", "list"))
 
 
+def forget_expiries(bed, node):
+    """What handshakes of other cases have shown: SVIDs of a day."""
+    path = f"{bed.env['pins']}/n{node}/peer_expiries"
+    lines = [f"map delete pinned {path} key {' '.join(map(str, key))}" for key, _ in maps.entries(path)]
+    subprocess.run(["bpftool", "batch", "file", "-"], input="\n".join(lines) + "\n", text=True, capture_output=True,
+                   timeout=60, check=True)
+
+
 @case("a flow ends with its peer's SVID, unless newer handshakes showed a later one; warn keeps it", mesh=True, timeout=150)
 def expiry(bed):
     """Node 2 closes, node 1 warns: b to d is node 2's alone, a to c node 1's; a to b has both."""
     identity(bed, 1, "svid_ttl: 10s", "peer_expiry: warn")
     identity(bed, 2, "svid_ttl: 10s")
+    for node in (1, 2):
+        forget_expiries(bed, node)
     before = {node: bed.counters(node) for node in (1, 2)}
     since = {node: bed.log_size(node) for node in (1, 2)}
 
