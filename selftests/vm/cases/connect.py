@@ -144,6 +144,16 @@ ROUTER = """table inet router {
 """
 
 
+def set_patience(bed, retries, linear):
+    """How often the pods repeat a SYN; the kernel's own: 6, and 4 of them a second after one another."""
+    for place in ("a", "c"):
+        for name, value in (("tcp_syn_retries", retries), ("tcp_syn_linear_timeouts", linear)):
+            try:
+                bed.agent(place).write_file(f"/proc/sys/net/ipv4/{name}", str(value))
+            except OSError:
+                check(name == "tcp_syn_linear_timeouts", f"no {name}")  # since 6.5
+
+
 def network(bed):
     """Addresses that behave badly, once. 10.89.N.1 and fd89:N::1: 3 no route, 4 swallowed on the way,
     5 a router says that there is no way, 6 that it is prohibited."""
@@ -156,14 +166,10 @@ def network(bed):
     with open(bed.dir + "/router.nft", "w", encoding="ascii") as file:
         file.write(ROUTER)
     bed.run("n1", "nft", "-f", bed.dir + "/router.nft")
+    set_patience(bed, 1, 0)
     for place in ("a", "c"):
-        agent = bed.agent(place)
-        for name, value in (("tcp_syn_retries", "1"), ("tcp_syn_linear_timeouts", "0"), ("tcp_fastopen", "3")):
-            try:
-                agent.write_file(f"/proc/sys/net/ipv4/{name}", value)
-            except OSError:
-                check(name == "tcp_syn_linear_timeouts", f"no {name}")  # since 6.5
-        agent.write_file("/proc/sys/net/mptcp/enabled", "1")
+        bed.agent(place).write_file("/proc/sys/net/ipv4/tcp_fastopen", "3")
+        bed.agent(place).write_file("/proc/sys/net/mptcp/enabled", "1")
     for path in ("ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"):
         bed.agent("n1").write_file(f"/proc/sys/net/{path}", "0")
     if not bed.plain:

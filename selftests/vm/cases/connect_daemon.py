@@ -14,7 +14,7 @@ import time
 from lib.bed import MARKER
 from lib.tap import case, check, equal, until
 
-from .connect import (BUDGET_MS, FAMILIES, MODES, PATIENT, Row, dial, end_dial, held_state, jobs, judge, network,
+from .connect import (BUDGET_MS, FAMILIES, MODES, PATIENT, Row, dial, end_dial, held_state, jobs, judge, network, set_patience,
                       number, pair, refuse_binds, result, settle, start_dial)
 
 
@@ -228,4 +228,5 @@ def wire(bed):
     equal((seen["found"][MARKER], seen["plaintext"]), (0, 0), f"markers, connections in the clear ({seen['example']})")
     check(seen["tls"] > 0, "no TLS connection seen")
     os.unlink(bed.capture)
+    set_patience(bed, 6, 4)  # of the cases that come after this
     return f"{seen['tls']} TLS connections, {BUDGET_MS} ms was the pods' patience"
