@@ -79,14 +79,15 @@ def settings(bed, **values):
 
 
 def write_identity(bed, node, enabled, *backends, mode="strict"):
-    """The section `identity` of the node's configuration, which is its last, and its mode."""
+    """The section `identity` of the node's configuration, which is its last, and its mode. Flows may outlive SVIDs of
+    ten seconds: a slow machine may need longer for one connection; verification.py has their end."""
     path = f"{bed.env['state']}/n{node}.yaml"
     with open(path, encoding="ascii") as file:
         text = file.read()
     text = re.sub(r"(?m)^mode: .*\n", "", text[:text.index("identity:")])
     with open(path, "w", encoding="ascii") as file:
         file.write((f"mode: {mode}\n" if mode else "") + text + "identity:\n  trust_domain: example.org\n"
-                   f"  enabled: '{enabled}'\n" + ("  backends:\n" + "".join(backends) if backends else ""))
+                   f"  enabled: '{enabled}'\n  peer_expiry: warn\n" + ("  backends:\n" + "".join(backends) if backends else ""))
 
 
 def make_pki(bed):

@@ -88,7 +88,7 @@ def rotated(bed, writer, seconds, names=None):
     return after
 
 
-@case("files: enabled and rotated by turning ..data (SVIDs of 10 s, 3 times), under load: nothing fails", mesh=True, timeout=300)
+@case("files: enabled and rotated by turning ..data (SVIDs of 20 s, 3 times), under load: nothing fails", mesh=True, timeout=300)
 def rotation(bed):
     writer = Writer(bed)
     both(bed, writer, "own")
@@ -106,7 +106,7 @@ def rotation(bed):
         with NewConnections(bed) as new:
             for _ in range(10 if bed.scale > 1 else 3):
                 # The next one at once: writing takes a while on a slow machine, and the clock runs.
-                held = rotated(bed, writer, 10)
+                held = rotated(bed, writer, 10 if bed.scale > 1 else 20)
                 equal({pod["issuer"] for pod in held.values()}, {"CN=ca"}, "issuers")
             rotated(bed, writer, 600)
             count = new.stop()
