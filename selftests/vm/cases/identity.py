@@ -147,17 +147,20 @@ def switching(bed):
     for node in (1, 2):
         equal(bed.kmtls(node, "identity", "renew"), {"renewed": 2}, "SVIDs renewed by hand")
     before = balance.take(bed)
-    with Traffic(bed, ROUTES, 3, 20000) as traffic, NewConnections(bed) as new:
-        rotate(bed, times)
-        both(bed, "pki")
-        held = rotate(bed, times)
-        equal({pod["issuer"] for pod in held.values()}, {"CN=ca"}, "issuers")
-        for pod in held.values():
-            check(0 < pod["not_after"] - pod["issued"] <= 10, f"lifetime of an SVID: {pod}")
-            check(pod["issued"] <= pod["next"] < pod["not_after"], f"next rotation: {pod}")
-        both(bed, "own")
-        rotate(bed, times)
-        count = new.stop()
+    count = 0
+    with Traffic(bed, ROUTES, 3, 20000) as traffic:
+        for backend in (None, "pki", "own"):
+            if backend:
+                both(bed, backend)
+            # Not across the change itself: an upgrade cuts handshakes, and one may be cut at both ends.
+            with NewConnections(bed) as new:
+                held = rotate(bed, times)
+                count += new.stop()
+            if backend == "pki":
+                equal({pod["issuer"] for pod in held.values()}, {"CN=ca"}, "issuers")
+            for pod in held.values():
+                check(0 < pod["not_after"] - pod["issued"] <= 10, f"lifetime of an SVID: {pod}")
+                check(pod["issued"] <= pod["next"] < pod["not_after"], f"next rotation: {pod}")
         said = traffic.stop_whole()
     check(count > 10, f"only {count} new connections")
     settings(bed, svid_ttl="24h", renew_at=80)
