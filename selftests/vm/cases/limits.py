@@ -189,7 +189,13 @@ def cpu_seconds(pid):
 def few_descriptors(bed, node, room):
     """The daemon may open this many more."""
     pid = worker_pid(bed, node)
-    used = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+
+    def settled():  # what cases before this one began may still be ending
+        before = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+        time.sleep(1)
+        return before == set(map(int, os.listdir(f"/proc/{pid}/fd"))) and before
+
+    used = until(settled, f"nothing ends on node {node} any more", 30)
     limit = 0
     while room or limit in used:  # numbers below the limit are free, too
         room -= limit not in used
