@@ -88,7 +88,8 @@ def rotated(bed, writer, seconds, names=None):
     return after
 
 
-@case("files: enabled and rotated by turning ..data (SVIDs of 20 s, 3 times), under load: nothing fails", mesh=True, timeout=300)
+@case("files: enabled and rotated by turning ..data (SVIDs of 20 s, 3 times), under load: nothing fails", mesh=True, timeout=300,
+      kernel="6.12")
 def rotation(bed):
     writer = Writer(bed)
     both(bed, writer, "own")
@@ -117,7 +118,7 @@ def rotation(bed):
 
 
 @case("files: torn sets are not taken, what has expired is refused and comes back, a worker is killed while all is away", mesh=True,
-      timeout=200)
+      timeout=200, kernel="6.12")
 def trouble(bed):
     writer = use(bed)
     near, far = bed.agent("a"), bed.agent("b")
