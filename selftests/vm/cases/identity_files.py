@@ -162,7 +162,7 @@ def trouble(bed):
     connect_and_talk(near, far, bed.address("b"), PORT, TEXT)
 
 
-@case("files: settings of a CA are not there; back to a CA of the daemon's own", mesh=True, timeout=120)
+@case("files: settings of a CA are not there; back to a CA of the daemon's own", mesh=True, timeout=120, kernel="6.12")
 def back(bed):
     use(bed)
     done = kmtls(bed, 1, "settings", "set", "identity.svid_ttl", "1h")
