@@ -20,6 +20,7 @@ make_tree() {
 		>@[ "$$CMOCKA_MESSAGE_OUTPUT" = TAP ] && echo 1..2 && echo ok 1 - u
 		>@[ "$$FAKE" != unit-crash ] || kill -SEGV $$$$
 		>@echo 'not ok 2 # SKIP v'
+		agent:
 	END
 	cat >tree/scripts/setup <<-'END'
 		#!/bin/sh
