@@ -17,7 +17,8 @@ static X509 *make_ca(void)
 	X509 *root = NULL;
 	EVP_PKEY *key = NULL;
 
-	HOLDS(kmtls_certificate_new_root("example.org", time(NULL), 3600, &root, &key) == 0);
+	HOLDS(kmtls_certificate_new_root("example.org", KMTLS_KEY_EC_P256, time(NULL), 3600, &root,
+					 &key) == 0);
 	EVP_PKEY_free(key); /* nobody signs with it any more */
 	return root;
 }
