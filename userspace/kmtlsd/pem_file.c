@@ -149,9 +149,11 @@ static const char *take_key(struct contents *contents, const char *name, const c
 }
 
 /* NULL, or what is wrong with the block. */
-static const char *take_block(struct contents *contents, const char *name, const char *header,
+static const char *take_block(void *context, const char *name, const char *header,
 			      const unsigned char *data, long length)
 {
+	struct contents *contents = context;
+
 	if (!strcmp(name, PEM_STRING_X509) || !strcmp(name, PEM_STRING_X509_OLD))
 		return take_certificate(contents, data, length);
 	if (is_key_name(name))
@@ -163,9 +165,9 @@ static const char *take_block(struct contents *contents, const char *name, const
 				   : "holds something other than certificates";
 }
 
-static const char *parse(const struct kmtls_wiped *buffer, struct contents *contents)
+const char *kmtls_pem_each(const char *bytes, size_t length, kmtls_pem_block *take, void *context)
 {
-	BIO *bio = BIO_new_mem_buf(buffer->bytes, (int)buffer->length);
+	BIO *bio = BIO_new_mem_buf(bytes, (int)length);
 	const char *wrong = bio ? NULL : "cannot be parsed: out of memory";
 	char *name, *header;
 	unsigned char *data;
@@ -175,7 +177,7 @@ static const char *parse(const struct kmtls_wiped *buffer, struct contents *cont
 	/* "Secure": without a heap of that kind it means that buffers are wiped. */
 	while (!wrong && PEM_read_bio_ex(bio, &name, &header, &data, &size,
 					 PEM_FLAG_SECURE | PEM_FLAG_EAY_COMPATIBLE)) {
-		wrong = take_block(contents, name, header, data, size);
+		wrong = take(context, name, header, data, size);
 		OPENSSL_secure_free(name);
 		OPENSSL_secure_free(header);
 		OPENSSL_secure_clear_free(data, size);
@@ -185,6 +187,13 @@ static const char *parse(const struct kmtls_wiped *buffer, struct contents *cont
 		wrong = "holds malformed PEM";
 	ERR_clear_error();
 	BIO_free(bio);
+	return wrong;
+}
+
+static const char *parse(const struct kmtls_wiped *buffer, struct contents *contents)
+{
+	const char *wrong = kmtls_pem_each(buffer->bytes, buffer->length, take_block, contents);
+
 	if (!wrong && !contents->wants_key && !sk_X509_num(contents->certificates))
 		wrong = "holds no certificate in PEM";
 	if (!wrong && contents->wants_key && !contents->key)

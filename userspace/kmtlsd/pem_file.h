@@ -30,4 +30,12 @@ int kmtls_pem_certificates(const struct kmtls_pem_source *source, STACK_OF(X509)
 			   char *ret_why);
 int kmtls_pem_key(const struct kmtls_pem_source *source, EVP_PKEY **ret_key, char *ret_why);
 
+/* One block of PEM; NULL, or what is wrong with it (a constant). */
+typedef const char *kmtls_pem_block(void *context, const char *name, const char *header,
+				    const unsigned char *data, long length);
+
+/* Every block of a text in its order, up to one that is wrong; what was decoded is wiped. NULL, or
+ * what is wrong. */
+const char *kmtls_pem_each(const char *bytes, size_t length, kmtls_pem_block *take, void *context);
+
 #endif

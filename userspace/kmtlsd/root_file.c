@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 
 #include "cleanup.h"
+#include "pem_file.h"
 #include "wiped.h"
 
 #define WHY_SIZE 256
@@ -101,9 +102,11 @@ static void free_contents(struct contents *contents)
 }
 
 /* One PEM block; NULL, or what is wrong with it. */
-static const char *take_block(const char *name, const char *header, const unsigned char *data,
-			      long length, struct contents *contents)
+static const char *take_block(void *context, const char *name, const char *header,
+			      const unsigned char *data, long length)
 {
+	struct contents *contents = context;
+
 	if (!strcmp(name, PEM_STRING_X509)) {
 		if (contents->roots++)
 			return "holds more than one certificate";
@@ -125,24 +128,8 @@ static const char *take_block(const char *name, const char *header, const unsign
 /* NULL, or what is wrong. */
 static const char *parse(const char *buffer, size_t length, struct contents *contents)
 {
-	BIO *bio __cleanup_bio = BIO_new_mem_buf(buffer, length);
-	const char *wrong = bio ? NULL : "cannot be parsed: out of memory";
-	char *name, *header;
-	unsigned char *data;
-	long size;
+	const char *wrong = kmtls_pem_each(buffer, length, take_block, contents);
 
-	/* "Secure": without a heap of that kind it means that buffers are wiped. */
-	while (!wrong && PEM_read_bio_ex(bio, &name, &header, &data, &size,
-					 PEM_FLAG_SECURE | PEM_FLAG_EAY_COMPATIBLE)) {
-		wrong = take_block(name, header, data, size, contents);
-		OPENSSL_secure_free(name);
-		OPENSSL_secure_free(header);
-		OPENSSL_secure_clear_free(data, size);
-	}
-	/* "No start line" is how PEM says that nothing follows. */
-	if (!wrong && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-		wrong = "holds malformed PEM";
-	ERR_clear_error();
 	if (!wrong && !contents->roots)
 		wrong = "holds no certificate";
 	if (!wrong && !contents->keys)
