@@ -6,6 +6,7 @@ import threading
 import time
 
 import workload_pb2
+from lib import tap
 from lib.tap import Failure
 
 from . import pki, servers
@@ -16,19 +17,8 @@ ID = "spiffe://example.org/ns/shop/sa/web"
 
 
 def until(probe, what, seconds=20):
-    """As lib.tap's, but looks a hundred times a second: what is waited for here takes milliseconds."""
-    end = time.monotonic() + seconds
-    last = None
-    while True:
-        try:
-            value = probe()
-            if value:
-                return value
-        except Failure as failure:
-            last = failure
-        if time.monotonic() > end:
-            raise Failure(f"not within {seconds} s: {what}" + (f" ({last})" if last else ""))
-        time.sleep(0.01)
+    """lib.tap's, but a hundred looks a second: what is waited for here takes milliseconds."""
+    return tap.until(probe, what, seconds, 0.01)
 
 
 class Client:

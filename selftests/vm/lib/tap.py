@@ -65,7 +65,7 @@ def contains(text, part, what):
         raise Failure(f"{what}: {part!r} is not in {text[-500:]!r}")
 
 
-def until(probe, what, seconds=20):
+def until(probe, what, seconds=20, pause=0.1):
     """Waits until probe() returns something true, and returns it. A Failure inside counts as not yet."""
     end = time.monotonic() + seconds
     last = None
@@ -78,7 +78,7 @@ def until(probe, what, seconds=20):
             last = failure
         if time.monotonic() > end:
             raise Failure(f"not within {seconds} s: {what}" + (f" ({last})" if last else ""))
-        time.sleep(0.1)
+        time.sleep(pause)
 
 
 def not_reached(listener, what="the application was connected to"):
