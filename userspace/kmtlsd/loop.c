@@ -125,25 +125,41 @@ int kmtls_loop_watch(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot,
 
 /* ---- accepting ---- */
 
+static bool have_spare(struct kmtls_loop *loop)
+{
+	if (loop->spare_fd < 0)
+		loop->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return loop->spare_fd >= 0;
+}
+
+/* A connection that was taken, but there is no descriptor to serve it with. */
+static void refuse(struct kmtls_loop *loop, const struct kmtls_pod *pod, int fd)
+{
+	kmtls_handshake_reset_socket(fd);
+	have_spare(loop);
+	kmtls_handshake_refuse(pod, KMTLS_ROLE_SERVER, NULL, KMTLS_REASON_NO_RESOURCES,
+			       "out of descriptors");
+}
+
 /*
  * Out of descriptors: takes connections with the spare one and resets them, so that they are
- * refused now rather than left to hang. Another thread may be faster and have the spare one.
+ * refused now rather than left to hang. Another thread may be faster and have the spare one; it is
+ * made again before a connection is served (accept_some()).
  */
-static void refuse_some(struct kmtls_loop *loop, const struct kmtls_pod *pod, int listener,
-			unsigned count)
+static void refuse_some(struct kmtls_loop *loop, const struct kmtls_pod *pod, int listener)
 {
-	while (count--) {
+	for (unsigned i = 0; i < ADMIT_IDLE; i++) {
 		int fd;
 
 		if (loop->spare_fd >= 0)
 			close(loop->spare_fd);
+		loop->spare_fd = -1;
 		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		kmtls_handshake_reset_socket(fd);
-		loop->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
+		if (fd < 0) {
+			have_spare(loop);
 			return;
-		kmtls_handshake_refuse(pod, KMTLS_ROLE_SERVER, NULL, KMTLS_REASON_NO_RESOURCES,
-				       "out of descriptors");
+		}
+		refuse(loop, pod, fd);
 	}
 }
 
@@ -214,6 +230,8 @@ static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned
 
 		if (fd >= 0 && turned) {
 			kmtls_outbound_accept(loop, pod, fd);
+		} else if (fd >= 0 && !have_spare(loop)) {
+			refuse(loop, pod, fd);
 		} else if (fd >= 0) {
 			kmtls_inbound_accept(loop, pod, fd);
 		} else if (errno != ECONNABORTED) {
@@ -223,7 +241,7 @@ static void accept_some(struct kmtls_loop *loop, struct kmtls_pod *pod, unsigned
 				return;
 			/* Applications of the pod have been promised a connection: they wait. */
 			if (!turned && (err == EMFILE || err == ENFILE))
-				refuse_some(loop, pod, pod->listeners[acceptor], budget);
+				refuse_some(loop, pod, pod->listeners[acceptor]);
 			pause_listener(loop, pod, acceptor, err);
 			return;
 		}
