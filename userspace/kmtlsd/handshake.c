@@ -130,13 +130,30 @@ static int expire(struct kmtls_handshake_list *list,
 
 int kmtls_handshake_expire(struct kmtls_loop *loop)
 {
-	/* First: they go on to the other list, or end. */
-	int silent = expire(&loop->silent_list, kmtls_inbound_peek_expire);
+	/* First: they go on to the other list, or end. Or, draining, wait for the next worker. */
+	int silent = loop->draining ? -1 : expire(&loop->silent_list, kmtls_inbound_peek_expire);
 	int shaking = expire(&loop->shaking_list, time_is_over);
 
 	if (silent < 0 || shaking < 0)
 		return silent < 0 ? shaking : silent;
 	return silent < shaking ? silent : shaking;
+}
+
+bool kmtls_handshake_is_half_done(const struct kmtls_handshake *handshake)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+
+	return kmtls_flow_state(flow) == KMTLS_FLOW_HANDSHAKE && !flow->untaken &&
+	       handshake->stage != KMTLS_HANDSHAKE_DIALING;
+}
+
+bool kmtls_handshake_any_half_done(const struct kmtls_loop *loop)
+{
+	const struct kmtls_handshake *handshake = loop->shaking_list.oldest;
+
+	while (handshake && !kmtls_handshake_is_half_done(handshake))
+		handshake = handshake->next;
+	return handshake;
 }
 
 static void begin_time(struct kmtls_handshake *handshake)

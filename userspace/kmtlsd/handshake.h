@@ -104,6 +104,14 @@ void kmtls_handshake_refuse(const struct kmtls_pod *pod, enum kmtls_role role,
 /* Fails those whose time is over; ms until the next one's, or -1. */
 int kmtls_handshake_expire(struct kmtls_loop *loop);
 
+/*
+ * Has it come to where the next worker can neither go on nor begin anew without the other node
+ * noticing? Not while it dials, as long as all that a client sent is in the socket, and with its
+ * keys in the kernel.
+ */
+bool kmtls_handshake_is_half_done(const struct kmtls_handshake *handshake);
+bool kmtls_handshake_any_half_done(const struct kmtls_loop *loop);
+
 /* Closes a connection that is refused: a reset, not an end. */
 void kmtls_handshake_reset_socket(int fd);
 

@@ -2,7 +2,7 @@
 /*
  * keeper.c - see keeper.h. Read from the end: kmtls_keeper_run() starts things, supervise() is
  * what it then does for the rest of its life. What it shares with workers is opened in
- * keeper_open.c; how everything goes to a successor is in handover.c.
+ * keeper_open.c; upgrades and take-overs are keeper_upgrade.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +22,7 @@
 #include "handover.h"
 #include "keeper.h"
 #include "keeper_open.h"
+#include "keeper_parts.h"
 #include "log.h"
 #include "loop.h"
 #include "notify.h"
@@ -42,37 +43,9 @@
 /* Without a heartbeat for so long a worker hangs. */
 #define HANG_SECONDS 30
 
-enum state {
-	STATE_STARTING, /* a gated worker prepares */
-	STATE_RUNNING,
-	STATE_WAITING, /* for the time of the next worker */
-	STATE_STOPPING,
-	STATE_ENDED,
-};
-
-struct keeper {
-	struct kmtls_daemon daemon;
-	const struct kmtls_keeper_options *options;
-	enum state state;
-	struct kmtls_notify_socket notify; /* the service manager */
-	unsigned watchdog_ms; /* between two signs of life to it; 0: it does not ask for any */
-	__u64 watchdog_told;
-	int signal_fd, shared_fd, predecessor;
-	pid_t worker, successor; /* 0: none; successor: has taken over, executed by this one */
-	bool announced; /* a worker of this keeper has been ready */
-	bool reload; /* asked to, and not done yet: the worker that it replaces is not ready */
-	__u64 started; /* the worker; ms */
-	unsigned failures; /* workers in a row that died too soon */
-	__u64 next_start; /* ms; WAITING */
-	__u64 deadline; /* ms; STOPPING */
-	__u64 heartbeat, heartbeat_seen; /* last one, and when: ms */
-	int status; /* what to exit with */
-};
-
 /* ---- workers ---- */
 
-/* Own memory, same descriptors: what this worker opens is there for the next one. */
-static void start_worker(struct keeper *keeper)
+void kmtls_keeper_start_worker(struct kmtls_keeper *keeper)
 {
 	struct clone_args arguments = { .flags = CLONE_FILES, .exit_signal = SIGCHLD };
 	struct kmtls_shared *shared = keeper->daemon.shared;
@@ -84,18 +57,18 @@ static void start_worker(struct keeper *keeper)
 		_exit(kmtls_worker_run(&keeper->daemon));
 	if (pid < 0) {
 		log_error("no worker", "err=%s", kmtls_log_quote(strerror(errno)));
-		keeper->state = STATE_WAITING;
+		keeper->state = KMTLS_KEEPER_WAITING;
 		keeper->next_start = kmtls_loop_now_ms() + BACKOFF_LAST_MS;
 		return;
 	}
 	keeper->worker = shared->worker = pid;
 	keeper->started = keeper->heartbeat_seen = kmtls_loop_now_ms();
-	keeper->state = keeper->daemon.gated ? STATE_STARTING : STATE_RUNNING;
+	keeper->state = keeper->daemon.gated ? KMTLS_KEEPER_STARTING : KMTLS_KEEPER_RUNNING;
 	/* Whoever comes after the first finds what that one left. */
 	keeper->daemon.inherited = true;
 }
 
-static void log_death(const struct keeper *keeper, int status)
+static void log_death(const struct kmtls_keeper *keeper, int status)
 {
 	if (WIFSIGNALED(status))
 		log_warning("worker died", "worker=%d signal=%s", keeper->worker,
@@ -110,7 +83,7 @@ static void log_death(const struct keeper *keeper, int status)
  * flows wait for the next. Whatever ends a worker by itself soon after its start will end the next
  * one, too.
  */
-static unsigned backoff(struct keeper *keeper, int status)
+static unsigned backoff(struct kmtls_keeper *keeper, int status)
 {
 	const struct kmtls_shared *shared = keeper->daemon.shared;
 	bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
@@ -129,14 +102,14 @@ static unsigned backoff(struct keeper *keeper, int status)
 	return wait < last ? wait : last;
 }
 
-static void end(struct keeper *keeper, int status)
+void kmtls_keeper_end(struct kmtls_keeper *keeper, int status)
 {
-	keeper->state = STATE_ENDED;
+	keeper->state = KMTLS_KEEPER_ENDED;
 	keeper->status = status;
 }
 
 /* What it asked for in its last moment is void: the next one closes the connection it was about. */
-static void forget_worker(struct keeper *keeper)
+static void forget_worker(struct kmtls_keeper *keeper)
 {
 	struct kmtls_shared *shared = keeper->daemon.shared;
 
@@ -147,13 +120,13 @@ static void forget_worker(struct keeper *keeper)
 	atomic_store(&shared->outcome, KMTLS_OUTCOME_ROLLED_BACK);
 }
 
-static void on_worker_death(struct keeper *keeper, int status)
+static void on_worker_death(struct kmtls_keeper *keeper, int status)
 {
 	const struct kmtls_shared *shared = keeper->daemon.shared;
 	unsigned wait;
 
-	if (keeper->state == STATE_STOPPING) {
-		end(keeper, 0);
+	if (keeper->state == KMTLS_KEEPER_STOPPING) {
+		kmtls_keeper_end(keeper, 0);
 		return;
 	}
 	/* What the first one cannot do no other can; it has said why. */
@@ -161,23 +134,23 @@ static void on_worker_death(struct keeper *keeper, int status)
 		if (keeper->predecessor >= 0)
 			kmtls_handover_tell(keeper->predecessor, KMTLS_HANDOVER_FAILED,
 					    shared->why);
-		end(keeper, -ECHILD);
+		kmtls_keeper_end(keeper, -ECHILD);
 		return;
 	}
 	log_death(keeper, status);
 	forget_worker(keeper);
 	wait = backoff(keeper, status);
 	if (!wait) {
-		start_worker(keeper);
+		kmtls_keeper_start_worker(keeper);
 		return;
 	}
 	log_error("workers die at once", "failures=%u next_ms=%u", keeper->failures, wait);
-	keeper->state = STATE_WAITING;
+	keeper->state = KMTLS_KEEPER_WAITING;
 	keeper->next_start = kmtls_loop_now_ms() + wait;
 }
 
 /* Also children of a successor that failed: this process is their reaper. */
-static void reap(struct keeper *keeper)
+static void reap(struct kmtls_keeper *keeper)
 {
 	int status;
 	pid_t pid;
@@ -187,7 +160,7 @@ static void reap(struct keeper *keeper)
 			on_worker_death(keeper, status);
 }
 
-static void kill_worker(struct keeper *keeper)
+void kmtls_keeper_kill_worker(struct kmtls_keeper *keeper)
 {
 	if (!keeper->worker)
 		return;
@@ -198,9 +171,9 @@ static void kill_worker(struct keeper *keeper)
 }
 
 /* The service manager hears of us as long as there is a worker that turns, or will be. */
-static void tell_alive(void *context)
+void kmtls_keeper_tell_alive(void *context)
 {
-	struct keeper *keeper = context;
+	struct kmtls_keeper *keeper = context;
 	__u64 now = kmtls_loop_now_ms();
 
 	if (!keeper->watchdog_ms || now - keeper->watchdog_told < keeper->watchdog_ms)
@@ -209,114 +182,24 @@ static void tell_alive(void *context)
 	kmtls_notify_send(&keeper->notify, "WATCHDOG=1");
 }
 
-/* ---- upgrade and take-over ---- */
-
-static void roll_back(struct keeper *keeper, pid_t child, int socket, const char *why)
-{
-	struct kmtls_shared *shared = keeper->daemon.shared;
-
-	/* Nobody else may have copies of the descriptors, or closing one would not tell the peer. */
-	if (child > 0)
-		kmtls_handover_end(child);
-	else if (socket >= 0)
-		kmtls_handover_end_peer(socket);
-	/* Before a worker is there, which would take it for its own. */
-	if (socket >= 0)
-		close(socket);
-	atomic_store(&shared->stopping, false);
-	log_error("not upgraded", "err=%s", kmtls_log_quote(why));
-	kmtls_notify_send(&keeper->notify, "READY=1\nSTATUS=not upgraded, the old version goes on");
-	snprintf(shared->why, sizeof(shared->why), "%s", why);
-	atomic_store(&shared->outcome, KMTLS_OUTCOME_ROLLED_BACK);
-	if (!keeper->worker)
-		start_worker(keeper);
-}
-
-/* The successor is ready: from here on there is no way back. child: it, if it is ours. */
-static void hand_over(struct keeper *keeper, pid_t child, int socket, const char *to)
-{
-	if (kmtls_handover_go(socket) < 0) {
-		roll_back(keeper, child, socket, "the successor died when it was ready");
-		return;
-	}
-	log_info("handed over", "to=%s", kmtls_log_quote(to));
-	if (child > 0)
-		kmtls_notify_main_pid(&keeper->notify, child);
-	keeper->successor = child;
-	atomic_store(&keeper->daemon.shared->outcome, KMTLS_OUTCOME_DONE);
-	end(keeper, 0);
-}
-
-static void upgrade(struct keeper *keeper, const char *program)
-{
-	struct kmtls_shared *shared = keeper->daemon.shared;
-	char why[KMTLS_WHY] = "";
-	int socket = -1, err = 0;
-	pid_t child;
-
-	keeper->reload = false;
-	atomic_store(&shared->outcome, KMTLS_OUTCOME_RUNNING);
-	if (getpid() == 1) {
-		/* With the first process of a container all others end. */
-		roll_back(keeper, 0, -1, "process 1 cannot be replaced: use kmtlsd --take-over");
-		return;
-	}
-	log_info("upgrading", "program=%s", kmtls_log_quote(program));
-	kmtls_notify_reloading(&keeper->notify, "upgrading");
-	kmtls_notify_pass_on_watchdog();
-	kill_worker(keeper);
-	child = kmtls_handover_execute(&keeper->daemon, keeper->shared_fd, program,
-				       keeper->options->config_path, &socket);
-	if (child < 0) {
-		snprintf(why, sizeof(why), "%s", strerror(-child));
-		err = child;
-	} else {
-		err = kmtls_handover_await(socket, tell_alive, keeper, why);
-	}
-	if (err)
-		roll_back(keeper, child, socket, why);
-	else
-		hand_over(keeper, child, socket, program);
-}
-
-static void give_away(struct keeper *keeper, int socket)
-{
-	struct kmtls_shared *shared = keeper->daemon.shared;
-	char why[KMTLS_WHY] = "";
-	int err;
-
-	atomic_store(&shared->outcome, KMTLS_OUTCOME_RUNNING);
-	log_info("handing over to another instance", NULL);
-	kill_worker(keeper);
-	err = kmtls_handover_send(&keeper->daemon, keeper->shared_fd, socket);
-	if (err)
-		snprintf(why, sizeof(why), "descriptors cannot be sent: %s", strerror(-err));
-	else
-		err = kmtls_handover_await(socket, tell_alive, keeper, why);
-	if (err)
-		roll_back(keeper, 0, socket, why);
-	else
-		hand_over(keeper, 0, socket, "another instance");
-}
-
 /* ---- events ---- */
 
-static void stop(struct keeper *keeper)
+static void stop(struct kmtls_keeper *keeper)
 {
-	if (keeper->state == STATE_STOPPING)
+	if (keeper->state == KMTLS_KEEPER_STOPPING)
 		return;
 	if (!keeper->worker) {
-		end(keeper, 0);
+		kmtls_keeper_end(keeper, 0);
 		return;
 	}
 	kmtls_notify_send(&keeper->notify, "STOPPING=1");
 	atomic_store(&keeper->daemon.shared->stopping, true);
 	kill(keeper->worker, SIGTERM);
-	keeper->state = STATE_STOPPING;
+	keeper->state = KMTLS_KEEPER_STOPPING;
 	keeper->deadline = kmtls_loop_now_ms() + STOP_SECONDS * 1000;
 }
 
-static void on_signals(struct keeper *keeper)
+static void on_signals(struct kmtls_keeper *keeper)
 {
 	struct signalfd_siginfo signal;
 
@@ -331,13 +214,13 @@ static void on_signals(struct keeper *keeper)
 		default:
 			stop(keeper);
 		}
-		if (keeper->state == STATE_ENDED)
+		if (keeper->state == KMTLS_KEEPER_ENDED)
 			return;
 	}
 }
 
 /* The gated worker of a successor is prepared: may it go on? */
-static void on_prepared(struct keeper *keeper)
+static void on_prepared(struct kmtls_keeper *keeper)
 {
 	struct kmtls_shared *shared = keeper->daemon.shared;
 
@@ -345,7 +228,7 @@ static void on_prepared(struct keeper *keeper)
 	if (kmtls_handover_tell(keeper->predecessor, KMTLS_HANDOVER_READY, NULL) < 0 ||
 	    kmtls_handover_await_go(keeper->predecessor) < 0) {
 		log_error("not taken over", "err=\"the predecessor goes on by itself\"");
-		end(keeper, -ECANCELED);
+		kmtls_keeper_end(keeper, -ECANCELED);
 		return;
 	}
 	/* The number is anybody's from here on. */
@@ -355,45 +238,45 @@ static void on_prepared(struct keeper *keeper)
 	kmtls_keeper_commit(&keeper->daemon);
 	log_info("taken over", "keeper=%d worker=%d", getpid(), keeper->worker);
 	shared->worker = keeper->worker;
-	keeper->state = STATE_RUNNING;
+	keeper->state = KMTLS_KEEPER_RUNNING;
 	eventfd_write(keeper->daemon.go_fd, 1);
 }
 
 /* A worker is ready: the first one makes the service ready. */
-static void announce(struct keeper *keeper)
+static void announce(struct kmtls_keeper *keeper)
 {
 	if (!keeper->announced)
 		kmtls_notify_send(&keeper->notify, "READY=1\nSTATUS=serving");
 	keeper->announced = true;
 }
 
-static void on_wake(struct keeper *keeper)
+static void on_wake(struct kmtls_keeper *keeper)
 {
 	struct kmtls_shared *shared = keeper->daemon.shared;
 	enum kmtls_request request;
 	eventfd_t ignored;
 
 	eventfd_read(keeper->daemon.wake_fd, &ignored);
-	if (keeper->state == STATE_STARTING && shared->prepared == shared->starts)
+	if (keeper->state == KMTLS_KEEPER_STARTING && shared->prepared == shared->starts)
 		on_prepared(keeper);
-	if (keeper->state == STATE_RUNNING && shared->ready == shared->starts)
+	if (keeper->state == KMTLS_KEEPER_RUNNING && shared->ready == shared->starts)
 		announce(keeper);
-	if (keeper->state != STATE_RUNNING)
+	if (keeper->state != KMTLS_KEEPER_RUNNING)
 		return;
 	request = atomic_exchange(&shared->request, KMTLS_REQUEST_NONE);
 	shared->path[sizeof(shared->path) - 1] = '\0';
 	if (request == KMTLS_REQUEST_UPGRADE)
-		upgrade(keeper, shared->path);
+		kmtls_keeper_upgrade(keeper, shared->path);
 	else if (request == KMTLS_REQUEST_TAKE_OVER)
-		give_away(keeper, shared->connection);
+		kmtls_keeper_give_away(keeper, shared->connection);
 }
 
 /* Does the worker still turn? One that hangs is replaced like one that died. */
-static void check_heartbeat(struct keeper *keeper)
+static void check_heartbeat(struct kmtls_keeper *keeper)
 {
 	__u64 beat = keeper->daemon.shared->heartbeat, now = kmtls_loop_now_ms();
 
-	if (beat != keeper->heartbeat || keeper->state != STATE_RUNNING) {
+	if (beat != keeper->heartbeat || keeper->state != KMTLS_KEEPER_RUNNING) {
 		keeper->heartbeat = beat;
 		keeper->heartbeat_seen = now;
 	} else if (now - keeper->heartbeat_seen > HANG_SECONDS * 1000) {
@@ -404,22 +287,22 @@ static void check_heartbeat(struct keeper *keeper)
 }
 
 /* What time brings. ms until it is worth looking again. */
-static int on_time(struct keeper *keeper)
+static int on_time(struct kmtls_keeper *keeper)
 {
 	__u64 now = kmtls_loop_now_ms();
 
 	switch (keeper->state) {
-	case STATE_WAITING:
+	case KMTLS_KEEPER_WAITING:
 		if (now < keeper->next_start)
 			return keeper->next_start - now;
-		start_worker(keeper);
+		kmtls_keeper_start_worker(keeper);
 		return 1000;
-	case STATE_STOPPING:
+	case KMTLS_KEEPER_STOPPING:
 		if (now < keeper->deadline)
 			return keeper->deadline - now;
 		log_error("worker does not stop", "worker=%d", keeper->worker);
-		kill_worker(keeper);
-		end(keeper, 0);
+		kmtls_keeper_kill_worker(keeper);
+		kmtls_keeper_end(keeper, 0);
 		return 0;
 	default:
 		check_heartbeat(keeper);
@@ -427,37 +310,37 @@ static int on_time(struct keeper *keeper)
 	}
 }
 
-static void supervise(struct keeper *keeper)
+static void supervise(struct kmtls_keeper *keeper)
 {
 	struct pollfd sources[] = {
 		{ .fd = keeper->signal_fd, .events = POLLIN },
 		{ .fd = keeper->daemon.wake_fd, .events = POLLIN },
 	};
 
-	while (keeper->state != STATE_ENDED) {
+	while (keeper->state != KMTLS_KEEPER_ENDED) {
 		int timeout = on_time(keeper);
 
-		if (keeper->state == STATE_ENDED)
+		if (keeper->state == KMTLS_KEEPER_ENDED)
 			return;
-		tell_alive(keeper);
+		kmtls_keeper_tell_alive(keeper);
 		if (keeper->watchdog_ms && timeout > (int)keeper->watchdog_ms)
 			timeout = keeper->watchdog_ms;
 		poll(sources, 2, timeout);
 		if ((sources[0].revents | sources[1].revents) & POLLNVAL) {
 			log_error("descriptors of the keeper were closed", NULL);
-			end(keeper, -EBADF);
+			kmtls_keeper_end(keeper, -EBADF);
 			return;
 		}
 		if (sources[0].revents)
 			on_signals(keeper);
-		if (sources[1].revents && keeper->state != STATE_ENDED)
+		if (sources[1].revents && keeper->state != KMTLS_KEEPER_ENDED)
 			on_wake(keeper);
-		if (keeper->reload && keeper->announced && keeper->state == STATE_RUNNING)
-			upgrade(keeper, keeper->options->program);
+		if (keeper->reload && keeper->announced && keeper->state == KMTLS_KEEPER_RUNNING)
+			kmtls_keeper_upgrade(keeper, keeper->options->program);
 	}
 }
 
-static int open_notify(struct keeper *keeper, char *ret_why)
+static int open_notify(struct kmtls_keeper *keeper, char *ret_why)
 {
 	int err = kmtls_notify_open(&keeper->notify);
 
@@ -470,7 +353,7 @@ static int open_notify(struct keeper *keeper, char *ret_why)
 int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_options *options,
 		     char *ret_why)
 {
-	struct keeper keeper = {
+	struct kmtls_keeper keeper = {
 		.daemon = { .config = config,
 			    .program = options->program,
 			    .started = time(NULL),
@@ -495,7 +378,7 @@ int kmtls_keeper_run(struct kmtls_config *config, const struct kmtls_keeper_opti
 		return err;
 	}
 	kmtls_keeper_settle();
-	start_worker(&keeper);
+	kmtls_keeper_start_worker(&keeper);
 	supervise(&keeper);
 	kmtls_keeper_pass_on_signals(keeper.signal_fd, keeper.successor);
 	return keeper.status;

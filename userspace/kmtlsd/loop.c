@@ -20,6 +20,7 @@
 #include "refusals.h"
 #include "rekey.h"
 #include "relay.h"
+#include "shared.h"
 
 /* Few: until the last of them has had its turn, nobody else is looked at. */
 #define EVENTS 32
@@ -262,11 +263,36 @@ static void on_listener(struct kmtls_loop *loop, unsigned index, unsigned genera
 
 	if (!pod)
 		return;
-	if (events & (EPOLLERR | EPOLLHUP))
+	if (loop->draining)
+		epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL,
+			  pod->listeners[index % KMTLS_ACCEPTOR_COUNT], NULL);
+	else if (events & (EPOLLERR | EPOLLHUP))
 		drop_listener(loop, pod, pod->listeners[index % KMTLS_ACCEPTOR_COUNT]);
 	else
 		accept_some(loop, pod, index % KMTLS_ACCEPTOR_COUNT);
 	kmtls_pod_put(pod);
+}
+
+/* ---- draining ---- */
+
+static void begin_to_drain(struct kmtls_loop *loop)
+{
+	loop->draining = true;
+	loop->hold_pending = false;
+	loop->pause_count = 0;
+}
+
+static void drain(struct kmtls_loop *loop)
+{
+	struct kmtls_daemon *daemon = loop->daemon;
+
+	if (!loop->draining || loop->drained || kmtls_handshake_any_half_done(loop))
+		return;
+	loop->drained = true;
+	if (atomic_fetch_sub(&daemon->loops->undrained, 1) != 1)
+		return;
+	atomic_store(&daemon->shared->drained, daemon->shared->starts);
+	eventfd_write(daemon->wake_fd, 1);
 }
 
 /* ---- events ---- */
@@ -280,6 +306,9 @@ static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, 
 	switch (kmtls_flow_state_of(flow, generation)) {
 	case KMTLS_FLOW_HANDSHAKE:
 	case KMTLS_FLOW_CONFIRMED:
+		if (loop->draining &&
+		    !kmtls_handshake_is_half_done(kmtls_loop_private(loop, slot)->handshake))
+			break;
 		loop->shaking = true;
 		kmtls_handshake_event(kmtls_loop_private(loop, slot)->handshake, tag, events);
 		break;
@@ -319,18 +348,21 @@ static void reset_flows(struct kmtls_loop *loop, __u64 netns, enum kmtls_reason 
 /* true: stop. */
 static bool answer(struct kmtls_loop *loop)
 {
-	bool stop, reset, review, expiry;
+	bool stop, reset, review, expiry, asked_to_drain;
 
 	if (!atomic_exchange(&loop->asked, false))
 		return false;
 	kmtls_loop_deliver(loop);
 	pthread_mutex_lock(&loop->lock);
 	stop = loop->stop;
+	asked_to_drain = loop->drain;
 	reset = loop->reset_pending;
 	review = loop->review_pending;
 	expiry = loop->expiry_pending;
 	loop->review_pending = loop->expiry_pending = false;
 	pthread_mutex_unlock(&loop->lock);
+	if (asked_to_drain)
+		begin_to_drain(loop);
 	if (review)
 		kmtls_review_begin(loop);
 	if (expiry)
@@ -404,7 +436,7 @@ static void on_event(struct kmtls_loop *loop, const struct epoll_event *event)
 		eventfd_read(loop->wake_fd, &ignored);
 		break;
 	case KMTLS_TAG_HOLD:
-		loop->hold_pending = true;
+		loop->hold_pending = !loop->draining;
 		break;
 	case KMTLS_TAG_LISTENER:
 		on_listener(loop, index, generation, event->events);
@@ -442,6 +474,7 @@ void *kmtls_loop_run(void *argument)
 		serve_again(loop);
 		kmtls_review_some(loop);
 		kmtls_expiry_some(loop);
+		drain(loop);
 	}
 	reset_flows(loop, 0, KMTLS_REASON_STOPPED);
 	return NULL;

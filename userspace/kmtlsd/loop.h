@@ -89,6 +89,7 @@ struct kmtls_loop {
 	struct kmtls_handshake_list shaking_list, silent_list;
 	bool hold_pending; /* events are left in the ring buffer for this loop */
 	bool shaking; /* handshakes made progress in this round */
+	bool draining, drained; /* nothing new is taken in; and no handshake is half done */
 	struct kmtls_answer *answers; /* a ring of KMTLS_ANSWERS, in the order they are due */
 	unsigned answer_first, answer_count;
 	struct kmtls_pause *pauses; /* KMTLS_PAUSES */
@@ -100,7 +101,7 @@ struct kmtls_loop {
 	/* Requests from other threads. */
 	pthread_mutex_t lock;
 	pthread_cond_t done;
-	bool stop, reset_pending, review_pending, expiry_pending;
+	bool stop, drain, reset_pending, review_pending, expiry_pending;
 	__u64 reset_netns;
 	struct kmtls_loop_message *messages;
 	size_t message_count, message_room;
@@ -108,7 +109,8 @@ struct kmtls_loop {
 
 struct kmtls_loops {
 	unsigned count;
-	bool admitting; /* new connections */
+	atomic_bool admitting; /* new connections */
+	atomic_uint undrained; /* loops with handshakes that are half done; while draining */
 	struct kmtls_loop loops[];
 };
 
@@ -122,6 +124,12 @@ void kmtls_loops_close(struct kmtls_loops *loops); /* stops and joins; flows are
 int kmtls_loops_admit(struct kmtls_loops *loops, struct kmtls_daemon *daemon, char *ret_why);
 /* Returns when all that was posted before has been delivered. */
 void kmtls_loops_sync(struct kmtls_loops *loops);
+
+/*
+ * Takes in nothing new, and says so in shared memory as soon as no handshake is in a state that
+ * the next worker could not carry on. There is no way back from it.
+ */
+void kmtls_loops_drain(struct kmtls_loops *loops);
 
 /* All loops accept from the pod's listeners; those they know already are left as they are. */
 int kmtls_loops_add_pod(struct kmtls_loops *loops, const struct kmtls_pod *pod);

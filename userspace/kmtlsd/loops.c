@@ -222,6 +222,22 @@ void kmtls_loops_remove_pod(struct kmtls_loops *loops, const struct kmtls_pod *p
 					  pod->listeners[a], NULL);
 }
 
+void kmtls_loops_drain(struct kmtls_loops *loops)
+{
+	if (!loops->admitting)
+		return;
+	loops->admitting = false;
+	atomic_store(&loops->undrained, loops->count);
+	for (unsigned i = 0; i < loops->count; i++) {
+		struct kmtls_loop *loop = &loops->loops[i];
+
+		pthread_mutex_lock(&loop->lock);
+		loop->drain = true;
+		pthread_mutex_unlock(&loop->lock);
+		kmtls_loop_wake(loop);
+	}
+}
+
 void kmtls_loops_review(struct kmtls_loops *loops)
 {
 	for (unsigned i = 0; i < loops->count; i++) {

@@ -85,7 +85,10 @@ struct kmtls_shared {
 	_Atomic __u32 identity_refused; /* configurations whose identity could not be used */
 	_Atomic __u32 identity_not_taken; /* SVIDs and bundles that were given and are of no use */
 	struct kmtls_clock clock; /* the latest time seen */
-	__u64 spare[42]; /* zero, for later versions */
+	/* The worker of which start takes in nothing new, and no handshake of it is half done. */
+	_Atomic __u32 drained;
+	__u32 spare32; /* zero, like the rest: for later versions */
+	__u64 spare[41];
 
 	struct kmtls_shared_pod pods[KMTLS_PODS_MAX];
 };

@@ -210,7 +210,10 @@ static void serve(struct kmtls_daemon *daemon)
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
-	while (sigtimedwait(&signals, NULL, &half_a_second) < 0) {
+	sigaddset(&signals, KMTLS_WORKER_DRAIN);
+	for (int signal; (signal = sigtimedwait(&signals, NULL, &half_a_second)) != SIGTERM;) {
+		if (signal == KMTLS_WORKER_DRAIN)
+			kmtls_loops_drain(daemon->loops);
 		kmtls_review_tick(daemon);
 		kmtls_crl_tick(daemon);
 		kmtls_identities_tick(daemon->identities);
@@ -280,7 +283,7 @@ static void *run_thread(void *argument)
 	return (void *)(long)(err ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
-/* The keeper's signals mean nothing here; the worker takes SIGTERM only, by sigtimedwait(). */
+/* The keeper's signals mean nothing here; the worker takes its two by sigtimedwait(). */
 static void set_signals(void)
 {
 	sigset_t signals;
@@ -289,6 +292,7 @@ static void set_signals(void)
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, KMTLS_WORKER_DRAIN);
 	sigprocmask(SIG_SETMASK, &signals, NULL);
 }
 

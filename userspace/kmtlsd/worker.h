@@ -7,7 +7,12 @@
 #ifndef KMTLS_WORKER_H
 #define KMTLS_WORKER_H
 
+#include <signal.h>
+
 struct kmtls_daemon;
+
+/* From the keeper: a successor comes (kmtls_loops_drain()). */
+#define KMTLS_WORKER_DRAIN SIGUSR1
 
 /* In the process the keeper has made, until it is told to end. The exit status. */
 int kmtls_worker_run(struct kmtls_daemon *daemon);

@@ -11,6 +11,7 @@ import time
 from lib.bed import MARKER
 from lib.tap import Skip, case, check, equal, until
 
+from .connect import end_dial, result, start_dial
 from .policy import connect_and_talk
 from .streams import pair
 
@@ -94,6 +95,32 @@ def hangs(bed):
     os.chmod(script, 0o755)
     said = refused(bed, [Stream(bed, 4, 5656)], "a program that says nothing", "--program", script)
     check("not ready after 60 seconds" in said, said)
+
+
+@case("new connections while both nodes are upgraded in turn: none fails, and no handshake is cut", mesh=True, timeout=240,
+      kernel="6.12")
+def handshakes(bed):
+    """An upgrade waits for handshakes that are half done; those not begun wait for the new daemon."""
+    bed.serve("b", "c", "d")
+    cut = [bed.counters(node).get("interrupted", 0) for node in (1, 2)]
+    rounds = 10 if bed.scale > 1 else 3
+    jobs = [f"id={near}{family},to={bed.at(far, 5001, family)},mode={mode},count=4,repeat,reset,syncnt=6" for near, far, family,
+            mode in (("a", "b", 4, "blocking"), ("a", "b", 6, "epoll"), ("a", "d", 4, "poll"), ("a", "c", 4, "blocking"))]
+    seconds = 8 * rounds
+    dialing = start_dial(bed, "a", jobs, seconds=seconds, quiet=True)
+    end = time.monotonic() + seconds
+    upgraded = 0
+    while time.monotonic() < end - 4:
+        for node in (1, 2):
+            bed.testbed("upgrade", str(node))
+        upgraded += 1
+    failed, totals = end_dial(dialing, 120)
+    tried = sum(totals["totals"].values())
+    check(tried >= 10 * upgraded, f"only {tried} connects in {seconds} s")
+    equal([(each["id"], result(each)) for each in failed[:9]], [], f"what failed of {tried}")
+    now = [bed.counters(node).get("interrupted", 0) for node in (1, 2)]
+    equal(now, cut, "handshakes cut so far, by node")
+    return f"{tried} connects, slowest {totals['slowest']:.0f} ms; {upgraded} upgrades of both"
 
 
 @case("a second daemon on the same run_dir is refused, and touches nothing", mesh=True, kernel="6.12")
