@@ -362,7 +362,6 @@ static bool answer(struct kmtls_loop *loop)
 
 	if (!atomic_exchange(&loop->asked, false))
 		return false;
-	kmtls_loop_deliver(loop);
 	pthread_mutex_lock(&loop->lock);
 	stop = loop->stop;
 	asked_to_drain = loop->drain;
@@ -371,6 +370,8 @@ static bool answer(struct kmtls_loop *loop)
 	expiry = loop->expiry_pending;
 	loop->review_pending = loop->expiry_pending = false;
 	pthread_mutex_unlock(&loop->lock);
+	/* After that: who asks for a reset may rely on what was posted before (kmtls_loops_sync()). */
+	kmtls_loop_deliver(loop);
 	if (asked_to_drain)
 		begin_to_drain(loop);
 	if (review)
