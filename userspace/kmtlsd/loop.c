@@ -37,7 +37,7 @@
 /* Until a flow that found no descriptor for a pipe tries again. */
 #define STARVED_MS 10
 /* So long do handshakes that do not get on keep an upgrade waiting. */
-#define DRAIN_QUIET_MS 1000
+#define DRAIN_QUIET_MS 3000
 /* Until a listener is looked at again that could not accept. */
 #define PAUSE_MS 100
 
