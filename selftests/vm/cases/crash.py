@@ -53,7 +53,7 @@ def storm(bed):
     return f"{said}; killed {killed}"
 
 
-@case("the same while the daemon is upgraded every second (kmtls upgrade)", mesh=True, timeout=900)
+@case("the same while the daemon is upgraded every second (kmtls upgrade)", mesh=True, timeout=2700)
 def upgrades(bed):
     together(bed)
     before = balance.take(bed)
@@ -74,7 +74,7 @@ def upgrades(bed):
     return f"{said}; {count} upgrades of both, slowest {slowest:.1f} s, {len(keepers)} keepers"
 
 
-@case("the same with a new daemon that takes over (kmtlsd --take-over)", mesh=True, timeout=600)
+@case("the same with a new daemon that takes over (kmtlsd --take-over)", mesh=True, timeout=1500)
 def take_overs(bed):
     together(bed)
     before = balance.take(bed)
