@@ -19,6 +19,7 @@
 #include "handshake.h"
 #include "inbound.h"
 #include "inbound_peek.h"
+#include "listener.h"
 #include "log.h"
 #include "relay.h"
 #include "sources.h"
@@ -83,7 +84,7 @@ void kmtls_inbound_accept_again(struct kmtls_loop *loop, unsigned slot)
  * clients share the ports of one source address. IPv6 has one loopback address only; there
  * the kernel takes the pod's own.
  */
-static void bind_source(int fd, const struct kmtls_endpoint *client)
+static void spread_source(int fd, const struct kmtls_endpoint *client)
 {
 	__u32 hash = client->port * 0x27d4eb2fu, host;
 	struct sockaddr_in source = { .sin_family = AF_INET };
@@ -100,8 +101,17 @@ static void bind_source(int fd, const struct kmtls_endpoint *client)
 	(void)bind(fd, (struct sockaddr *)&source, sizeof(source));
 }
 
-/* A socket towards the application, not connected yet. */
-static int open_local(struct kmtls_handshake *handshake)
+/* device: what the listener is bound to (listener.h); 0: to nothing. */
+static int bind_source(int fd, unsigned device, const struct kmtls_endpoint *client)
+{
+	if (device)
+		return kmtls_listener_bind(fd, device);
+	spread_source(fd, client);
+	return 0;
+}
+
+/* A socket towards the application, not connected yet. The thread is in the pod's namespace. */
+static int open_local(struct kmtls_handshake *handshake, unsigned device)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	struct kmtls_socket delivering = {
@@ -113,21 +123,31 @@ static int open_local(struct kmtls_handshake *handshake)
 	bool v4 = kmtls_address_is_v4(&flow->self.address);
 	int fd, err, one = 1;
 
-	err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
-	if (err)
-		return err;
 	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	bind_source(fd, &flow->peer);
-	if (bpf_map_update_elem(sockets, &fd, &delivering, BPF_ANY) < 0) {
+	err = bind_source(fd, device, &flow->peer);
+	if (!err && bpf_map_update_elem(sockets, &fd, &delivering, BPF_ANY) < 0)
 		err = -errno;
+	if (err) {
 		close(fd);
 		return err;
 	}
 	return fd;
+}
+
+/* Likewise; a descriptor or -errno. ret_why: of -ENODEV. */
+static int open_towards_listener(struct kmtls_handshake *handshake, char *ret_why)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	unsigned device;
+	int err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
+
+	if (!err)
+		err = kmtls_listener_find(flow->wire_fd, &flow->self, &device, ret_why);
+	return err ? err : open_local(handshake, device);
 }
 
 void kmtls_inbound_deliver(struct kmtls_handshake *handshake)
@@ -135,11 +155,17 @@ void kmtls_inbound_deliver(struct kmtls_handshake *handshake)
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	struct sockaddr_storage address;
 	socklen_t length = kmtls_endpoint_to_sockaddr(&flow->self, &address);
-	int fd = open_local(handshake);
+	char why[KMTLS_LISTENER_WHY];
+	int fd = open_towards_listener(handshake, why);
 
 	/* Not the application's refusal: no alert says so, and the client may try once more. */
 	if (kmtls_handshake_dial_reason(-fd) == KMTLS_REASON_NO_RESOURCES) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(-fd));
+		return;
+	}
+	if (fd == -ENODEV) {
+		kmtls_handshake_application_unreachable(handshake, KMTLS_REASON_LISTENER_DEVICE,
+							why);
 		return;
 	}
 	if (fd < 0) {

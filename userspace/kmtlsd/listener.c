@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * listener.c - see listener.h. A connection from loopback to one of the pod's addresses has, for the
+ * kernel, come in by the device that has the address. A listener that is bound to it takes it, and
+ * answers by it: to another address than those of that device the answer would leave the pod. So our
+ * end is bound to the device as well.
+ */
+#include "listener.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "address.h"
+#include "cleanup.h"
+#include "diag.h"
+
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62
+#endif
+
+int kmtls_listener_bind(int fd, unsigned device)
+{
+	return setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device)) < 0 ? -errno
+											 : 0;
+}
+
+/* ---- devices ---- */
+
+/* No SIOCGIFNAME: the sandbox has few ioctls. */
+static const char *device_name(unsigned device, char *buffer)
+{
+	__cleanup_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	socklen_t length = IF_NAMESIZE;
+
+	if (fd < 0 || kmtls_listener_bind(fd, device) < 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, buffer, &length) < 0)
+		snprintf(buffer, IF_NAMESIZE, "%u", device);
+	return buffer;
+}
+
+/* Asks for the way from the device to the address: it stays inside if the address is the device's.
+ * Nothing is sent. */
+static bool has_address(unsigned device, const struct kmtls_endpoint *local)
+{
+	int family = kmtls_address_is_v4(&local->address) ? AF_INET : AF_INET6;
+	__cleanup_fd int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage address;
+	socklen_t length = kmtls_endpoint_to_sockaddr(local, &address);
+	struct kmtls_endpoint source;
+
+	if (fd < 0 || kmtls_listener_bind(fd, device) < 0 ||
+	    connect(fd, (struct sockaddr *)&address, length) < 0)
+		return false;
+	length = sizeof(address);
+	return getsockname(fd, (struct sockaddr *)&address, &length) == 0 &&
+	       kmtls_endpoint_from_sockaddr(&address, &source) == 0 &&
+	       kmtls_address_equal(&source.address, &local->address);
+}
+
+static void say_no_address(unsigned device, const struct kmtls_endpoint *local, char *ret_why)
+{
+	char address[KMTLS_ENDPOINT_TEXT], name[IF_NAMESIZE];
+
+	snprintf(ret_why, KMTLS_LISTENER_WHY, "bound to %s, which does not have %.46s",
+		 device_name(device, name),
+		 kmtls_address_format(&local->address, address, sizeof(address)));
+}
+
+/* ---- all listeners of a port ---- */
+
+struct search {
+	const struct kmtls_endpoint *local;
+	bool unbound; /* one is found that is bound to nothing */
+	unsigned with, without; /* devices that have the address, or not: one of each, or 0 */
+};
+
+static bool is_any(const struct kmtls_address *address)
+{
+	static const struct kmtls_address any4 = { .bytes = { [10] = 0xff, [11] = 0xff } };
+
+	return kmtls_address_is_zero(address) || kmtls_address_equal(address, &any4);
+}
+
+static int see(void *context, const struct kmtls_endpoint *listening, unsigned device)
+{
+	struct search *search = context;
+
+	if (listening->port != search->local->port ||
+	    (!is_any(&listening->address) &&
+	     !kmtls_address_equal(&listening->address, &search->local->address)))
+		return 0;
+	if (!device)
+		search->unbound = true;
+	else if (has_address(device, search->local))
+		search->with = device;
+	else
+		search->without = device;
+	return 0;
+}
+
+int kmtls_listener_look(const struct kmtls_endpoint *local, char *ret_why)
+{
+	struct search search = { .local = local };
+	int err = kmtls_diag_listeners(see, &search);
+
+	if (err)
+		return err;
+	if (search.with) {
+		device_name(search.with, ret_why);
+		return 1;
+	}
+	if (search.unbound || !search.without)
+		return 0;
+	say_no_address(search.without, local, ret_why);
+	return -ENODEV;
+}
+
+/* ---- the one of a connection ---- */
+
+/* The device the connection came in by; 0 where that cannot be told, by which no bound listener is
+ * reached. */
+static unsigned arrived_by(int fd, bool v4)
+{
+	int level = v4 ? IPPROTO_IP : IPPROTO_IPV6, one = 1, zero = 0;
+	union {
+		struct cmsghdr align;
+		char bytes[256];
+	} options;
+	struct msghdr message = { .msg_control = &options };
+	unsigned device = 0;
+	socklen_t length = sizeof(options);
+	struct cmsghdr *c;
+
+	/* The kernel gives what the application has asked to be told of. */
+	setsockopt(fd, level, v4 ? IP_PKTINFO : IPV6_RECVPKTINFO, &one, sizeof(one));
+	if (getsockopt(fd, level, v4 ? IP_PKTOPTIONS : IPV6_2292PKTOPTIONS, &options, &length) < 0)
+		length = 0;
+	setsockopt(fd, level, v4 ? IP_PKTINFO : IPV6_RECVPKTINFO, &zero, sizeof(zero));
+	message.msg_controllen = length;
+	for (c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+		if (v4 && c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO)
+			device = ((const struct in_pktinfo *)CMSG_DATA(c))->ipi_ifindex;
+		else if (!v4 && c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
+			device = ((const struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex;
+	}
+	return device;
+}
+
+/* None takes it: is one bound to another device? */
+static int say_none(const struct kmtls_endpoint *local, unsigned device, char *ret_why)
+{
+	char bound[KMTLS_LISTENER_WHY], name[IF_NAMESIZE];
+	int look = kmtls_listener_look(local, bound);
+
+	if (look == -ENODEV)
+		snprintf(ret_why, KMTLS_LISTENER_WHY, "%s", bound);
+	else if (look == 1)
+		snprintf(ret_why, KMTLS_LISTENER_WHY, "bound to %.15s, the connection came by %s",
+			 bound, device_name(device, name));
+	return look == -ENODEV || look == 1 ? -ENODEV : -ECONNREFUSED;
+}
+
+int kmtls_listener_find(int wire_fd, const struct kmtls_endpoint *local, unsigned *ret_device,
+			char *ret_why)
+{
+	unsigned device = arrived_by(wire_fd, kmtls_address_is_v4(&local->address)), bound;
+	int err = kmtls_diag_listener_of(local, device, &bound);
+
+	if (err == -ENOENT)
+		return say_none(local, device, ret_why);
+	if (err)
+		return err;
+	if (bound && !has_address(bound, local)) {
+		say_no_address(bound, local, ret_why);
+		return -ENODEV;
+	}
+	*ret_device = bound;
+	return 0;
+}
