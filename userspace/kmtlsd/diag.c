@@ -9,11 +9,10 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "address.h"
-#include "cleanup.h"
 #include "diag.h"
+#include "netlink.h"
 
 #ifndef TLS_CONF_SW
 #define TLS_CONF_SW 2
@@ -208,29 +207,13 @@ static void put_address(const struct kmtls_address *address, int family, __be32 
 
 /* ---- the listener of a connection; asked for each, so without libnl and its buffers ---- */
 
-struct one_listener {
-	struct nlmsghdr header;
-	struct inet_diag_req_v2 query;
-};
-
-/* The kernel has answered by the time send() returns. */
-static int exchange(const struct one_listener *question, void *answer, size_t room)
-{
-	__cleanup_fd int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-	ssize_t length;
-
-	if (fd < 0 || send(fd, question, sizeof(*question), 0) < 0)
-		return -errno;
-	length = recv(fd, answer, room, MSG_DONTWAIT);
-	if (length < 0)
-		return -errno;
-	return length < (ssize_t)NLMSG_LENGTH(sizeof(struct nlmsgerr)) ? -EPROTO : (int)length;
-}
-
 int kmtls_diag_listener_of(const struct kmtls_endpoint *local, unsigned device, unsigned *ret_bound)
 {
 	int family = kmtls_address_is_v4(&local->address) ? AF_INET : AF_INET6;
-	struct one_listener question = {
+	struct {
+		struct nlmsghdr header;
+		struct inet_diag_req_v2 query;
+	} question = {
 		.header = {
 			.nlmsg_len = sizeof(question),
 			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
@@ -247,25 +230,18 @@ int kmtls_diag_listener_of(const struct kmtls_endpoint *local, unsigned device, 
 			},
 		},
 	};
-	union {
-		struct nlmsghdr header;
-		char bytes[4096];
-	} answer;
-	int length;
+	union kmtls_netlink_answer answer;
+	int err;
 
 	put_address(&local->address, family, question.query.id.idiag_src);
 	if (family == AF_INET6)
 		memcpy(question.query.id.idiag_dst, &in6addr_loopback, sizeof(in6addr_loopback));
-	length = exchange(&question, &answer, sizeof(answer));
-	if (length < 0)
-		return length;
-	if (answer.header.nlmsg_type == NLMSG_ERROR)
-		return ((const struct nlmsgerr *)NLMSG_DATA(&answer.header))->error;
-	if (answer.header.nlmsg_type != SOCK_DIAG_BY_FAMILY ||
-	    length < (int)NLMSG_LENGTH(sizeof(struct inet_diag_msg)))
-		return -EPROTO;
-	*ret_bound = ((const struct inet_diag_msg *)NLMSG_DATA(&answer.header))->id.idiag_if;
-	return 0;
+	err = kmtls_netlink_ask(NETLINK_SOCK_DIAG, &question.header, SOCK_DIAG_BY_FAMILY,
+				sizeof(struct inet_diag_msg), &answer);
+	if (!err)
+		*ret_bound =
+			((const struct inet_diag_msg *)NLMSG_DATA(&answer.header))->id.idiag_if;
+	return err;
 }
 
 /* ---- TLS ---- */

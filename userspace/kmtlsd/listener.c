@@ -8,8 +8,10 @@
 #include "listener.h"
 
 #include <errno.h>
+#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,6 +19,7 @@
 #include "address.h"
 #include "cleanup.h"
 #include "diag.h"
+#include "netlink.h"
 
 #ifndef SO_BINDTOIFINDEX
 #define SO_BINDTOIFINDEX 62
@@ -42,23 +45,41 @@ static const char *device_name(unsigned device, char *buffer)
 	return buffer;
 }
 
-/* Asks for the way from the device to the address: it stays inside if the address is the device's.
- * Nothing is sent. */
+/*
+ * Is it an address of the device? As for the listener's answer: does its way, by this device, stay
+ * inside? (The source that the kernel would choose says nothing: it may be another device's.)
+ */
 static bool has_address(unsigned device, const struct kmtls_endpoint *local)
 {
-	int family = kmtls_address_is_v4(&local->address) ? AF_INET : AF_INET6;
-	__cleanup_fd int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_storage address;
-	socklen_t length = kmtls_endpoint_to_sockaddr(local, &address);
-	struct kmtls_endpoint source;
+	bool v4 = kmtls_address_is_v4(&local->address);
+	size_t size = v4 ? 4 : 16;
+	struct {
+		struct nlmsghdr header;
+		struct rtmsg route;
+		struct rtattr oif_header;
+		unsigned oif;
+		struct rtattr to_header;
+		__u8 to[16];
+	} question = {
+		.header = {
+			.nlmsg_len = offsetof(typeof(question), to) + size,
+			.nlmsg_type = RTM_GETROUTE,
+			.nlmsg_flags = NLM_F_REQUEST,
+		},
+		.route = {
+			.rtm_family = v4 ? AF_INET : AF_INET6,
+			.rtm_dst_len = size * 8,
+		},
+		.oif_header = { .rta_len = RTA_LENGTH(sizeof(unsigned)), .rta_type = RTA_OIF },
+		.oif = device,
+		.to_header = { .rta_len = RTA_LENGTH(size), .rta_type = RTA_DST },
+	};
+	union kmtls_netlink_answer answer;
 
-	if (fd < 0 || kmtls_listener_bind(fd, device) < 0 ||
-	    connect(fd, (struct sockaddr *)&address, length) < 0)
-		return false;
-	length = sizeof(address);
-	return getsockname(fd, (struct sockaddr *)&address, &length) == 0 &&
-	       kmtls_endpoint_from_sockaddr(&address, &source) == 0 &&
-	       kmtls_address_equal(&source.address, &local->address);
+	memcpy(question.to, local->address.bytes + 16 - size, size);
+	return kmtls_netlink_ask(NETLINK_ROUTE, &question.header, RTM_NEWROUTE,
+				 sizeof(struct rtmsg), &answer) == 0 &&
+	       ((const struct rtmsg *)NLMSG_DATA(&answer.header))->rtm_type == RTN_LOCAL;
 }
 
 static void say_no_address(unsigned device, const struct kmtls_endpoint *local, char *ret_why)
