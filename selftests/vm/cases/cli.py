@@ -78,6 +78,9 @@ def check_fine(bed):
     rekey = bed.kmtls(1, "status")["rekey"]
     equal(any("keys of flows are replaced" in text for text in findings(result, "daemon", "ok")), rekey, "rekey is fine")
     equal(any("cannot replace keys" in text for text in findings(result, "daemon", "warning")), not rekey, "rekey warns")
+    ports = tuple(map(int, bed.kmtls(1, "status")["kernel"].split(".")[:2])) >= (6, 3)
+    equal(any("the same local port" in text for text in findings(result, "kernel", "ok")), ports, "local ports are kept")
+    equal(any("another local port" in text for text in findings(result, "kernel", "warning")), not ports, "or not")
     for locale, fine, bad in (("C.UTF-8", "  √ ", "√"), ("C", "  ok ", "√")):
         text = kmtls(bed, 1, "check", env={"LC_ALL": locale}).stdout
         equal(sum(line.startswith(fine) for line in text.splitlines()),

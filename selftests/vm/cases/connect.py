@@ -433,6 +433,7 @@ def mptcp(bed):
         if attempt["id"].startswith("ok"):
             version = 6 if attempt["id"].endswith("6") else 4
             equal(attempt["local"].rsplit(":", 1)[0].strip("[]"), bed.address("a", version), "getsockname")
+            equal(attempt["local"], attempt["saw"], "getsockname, and what the server sees")
     settle(bed, before)
 
 
