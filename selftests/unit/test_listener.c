@@ -24,6 +24,7 @@
 #include "cleanup.h"
 #include "diag.h"
 #include "listener.h"
+#include "netns.h"
 
 #define PORT 7100
 
@@ -119,14 +120,29 @@ static int wire(int device, int v)
 
 /* ---- which one ---- */
 
+/* Those the pod was enrolled with: all there are. */
+static void read_own(struct kmtls_netns_addresses *ret_own)
+{
+	memset(ret_own, 0, sizeof(*ret_own));
+	for (int i = 0; i < 4; i++)
+		ret_own->all[ret_own->count++] = endpoint(addresses[i / 2][i % 2], 0).address;
+}
+
 static int find(int came_by, const char *address, unsigned *ret_device, char *ret_why)
 {
 	__cleanup_fd int fd = wire(came_by, strchr(address, ':') != NULL);
 	struct kmtls_endpoint local = endpoint(address, PORT);
+	struct kmtls_listener listener = { .device = ~0u };
+	struct kmtls_netns_addresses own;
+	int err;
 
-	*ret_device = ~0u;
+	read_own(&own);
 	strcpy(ret_why, "?");
-	return kmtls_listener_find(fd, &local, ret_device, ret_why);
+	err = kmtls_listener_find(fd, &local, &own, &listener, ret_why);
+	*ret_device = listener.device;
+	if (!err && listener.device)
+		assert_true(kmtls_address_equal(&listener.source, &local.address));
+	return err;
 }
 
 static void which(void **state)
@@ -225,8 +241,11 @@ static void reached(void **state)
 		struct kmtls_endpoint to = endpoint(address, PORT), found;
 		struct sockaddr_storage storage;
 		socklen_t length = sizeof(storage);
+		struct kmtls_listener way;
 
-		assert_int_equal(kmtls_listener_bind(leg, if_nametoindex(devices[i / 2])), 0);
+		way.device = if_nametoindex(devices[i / 2]);
+		way.source = to.address;
+		assert_int_equal(kmtls_listener_bind(leg, &way), 0);
 		name_it(leg, address, PORT, connect);
 		assert_int_equal(connected(leg, 5000), 0);
 		assert_int_equal(poll(&wait, 1, 5000), 1);
@@ -249,6 +268,35 @@ static void not_reached_from_loopback(void **state)
 	assert_int_equal(name_it(leg, "127.70.1.1", 0, bind), 0);
 	name_it(leg, addresses[0][0], PORT, connect);
 	assert_int_equal(connected(leg, 300), -EINPROGRESS);
+}
+
+/* An address that came after the enrolment: connected to from one that is known, or not at all. */
+static void young_address(void **state)
+{
+	for (int v = 0; v < 2; v++) {
+		__cleanup_fd int listener = listen_at(anywhere[v], "one");
+		__cleanup_fd int fd = wire(0, v), leg = new_socket(addresses[0][v]);
+		struct kmtls_endpoint local = endpoint(v ? "fd00:89:2::77" : "10.89.2.77", PORT);
+		struct kmtls_netns_addresses own;
+		struct kmtls_listener way;
+		struct sockaddr_storage storage;
+		socklen_t length = kmtls_endpoint_to_sockaddr(&local, &storage);
+		char why[KMTLS_LISTENER_WHY];
+
+		read_own(&own);
+		assert_int_equal(system(v ? "ip addr add fd00:89:2::77/64 dev one nodad"
+					  : "ip addr add 10.89.2.77/24 dev one"),
+				 0);
+		assert_int_equal(kmtls_listener_find(fd, &local, &own, &way, why), 0);
+		assert_true(kmtls_address_equal(&way.source, &own.all[v]));
+		assert_int_equal(kmtls_listener_bind(leg, &way), 0);
+		connect(leg, (struct sockaddr *)&storage, length);
+		assert_int_equal(connected(leg, 5000), 0);
+		own.all[0] = own.all[1] = own.all[2]; /* none of this device is known */
+		assert_int_equal(kmtls_listener_find(fd, &local, &own, &way, why), -ENODEV);
+		assert_string_equal(
+			why, "bound to one, which has no address that the pod was enrolled with");
+	}
 }
 
 /* ---- without a connection ---- */
@@ -311,6 +359,7 @@ int main(void)
 		cmocka_unit_test_setup(bound_later, needs_namespace),
 		cmocka_unit_test_setup(several, needs_namespace),
 		cmocka_unit_test_setup(reached, needs_namespace),
+		cmocka_unit_test_setup(young_address, needs_namespace),
 		cmocka_unit_test_setup(not_reached_from_loopback, needs_namespace),
 		cmocka_unit_test_setup(bound_or_not, needs_namespace),
 	};

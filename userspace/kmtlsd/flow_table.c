@@ -308,7 +308,7 @@ static int by_cookie(const void *a, const void *b)
 void kmtls_flow_table_count(const struct kmtls_flow_table *table, struct kmtls_flow_count *counts,
 			    size_t number)
 {
-	struct kmtls_flow_count *found, wanted;
+	struct kmtls_flow_count *found, wanted = { .flows = 0 };
 
 	qsort(counts, number, sizeof(*counts), by_cookie);
 	for (unsigned i = 0; number && i < *table->used; i++) {

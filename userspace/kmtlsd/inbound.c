@@ -79,19 +79,14 @@ void kmtls_inbound_accept_again(struct kmtls_loop *loop, unsigned slot)
 	kmtls_pod_put(pod);
 }
 
-/*
- * The source of the local leg, IPv4: 127.64.0.0/10 by the client's address, so that not all
- * clients share the ports of one source address. IPv6 has one loopback address only; there
- * the kernel takes the pod's own.
- */
+/* The source of the local leg, IPv4: 127.64.0.0/10 by the client's address, so that not all clients
+ * share the ports of one source address. */
 static void spread_source(int fd, const struct kmtls_endpoint *client)
 {
 	__u32 hash = client->port * 0x27d4eb2fu, host;
 	struct sockaddr_in source = { .sin_family = AF_INET };
 	int one = 1;
 
-	if (!kmtls_address_is_v4(&client->address))
-		return;
 	for (int i = 12; i < 16; i++)
 		hash = (hash ^ client->address.bytes[i]) * 0x01000193u;
 	host = KMTLS_INTERCEPT_NET | ((hash >> 8) & KMTLS_INTERCEPT_HOSTS);
@@ -101,17 +96,31 @@ static void spread_source(int fd, const struct kmtls_endpoint *client)
 	(void)bind(fd, (struct sockaddr *)&source, sizeof(source));
 }
 
-/* device: what the listener is bound to (listener.h); 0: to nothing. */
-static int bind_source(int fd, unsigned device, const struct kmtls_endpoint *client)
+/* IPv6 has one loopback address only. The kernel would take that of the pod which is connected to: if it
+ * is younger than the pod's enrolment, the programs take it for a client's, and bring us our own leg. */
+static void bind_to_loopback(int fd)
 {
-	if (device)
-		return kmtls_listener_bind(fd, device);
-	spread_source(fd, client);
+	struct sockaddr_in6 source = { .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback };
+	int one = 1;
+
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+	(void)bind(fd, (struct sockaddr *)&source, sizeof(source));
+}
+
+static int bind_source(int fd, const struct kmtls_listener *listener,
+		       const struct kmtls_endpoint *client)
+{
+	if (listener->device)
+		return kmtls_listener_bind(fd, listener);
+	if (kmtls_address_is_v4(&client->address))
+		spread_source(fd, client);
+	else
+		bind_to_loopback(fd);
 	return 0;
 }
 
 /* A socket towards the application, not connected yet. The thread is in the pod's namespace. */
-static int open_local(struct kmtls_handshake *handshake, unsigned device)
+static int open_local(struct kmtls_handshake *handshake, const struct kmtls_listener *listener)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	struct kmtls_socket delivering = {
@@ -128,7 +137,7 @@ static int open_local(struct kmtls_handshake *handshake, unsigned device)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	err = bind_source(fd, device, &flow->peer);
+	err = bind_source(fd, listener, &flow->peer);
 	if (!err && bpf_map_update_elem(sockets, &fd, &delivering, BPF_ANY) < 0)
 		err = -errno;
 	if (err) {
@@ -142,12 +151,13 @@ static int open_local(struct kmtls_handshake *handshake, unsigned device)
 static int open_towards_listener(struct kmtls_handshake *handshake, char *ret_why)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
-	unsigned device;
+	struct kmtls_listener listener;
 	int err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
 
 	if (!err)
-		err = kmtls_listener_find(flow->wire_fd, &flow->self, &device, ret_why);
-	return err ? err : open_local(handshake, device);
+		err = kmtls_listener_find(flow->wire_fd, &flow->self, &handshake->pod->addresses,
+					  &listener, ret_why);
+	return err ? err : open_local(handshake, &listener);
 }
 
 void kmtls_inbound_deliver(struct kmtls_handshake *handshake)

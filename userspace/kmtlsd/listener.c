@@ -20,15 +20,29 @@
 #include "cleanup.h"
 #include "diag.h"
 #include "netlink.h"
+#include "netns.h"
 
 #ifndef SO_BINDTOIFINDEX
 #define SO_BINDTOIFINDEX 62
 #endif
 
-int kmtls_listener_bind(int fd, unsigned device)
+static int bind_to_device(int fd, unsigned device)
 {
 	return setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device)) < 0 ? -errno
 											 : 0;
+}
+
+int kmtls_listener_bind(int fd, const struct kmtls_listener *listener)
+{
+	const struct kmtls_endpoint source = { .address = listener->source };
+	struct sockaddr_storage address;
+	socklen_t length = kmtls_endpoint_to_sockaddr(&source, &address);
+	int err = bind_to_device(fd, listener->device), one = 1;
+
+	if (err)
+		return err;
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+	return bind(fd, (struct sockaddr *)&address, length) < 0 ? -errno : 0;
 }
 
 /* ---- devices ---- */
@@ -39,7 +53,7 @@ static const char *device_name(unsigned device, char *buffer)
 	__cleanup_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	socklen_t length = IF_NAMESIZE;
 
-	if (fd < 0 || kmtls_listener_bind(fd, device) < 0 ||
+	if (fd < 0 || bind_to_device(fd, device) < 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, buffer, &length) < 0)
 		snprintf(buffer, IF_NAMESIZE, "%u", device);
 	return buffer;
@@ -49,9 +63,9 @@ static const char *device_name(unsigned device, char *buffer)
  * Is it an address of the device? As for the listener's answer: does its way, by this device, stay
  * inside? (The source that the kernel would choose says nothing: it may be another device's.)
  */
-static bool has_address(unsigned device, const struct kmtls_endpoint *local)
+static bool has_address(unsigned device, const struct kmtls_address *address)
 {
-	bool v4 = kmtls_address_is_v4(&local->address);
+	bool v4 = kmtls_address_is_v4(address);
 	size_t size = v4 ? 4 : 16;
 	struct {
 		struct nlmsghdr header;
@@ -76,7 +90,7 @@ static bool has_address(unsigned device, const struct kmtls_endpoint *local)
 	};
 	union kmtls_netlink_answer answer;
 
-	memcpy(question.to, local->address.bytes + 16 - size, size);
+	memcpy(question.to, address->bytes + 16 - size, size);
 	return kmtls_netlink_ask(NETLINK_ROUTE, &question.header, RTM_NEWROUTE,
 				 sizeof(struct rtmsg), &answer) == 0 &&
 	       ((const struct rtmsg *)NLMSG_DATA(&answer.header))->rtm_type == RTN_LOCAL;
@@ -116,7 +130,7 @@ static int see(void *context, const struct kmtls_endpoint *listening, unsigned d
 		return 0;
 	if (!device)
 		search->unbound = true;
-	else if (has_address(device, search->local))
+	else if (has_address(device, &search->local->address))
 		search->with = device;
 	else
 		search->without = device;
@@ -185,20 +199,64 @@ static int say_none(const struct kmtls_endpoint *local, unsigned device, char *r
 	return look == -ENODEV || look == 1 ? -ENODEV : -ECONNREFUSED;
 }
 
-int kmtls_listener_find(int wire_fd, const struct kmtls_endpoint *local, unsigned *ret_device,
-			char *ret_why)
+static bool is_among(const struct kmtls_netns_addresses *own, const struct kmtls_address *address)
 {
-	unsigned device = arrived_by(wire_fd, kmtls_address_is_v4(&local->address)), bound;
+	for (unsigned i = 0; i < own->count; i++)
+		if (kmtls_address_equal(&own->all[i], address))
+			return true;
+	return false;
+}
+
+/* local may be younger than the pod's enrolment, when its addresses were read. NULL: they are all of other
+ * devices. */
+static const struct kmtls_address *find_source(const struct kmtls_listener *listener,
+					       const struct kmtls_address *local,
+					       const struct kmtls_netns_addresses *own)
+{
+	if (is_among(own, local))
+		return local;
+	for (unsigned i = 0; i < own->count; i++)
+		if (kmtls_address_is_v4(&own->all[i]) == kmtls_address_is_v4(local) &&
+		    has_address(listener->device, &own->all[i]))
+			return &own->all[i];
+	return NULL;
+}
+
+static int find_way(const struct kmtls_endpoint *local, const struct kmtls_netns_addresses *own,
+		    struct kmtls_listener *listener, char *ret_why)
+{
+	const struct kmtls_address *source;
+	char name[IF_NAMESIZE];
+
+	if (!has_address(listener->device, &local->address)) {
+		say_no_address(listener->device, local, ret_why);
+		return -ENODEV;
+	}
+	source = find_source(listener, &local->address, own);
+	if (!source) {
+		snprintf(ret_why, KMTLS_LISTENER_WHY,
+			 "bound to %s, which has no address that the pod was enrolled with",
+			 device_name(listener->device, name));
+		return -ENODEV;
+	}
+	listener->source = *source;
+	return 0;
+}
+
+int kmtls_listener_find(int wire_fd, const struct kmtls_endpoint *local,
+			const struct kmtls_netns_addresses *own,
+			struct kmtls_listener *ret_listener, char *ret_why)
+{
+	struct kmtls_listener listener = { .device = 0 };
+	unsigned device = arrived_by(wire_fd, kmtls_address_is_v4(&local->address)), bound = 0;
 	int err = kmtls_diag_listener_of(local, device, &bound);
 
 	if (err == -ENOENT)
 		return say_none(local, device, ret_why);
-	if (err)
-		return err;
-	if (bound && !has_address(bound, local)) {
-		say_no_address(bound, local, ret_why);
-		return -ENODEV;
-	}
-	*ret_device = bound;
-	return 0;
+	listener.device = bound;
+	if (!err && bound)
+		err = find_way(local, own, &listener, ret_why);
+	if (!err)
+		*ret_listener = listener;
+	return err;
 }

@@ -16,18 +16,28 @@
 /* Room for a sentence about a listener that cannot be reached. */
 #define KMTLS_LISTENER_WHY (2 * IF_NAMESIZE + 96)
 
+struct kmtls_netns_addresses;
+
+/* How a listener is reached. */
+struct kmtls_listener {
+	unsigned device; /* that it is bound to; 0: to none */
+	/* device: an address of it that is known to be the pod's. From another one the programs would
+	 * take the connection for one from outside, and give it to us. */
+	struct kmtls_address source;
+};
+
 /*
  * To which listener would the kernel have given the connection that wire_fd is, without us?
- * *ret_device: what that one is bound to and has to be connected to by (kmtls_listener_bind()); 0:
- * to nothing. -ECONNREFUSED: to none. -ENODEV: to none but one that is bound to another device, or to
- * one that we cannot reach, as the address is not its device's; ret_why says so
- * (KMTLS_LISTENER_WHY bytes). Other -errno: nobody knows.
+ * own: addresses of the pod. -ECONNREFUSED: to none. -ENODEV: to none but one that is bound to another
+ * device, or to one that we cannot reach by its device; ret_why says so (KMTLS_LISTENER_WHY bytes).
+ * Other -errno: nobody knows.
  */
-int kmtls_listener_find(int wire_fd, const struct kmtls_endpoint *local, unsigned *ret_device,
-			char *ret_why);
+int kmtls_listener_find(int wire_fd, const struct kmtls_endpoint *local,
+			const struct kmtls_netns_addresses *own,
+			struct kmtls_listener *ret_listener, char *ret_why);
 
-/* The socket will reach a listener that is bound to this device. */
-int kmtls_listener_bind(int fd, unsigned device);
+/* The socket will reach this listener, that is bound to a device. */
+int kmtls_listener_bind(int fd, const struct kmtls_listener *listener);
 
 /*
  * Of local, without a connection: are its listeners bound? 0: no, or there is none. 1: one to a device

@@ -27,15 +27,17 @@ def bound_listener(bed, device, port, version, when="before"):
     return listener
 
 
-def exchange(bed, who, listener, version, port):
-    """A connection with its true addresses at both ends, bytes both ways, and ends in order."""
-    client = bed.agent(who).connect(bed.address("b", version), port)
+def exchange(bed, who, listener, version, port, address=None):
+    """A connection with its true addresses at both ends, bytes both ways, and ends in order. address: of pod b, if it is
+    another one than its first."""
+    address = address or bed.address("b", version)
+    client = bed.agent(who).connect(address, port)
     server, peer = listener.accept()
     mapped = "::ffff:" if version == 4 and ":" in server.getsockname()[0] else ""
     equal(peer[:2], (mapped + client.getsockname()[0], client.getsockname()[1]), "the client's address, by accept()")
     equal(server.getpeername()[:2], peer[:2], "by getpeername()")
-    equal(server.getsockname()[:2], (mapped + bed.address("b", version), port), "the server's own")
-    equal(client.getpeername()[:2], (bed.address("b", version), port), "as the client sees it")
+    equal(server.getsockname()[:2], (mapped + address, port), "the server's own")
+    equal(client.getpeername()[:2], (address, port), "as the client sees it")
     talk(client, server, TEXT)
     client.shutdown(socket.SHUT_WR)
     equal(server.recv_to_end(), (b"", 0), "the client's end")
@@ -97,6 +99,37 @@ def plaintext(bed):
             client.close()
             listener.close()
         counted.check(plaintext=2, ended=2, listener_device=2, backstop=0, dial_timeout=0)
+
+
+YOUNG = {4: "10.89.2.77", 6: "fd89:2::77"}
+
+
+@contextlib.contextmanager
+def young_addresses(bed):
+    """Of pod b, since its enrolment."""
+    words = [("b", "addr", f"{YOUNG[version]}/{length}", "eth0") for version, length in ((4, 32), (6, 128))]
+    words += [("n2", "route", f"{YOUNG[version]}/{length}", "pod-b") for version, length in ((4, 32), (6, 128))]
+    for place, what, prefix, device in words:
+        nodad = ["nodad"] if what == "addr" and ":" in prefix else []
+        bed.run(place, "ip", what, "add", prefix, "dev", device, *nodad)
+    try:
+        yield
+    finally:
+        for place, what, prefix, device in words:
+            bed.run(place, "ip", what, "del", prefix, "dev", device)
+
+
+@case("an address that the pod has got since its enrolment: the daemon does not take its own connection to the application "
+      "for a client's", mesh=True)
+def young_address(bed):
+    with permissive(bed), young_addresses(bed):
+        counted = Counted(bed)
+        for version, port in ((4, 5992), (6, 5993)):
+            for device in ("", "eth0"):
+                listener = bound_listener(bed, device, port, version)
+                exchange(bed, "x", listener, version, port, YOUNG[version])
+                listener.close()
+        counted.check(plaintext=4, ended=4, steered=4, listener_device=0, dial_timeout=0)
 
 
 @contextlib.contextmanager
