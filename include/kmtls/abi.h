@@ -299,7 +299,8 @@ struct kmtls_peer_expiry_value {
 	X(35, NO_RESOURCES, "no-resources", "out of descriptors or memory")                      \
 	X(36, DIAL_REFUSED, "dial-refused", "the peer refused the TCP connection")               \
 	X(37, DIAL_UNREACHABLE, "dial-unreachable", "no route to the peer")                      \
-	X(38, DIAL_TIMEOUT, "dial-timeout", "the peer did not answer the TCP connection")        \
+	X(38, DIAL_TIMEOUT, "dial-timeout",                                                      \
+	  "the peer, or our application, did not answer the TCP connection")                     \
 	X(39, DIAL_FAILED, "dial-failed", "the TCP connection to the peer failed")               \
 	X(40, HANDSHAKE_TIMEOUT, "handshake-timeout", "the handshake took too long")             \
 	X(41, HANDSHAKE_FAILED, "handshake-failed", "TLS protocol error")                        \
@@ -347,6 +348,8 @@ struct kmtls_peer_expiry_value {
 	  "the daemon is close to the memory limit of its cgroup")                               \
 	X(76, WOULD_DENY, "would-deny",                                                          \
 	  "let through, although a dry-run authorization would deny it")                         \
+	X(77, LISTENER_DEVICE, "listener-device",                                                \
+	  "our application's listener is bound to a device that cannot take the connection")     \
 	X(80, INTERRUPTED, "interrupted", "the daemon's worker died during the handshake")       \
 	X(81, UNKNOWN_TRUST_DOMAIN, "unknown-trust-domain",                                      \
 	  "there is no trust bundle for the peer's trust domain")                                \

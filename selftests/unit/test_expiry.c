@@ -29,6 +29,7 @@
 #include "review.h"
 #include "revocation.h"
 #include "sockets.h"
+#include "walk.h"
 
 #define SELF 11
 #define PEER 22
@@ -81,7 +82,7 @@ static bool tick(void)
 	loop()->expiry_pending = false;
 	if (pending)
 		kmtls_expiry_begin(loop());
-	while (loop()->expiry.left)
+	while (loop()->expiry.walk.left)
 		kmtls_expiry_some(loop());
 	return pending;
 }
@@ -183,7 +184,7 @@ static void revoked(void **state)
 	hashes[0] = 4711;
 	assert_true(kmtls_revocation_replace(hashes, 1));
 	kmtls_review_begin(loop());
-	while (loop()->review.left)
+	while (loop()->review.walk.left)
 		kmtls_review_some(loop());
 	assert_false(is_open(slot));
 	assert_true(is_open(other));
@@ -193,6 +194,24 @@ static void revoked(void **state)
 	kmtls_revocation_replace(NULL, 0);
 	end(slot, application, peer);
 	end(other, application2, peer2);
+}
+
+/* Every slot once, and in turn where it is begun anew before it is over. */
+static void walk(void **state)
+{
+	static const unsigned expected[] = { 2, 3, 4, 0, 1 };
+	struct kmtls_walk walk = { .slot = 0 };
+
+	kmtls_walk_begin(&walk, 5);
+	assert_int_equal(kmtls_walk_next(&walk), 0);
+	assert_int_equal(kmtls_walk_next(&walk), 1);
+	assert_int_equal(walk.left, 3);
+	kmtls_walk_begin(&walk, 5);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(kmtls_walk_next(&walk), expected[i]);
+	assert_int_equal(walk.left, 0);
+	kmtls_walk_begin(&walk, 2); /* fewer are in use: from the first one */
+	assert_int_equal(kmtls_walk_next(&walk), 0);
 }
 
 /* ---- groups -------------------------------------------------------------------------------- */
@@ -246,6 +265,7 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(walk),
 		cmocka_unit_test_setup(closes, needs_bpf),
 		cmocka_unit_test_setup(newer_handshake, needs_bpf),
 		cmocka_unit_test_setup(warns, needs_bpf),

@@ -28,6 +28,8 @@ struct world {
 	enum kmtls_mode in_mesh; /* INBOUND of the mesh, if it is another */
 	enum entry peer; /* whoever is asked about */
 	bool closed, no_daemon, no_svid, unknown, deny, at_once;
+	bool bound,
+		other_device; /* its listener: to a device; to one that does not have the address */
 };
 
 static void fill(const struct world *world, bool a, struct kmtls_explain_pod *ret_pod)
@@ -79,6 +81,15 @@ static bool is_listening(void *context, __u64 netns, const struct kmtls_endpoint
 {
 	assert_int_not_equal(local->port, 0);
 	return !((struct world *)context)->closed;
+}
+
+static int listener_look(void *context, __u64 netns, const struct kmtls_endpoint *local,
+			 char *ret_text)
+{
+	const struct world *world = context;
+
+	strcpy(ret_text, world->other_device ? "bound to eth9, which does not have it" : "eth9");
+	return world->other_device ? -ENODEV : world->bound;
 }
 
 static bool has_acceptor(void *context, __u64 netns, enum kmtls_acceptor acceptor)
@@ -158,6 +169,7 @@ static int ask(const struct world *world, const struct kmtls_explain_question *q
 		.pod_by_address = pod_by_address,
 		.is_own = is_own,
 		.is_listening = is_listening,
+		.listener_look = listener_look,
 		.has_acceptor = has_acceptor,
 		.mode_at = mode_at,
 		.peer = peer,
@@ -484,6 +496,63 @@ static void decisions(void **state)
 		  "strict",
 		  "not-mesh",
 		  "connected, then ECONNRESET" },
+		/* to a listener that is bound to a device */
+		{ { .mesh = STRICT, .peer = MESH, .bound = 1 },
+		  "a",
+		  "b",
+		  80,
+		  "encrypted",
+		  "mesh-peer",
+		  "",
+		  "" },
+		{ { .mesh = STRICT, .peer = MESH, .other_device = 1 },
+		  "a",
+		  "b",
+		  80,
+		  "refused",
+		  "listener-device",
+		  "listener-device",
+		  "ECONNREFUSED" },
+		{ { .mesh = STRICT, .peer = MESH, .other_device = 1 },
+		  "a",
+		  "b",
+		  0,
+		  "encrypted",
+		  "mesh-peer",
+		  "",
+		  "" },
+		{ { .mesh = STRICT, .peer = MESH, .other_device = 1, .deny = 1 },
+		  "a",
+		  "b",
+		  80,
+		  "refused",
+		  "authorization",
+		  "denied",
+		  "ECONNREFUSED" },
+		{ { .mesh = PERMISSIVE, .bound = 1 },
+		  "10.9.9.9",
+		  "b",
+		  80,
+		  "plaintext",
+		  "permissive",
+		  "",
+		  "" },
+		{ { .mesh = PERMISSIVE, .other_device = 1 },
+		  "10.9.9.9",
+		  "b",
+		  80,
+		  "refused",
+		  "listener-device",
+		  "listener-device",
+		  "connected, then ECONNRESET" },
+		{ { .mesh = OFF, .other_device = 1 },
+		  "10.9.9.9",
+		  "b",
+		  80,
+		  "plaintext",
+		  "mode-off",
+		  "",
+		  "" },
 	};
 	char why[KMTLS_WHY];
 	json_t *answer;

@@ -23,6 +23,9 @@
 
 #define BPF_FILE_SYSTEM 0xcafe4a11
 
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
 #ifndef SYS_memfd_secret
 #define SYS_memfd_secret 447
 #endif
@@ -180,6 +183,23 @@ static void check_destroy(struct kmtls_check *check)
 			strerror(-err));
 }
 
+static void check_ports(struct kmtls_check *check)
+{
+	__cleanup_fd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	unsigned range;
+	socklen_t length = sizeof(range);
+
+	if (fd >= 0 && getsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, &length) == 0)
+		kmtls_check_add(check, KMTLS_CHECK_OK, "local_ports", NULL,
+				"connections have the same local port in the pod and on the wire");
+	else
+		kmtls_check_add(check, KMTLS_CHECK_WARNING, "local_ports",
+				"run a kernel of 6.3 or later, or let applications bind their port",
+				"no IP_LOCAL_PORT_RANGE (%s): on the wire connections have another "
+				"local port than in the pod, unless the application bound it",
+				strerror(errno));
+}
+
 void kmtls_check_kernel(struct kmtls_check *check)
 {
 	check->group = "kernel";
@@ -190,4 +210,5 @@ void kmtls_check_kernel(struct kmtls_check *check)
 	check_bpffs(check);
 	check_secret(check);
 	check_destroy(check);
+	check_ports(check);
 }

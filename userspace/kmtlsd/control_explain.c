@@ -14,8 +14,11 @@
 #include "daemon.h"
 #include "explain.h"
 #include "flow_table.h"
+#include "listener.h"
 #include "map_walk.h"
 #include "modes.h"
+#include "netns.h"
+#include "pod.h"
 #include "pods_table.h"
 #include "policy.h"
 #include "svid.h"
@@ -119,6 +122,20 @@ static bool is_listening(void *context, __u64 netns, const struct kmtls_endpoint
 	}
 	memset(&key.local, 0, sizeof(key.local));
 	return is_counted(context, &key);
+}
+
+static int listener_look(void *context, __u64 netns, const struct kmtls_endpoint *local,
+			 char *ret_text)
+{
+	struct kmtls_daemon *daemon = context;
+	struct kmtls_pod *pod = kmtls_pods_find(daemon->pods, netns);
+	int look = pod ? kmtls_netns_enter(pod->netns_fd, pod->netns_cookie) : -ENOENT;
+
+	if (!look)
+		look = kmtls_listener_look(local, ret_text);
+	kmtls_netns_leave();
+	kmtls_pod_put(pod);
+	return look == 1 || look == -ENODEV ? look : 0;
 }
 
 static bool has_acceptor(void *context, __u64 netns, enum kmtls_acceptor acceptor)
@@ -300,6 +317,7 @@ static int ask(struct kmtls_daemon *daemon, const struct kmtls_explain_question 
 		.pod_by_address = pod_by_address,
 		.is_own = is_own,
 		.is_listening = is_listening,
+		.listener_look = listener_look,
 		.has_acceptor = has_acceptor,
 		.mode_at = mode_at,
 		.peer = find_peer,

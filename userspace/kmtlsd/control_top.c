@@ -19,22 +19,25 @@
 
 struct pair {
 	__u64 netns, peer;
-	unsigned number; /* in the answer */
+};
+
+struct name {
+	__u64 netns;
+	char name[KMTLS_POD_NAME_MAX + 1];
 };
 
 struct names {
-	struct {
-		__u64 netns;
-		char name[KMTLS_POD_NAME_MAX + 1];
-	} * pods;
+	struct name *pods; /* sorted */
 	unsigned count;
 };
 
 struct top {
 	struct kmtls_daemon *daemon;
 	struct kmtls_text *result;
-	struct pair *pairs; /* sorted as compare() has it */
-	unsigned count, room;
+	struct pair *pairs; /* as they are in the answer */
+	unsigned count, room; /* room: a power of two */
+	unsigned *
+		index; /* of 2 * room: number of a pair + 1, where its hash is or after that; 0: free */
 	__u64 only; /* cookie of a pod's namespace; 0: all */
 };
 
@@ -49,51 +52,72 @@ static void take_pod(void *context, const struct kmtls_pod_info *info)
 	names->count++;
 }
 
-static const char *name_of(const struct names *names, __u64 netns)
+static int by_netns(const void *a, const void *b)
 {
-	for (unsigned i = 0; i < names->count; i++) {
-		if (names->pods[i].netns == netns)
-			return names->pods[i].name;
-	}
-	return "";
+	const struct name *left = a, *right = b;
+
+	return (left->netns > right->netns) - (left->netns < right->netns);
 }
 
-static int compare(const struct pair *a, const struct pair *b)
+static const char *name_of(const struct names *names, __u64 netns)
 {
-	if (a->netns != b->netns)
-		return a->netns < b->netns ? -1 : 1;
-	return (a->peer > b->peer) - (a->peer < b->peer);
+	const struct name wanted = { .netns = netns };
+	const struct name *found =
+		bsearch(&wanted, names->pods, names->count, sizeof(wanted), by_netns);
+
+	return found ? found->name : "";
+}
+
+/* Where the pair is in the index, or belongs. */
+static unsigned *place_of(const struct top *top, const struct pair *wanted)
+{
+	__u64 hash = (wanted->netns ^ wanted->peer) * 0x9e3779b97f4a7c15ull;
+	unsigned mask = 2 * top->room - 1, at = (unsigned)(hash >> 32) & mask;
+
+	while (top->index[at]) {
+		const struct pair *there = &top->pairs[top->index[at] - 1];
+
+		if (there->netns == wanted->netns && there->peer == wanted->peer)
+			break;
+		at = (at + 1) & mask;
+	}
+	return &top->index[at];
+}
+
+static int make_room(struct top *top)
+{
+	unsigned room = top->room ? 2 * top->room : 64;
+	struct pair *pairs = reallocarray(top->pairs, room, sizeof(*pairs));
+	unsigned *index = calloc(room, 2 * sizeof(*index));
+
+	if (pairs)
+		top->pairs = pairs;
+	if (!pairs || !index) {
+		free(index);
+		return -ENOMEM;
+	}
+	free(top->index);
+	top->index = index;
+	top->room = room;
+	for (unsigned i = 0; i < top->count; i++)
+		*place_of(top, &pairs[i]) = i + 1;
+	return 0;
 }
 
 /* The number of the pair, which is made if it is new; -ENOMEM. */
 static int find_pair(struct top *top, __u64 netns, __u64 peer)
 {
-	const struct pair wanted = { .netns = netns, .peer = peer, .number = top->count };
-	unsigned low = 0, high = top->count;
+	const struct pair wanted = { .netns = netns, .peer = peer };
+	unsigned *place;
 
-	while (low < high) {
-		unsigned middle = (low + high) / 2;
-		int order = compare(&top->pairs[middle], &wanted);
-
-		if (!order)
-			return (int)top->pairs[middle].number;
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
+	if (top->count == top->room && make_room(top) < 0)
+		return -ENOMEM;
+	place = place_of(top, &wanted);
+	if (!*place) {
+		top->pairs[top->count] = wanted;
+		*place = ++top->count;
 	}
-	if (top->count == top->room) {
-		unsigned room = top->room ? 2 * top->room : 64;
-		struct pair *pairs = reallocarray(top->pairs, room, sizeof(*pairs));
-
-		if (!pairs)
-			return -ENOMEM;
-		top->pairs = pairs;
-		top->room = room;
-	}
-	memmove(&top->pairs[low + 1], &top->pairs[low], (top->count - low) * sizeof(wanted));
-	top->pairs[low] = wanted;
-	return (int)top->count++;
+	return (int)(*place - 1);
 }
 
 static int put_flows(struct top *top)
@@ -117,19 +141,10 @@ static int put_flows(struct top *top)
 	return pair < 0 ? pair : 0;
 }
 
-static int by_number(const void *a, const void *b)
-{
-	const struct pair *left = a, *right = b;
-
-	return left->number < right->number ? -1 : 1;
-}
-
 static void put_pairs(struct top *top, const struct names *names)
 {
 	char peer[KMTLS_SPIFFE_ID_MAX + 1];
 
-	if (top->count)
-		qsort(top->pairs, top->count, sizeof(*top->pairs), by_number);
 	for (unsigned i = 0; i < top->count; i++) {
 		if (kmtls_policy_name_get(top->daemon->bpf, top->pairs[i].peer, peer) < 0)
 			peer[0] = '\0';
@@ -155,12 +170,14 @@ int kmtls_control_top(struct kmtls_daemon *daemon, const json_t *arguments,
 	if (!names.pods)
 		return -ENOMEM;
 	kmtls_pods_visit(daemon->pods, take_pod, &names);
+	qsort(names.pods, names.count, sizeof(*names.pods), by_netns);
 	kmtls_text_append_string(result, "{\"flows\":[");
 	err = put_flows(&top);
 	kmtls_text_append_string(result, "],\"pairs\":[");
 	put_pairs(&top, &names);
 	kmtls_text_append_string(result, "]}");
 	free(top.pairs);
+	free(top.index);
 	free(names.pods);
 	return result->err ? 0 : err; /* the caller looks at result->err */
 }

@@ -12,6 +12,7 @@
 
 #include "address.h"
 #include "diag.h"
+#include "netlink.h"
 
 #ifndef TLS_CONF_SW
 #define TLS_CONF_SW 2
@@ -23,7 +24,7 @@
 #define TCP_CONNECTED_STATES (1u << 1 | 1u << 4 | 1u << 5 | 1u << 8 | 1u << 9 | 1u << 11)
 
 struct request {
-	int (*visit)(void *context, const struct kmtls_endpoint *local);
+	int (*visit)(void *context, const struct kmtls_endpoint *local, unsigned device);
 	int (*visit_socket)(void *context, const struct kmtls_diag_socket *socket);
 	void *context;
 	int err;
@@ -78,14 +79,16 @@ static void endpoint_from_id(const struct inet_diag_msg *message, struct kmtls_e
 static int on_listener(struct nl_msg *message, void *context)
 {
 	struct nlmsghdr *header = nlmsg_hdr(message);
+	const struct inet_diag_msg *found;
 	struct request *request = context;
 	struct kmtls_endpoint local;
 
 	if (header->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
 	    nlmsg_datalen(header) < (int)sizeof(struct inet_diag_msg))
 		return NL_SKIP;
-	endpoint_from_id(nlmsg_data(header), &local);
-	request->err = request->visit(request->context, &local);
+	found = nlmsg_data(header);
+	endpoint_from_id(found, &local);
+	request->err = request->visit(request->context, &local, found->id.idiag_if);
 	return request->err ? NL_STOP : NL_OK;
 }
 
@@ -109,7 +112,8 @@ static int dump(__u32 states, nl_recvmsg_msg_cb_t valid, struct request *request
 	return 0;
 }
 
-int kmtls_diag_listeners(int (*visit)(void *context, const struct kmtls_endpoint *local),
+int kmtls_diag_listeners(int (*visit)(void *context, const struct kmtls_endpoint *local,
+				      unsigned device),
 			 void *context)
 {
 	struct request request = { .visit = visit, .context = context };
@@ -200,6 +204,47 @@ static void put_address(const struct kmtls_address *address, int family, __be32 
 	else
 		memcpy(ret_words, address->bytes, 16);
 }
+
+/* ---- the listener of a connection; asked for each, so without libnl and its buffers ---- */
+
+int kmtls_diag_listener_of(const struct kmtls_endpoint *local, unsigned device, unsigned *ret_bound)
+{
+	int family = kmtls_address_is_v4(&local->address) ? AF_INET : AF_INET6;
+	struct {
+		struct nlmsghdr header;
+		struct inet_diag_req_v2 query;
+	} question = {
+		.header = {
+			.nlmsg_len = sizeof(question),
+			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			.nlmsg_flags = NLM_F_REQUEST,
+		},
+		.query = {
+			.sdiag_family = family,
+			.sdiag_protocol = IPPROTO_TCP,
+			.id = {
+				.idiag_sport = htons(local->port),
+				.idiag_dst[0] = htonl(INADDR_LOOPBACK),
+				.idiag_if = device,
+				.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE },
+			},
+		},
+	};
+	union kmtls_netlink_answer answer;
+	int err;
+
+	put_address(&local->address, family, question.query.id.idiag_src);
+	if (family == AF_INET6)
+		memcpy(question.query.id.idiag_dst, &in6addr_loopback, sizeof(in6addr_loopback));
+	err = kmtls_netlink_ask(NETLINK_SOCK_DIAG, &question.header, SOCK_DIAG_BY_FAMILY,
+				sizeof(struct inet_diag_msg), &answer);
+	if (!err)
+		*ret_bound =
+			((const struct inet_diag_msg *)NLMSG_DATA(&answer.header))->id.idiag_if;
+	return err;
+}
+
+/* ---- TLS ---- */
 
 int kmtls_diag_tls(const struct kmtls_endpoint *local, const struct kmtls_endpoint *remote,
 		   __u64 cookie, __u8 *ret_tx, __u8 *ret_rx)

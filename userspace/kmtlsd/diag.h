@@ -9,8 +9,17 @@
 
 /* The calling thread must be inside the namespace (netns.h). A non-zero return of visit stops
  * and is returned. */
-int kmtls_diag_listeners(int (*visit)(void *context, const struct kmtls_endpoint *local),
+/* device: the index of the one that the listener is bound to, 0: to none. */
+int kmtls_diag_listeners(int (*visit)(void *context, const struct kmtls_endpoint *local,
+				      unsigned device),
 			 void *context);
+/*
+ * Which listener would be given a connection to local that comes in by that device? *ret_bound: the
+ * device that this listener is bound to, 0: to none. -ENOENT: no listener. Quick: the kernel looks it
+ * up as it does for a SYN from loopback, so that our own sk_lookup program leaves it alone.
+ */
+int kmtls_diag_listener_of(const struct kmtls_endpoint *local, unsigned device,
+			   unsigned *ret_bound);
 
 /* A TCP socket that is connected, or is being closed and may still have something to say. */
 struct kmtls_diag_socket {

@@ -18,8 +18,6 @@
 #include "refusals.h"
 #include "relay.h"
 
-/* What a loop does before other work gets its turn. */
-#define SLOTS_AT_A_TIME 4096
 /* Slots looked at in a second, on average: where flows are many their ends may be some seconds late. */
 #define SLOTS_A_SECOND 65536u
 #define NEVER (~0ull)
@@ -93,10 +91,9 @@ void kmtls_expiry_begin(struct kmtls_loop *loop)
 {
 	struct kmtls_expiry *expiry = &loop->expiry;
 
-	if (expiry->left)
+	if (expiry->walk.left)
 		return;
-	expiry->slot = 0;
-	expiry->left = *loop->daemon->flows->used;
+	kmtls_walk_begin(&expiry->walk, *loop->daemon->flows->used);
 	__atomic_store_n(&expiry->next, NEVER, __ATOMIC_RELAXED);
 }
 
@@ -157,14 +154,12 @@ static void look_at(struct kmtls_loop *loop, unsigned slot, __u64 now)
 
 void kmtls_expiry_some(struct kmtls_loop *loop)
 {
-	struct kmtls_expiry *expiry = &loop->expiry;
+	struct kmtls_walk *walk = &loop->expiry.walk;
 	__u64 now;
 
-	if (!expiry->left)
+	if (!walk->left)
 		return;
 	now = (__u64)kmtls_clock_now();
-	for (unsigned i = 0; expiry->left && i < SLOTS_AT_A_TIME; i++) {
-		expiry->left--;
-		look_at(loop, expiry->slot++, now);
-	}
+	for (unsigned i = 0; walk->left && i < KMTLS_WALK_SLOTS; i++)
+		look_at(loop, kmtls_walk_next(walk), now);
 }

@@ -11,6 +11,8 @@
 #include <linux/types.h>
 #include <time.h>
 
+#include "walk.h"
+
 struct kmtls_daemon;
 struct kmtls_flow;
 struct kmtls_loop;
@@ -20,7 +22,7 @@ struct kmtls_expiry {
 	/* The earliest end of a peer's SVID among its flows, as far as it has looked; seconds since
 	 * the epoch. 0 at first: the flows of a worker before this one have not been looked at. */
 	__u64 next;
-	unsigned slot, left; /* the next to look at, and how many are left */
+	struct kmtls_walk walk;
 };
 
 /* A handshake of self has succeeded; peer has shown an SVID that ends at not_after. */
@@ -32,7 +34,7 @@ void kmtls_expiry_watch(struct kmtls_loop *loop, const struct kmtls_flow *flow);
 void kmtls_expiry_tick(struct kmtls_daemon *daemon);
 /* In the loop's thread: begins with every flow, unless it is still at it. */
 void kmtls_expiry_begin(struct kmtls_loop *loop);
-/* Looks at some; loop->expiry.left tells whether there are more. */
+/* Looks at some; loop->expiry.walk.left tells whether there are more. */
 void kmtls_expiry_some(struct kmtls_loop *loop);
 
 #endif

@@ -54,6 +54,41 @@ static const char *seen(const struct kmtls_explain_run *run)
 
 /* ---- inbound ---- */
 
+/* Does an application listen there, and on which device? */
+static void look_at_listener(struct kmtls_explain_run *run, const struct kmtls_endpoint *local,
+			     bool listening)
+{
+	const struct kmtls_explain_view *view = run->view;
+
+	if (!local->port) {
+		kmtls_explain_step(run, INBOUND, "listener", "needs-port", "asked without a port");
+		return;
+	}
+	if (!listening) {
+		kmtls_explain_step(run, INBOUND, "listener", "no",
+				   "no application listens on the port");
+		return;
+	}
+	run->listener = view->listener_look(view->context, run->destination.pod.netns, local,
+					    run->listener_text);
+	kmtls_explain_step(run, INBOUND, "listener", "yes",
+			   "an application listens on the port%s%s",
+			   run->listener == 1 ? ", bound to "
+			   : run->listener    ? ", "
+					      : "",
+			   run->listener ? run->listener_text : "");
+}
+
+/* The daemon cannot give a connection to it. */
+static bool cannot_be_reached(struct kmtls_explain_run *run, const char *sees)
+{
+	if (run->listener != -ENODEV)
+		return false;
+	kmtls_explain_decide(run, INBOUND, "listener-device", REFUSED, KMTLS_REASON_LISTENER_DEVICE,
+			     sees, "the application's listener is %s", run->listener_text);
+	return true;
+}
+
 /* The SYN at the destination's pod; *ret_facts as far as they were looked up. */
 static struct kmtls_decision inbound(struct kmtls_explain_run *run,
 				     struct kmtls_inbound_facts *ret_facts)
@@ -72,13 +107,7 @@ static struct kmtls_decision inbound(struct kmtls_explain_run *run,
 		facts.mode = kmtls_explain_mode(run, INBOUND, &to->pod);
 	if (facts.pod_known && facts.mode != KMTLS_MODE_OFF) {
 		facts.peer = kmtls_explain_peer(run, INBOUND, &from->address, &value);
-		kmtls_explain_step(run, INBOUND, "listener",
-				   !local.port	     ? "needs-port"
-				   : facts.listening ? "yes"
-						     : "no",
-				   !local.port	     ? "asked without a port"
-				   : facts.listening ? "an application listens on the port"
-						     : "no application listens on the port");
+		look_at_listener(run, &local, facts.listening);
 		if (!facts.daemon)
 			kmtls_explain_step(run, INBOUND, "daemon", "no",
 					   "the daemon's listener is not there");
@@ -114,7 +143,8 @@ static void arrive_plain(struct kmtls_explain_run *run, const struct kmtls_decis
 		passed(run, decision, facts);
 		break;
 	case KMTLS_VERDICT_SNIFF:
-		decide_rule(run, INBOUND, decision, PLAINTEXT, "");
+		if (!cannot_be_reached(run, SEES_RESET))
+			decide_rule(run, INBOUND, decision, PLAINTEXT, "");
 		break;
 	case KMTLS_VERDICT_TURN:
 		kmtls_explain_decide(run, INBOUND, kmtls_explain_rule_name(decision->rule), REFUSED,
@@ -194,7 +224,7 @@ static void arrive_meshed(struct kmtls_explain_run *run, const struct kmtls_deci
 		passed(run, decision, facts);
 	} else {
 		step_applies(run, INBOUND, decision->rule);
-		if (identify(run) && authorize(run))
+		if (identify(run) && authorize(run) && !cannot_be_reached(run, seen(run)))
 			kmtls_explain_decide(run, run->source.here ? OUTBOUND : INBOUND,
 					     "mesh-peer", ENCRYPTED, KMTLS_REASON_NONE, "",
 					     "mutual TLS, both ends as above");

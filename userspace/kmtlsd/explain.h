@@ -36,6 +36,9 @@ struct kmtls_explain_view {
 			      struct kmtls_explain_pod *ret_pod);
 	bool (*is_own)(void *context, __u64 netns, const struct kmtls_address *address);
 	bool (*is_listening)(void *context, __u64 netns, const struct kmtls_endpoint *local);
+	/* Is it bound to a device? As kmtls_listener_look() (listener.h); what cannot be known is 0. */
+	int (*listener_look)(void *context, __u64 netns, const struct kmtls_endpoint *local,
+			     char *ret_text);
 	bool (*has_acceptor)(void *context, __u64 netns, enum kmtls_acceptor acceptor);
 	enum kmtls_mode (*mode_at)(void *context, const struct kmtls_mode_key *key);
 	/* The entry that decides, and its prefix. -ENOENT: there is none. */

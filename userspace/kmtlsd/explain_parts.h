@@ -6,6 +6,7 @@
 
 #include "explain.h"
 #include "kmtls/decision_rules.h"
+#include "listener.h"
 
 /* Of a step: room for the longest sentence, and what is said beside. */
 #define KMTLS_EXPLAIN_TEXT (KMTLS_AUTHORIZATION_WHY + 64)
@@ -37,6 +38,9 @@ struct kmtls_explain_run {
 	char text[KMTLS_EXPLAIN_TEXT];
 	/* What the peers map says of the destination, if it is meshed. */
 	struct kmtls_peer_value promise;
+	/* The listener at the destination, where one is asked about (listener.h). */
+	int listener; /* 1: bound to a device; -ENODEV: to one that cannot take the connection */
+	char listener_text[KMTLS_LISTENER_WHY];
 	char promised[KMTLS_SPIFFE_ID_MAX + 1]; /* text of it; "": there is none */
 };
 

@@ -297,13 +297,36 @@ void kmtls_flow_table_totals(struct kmtls_daemon *daemon, struct kmtls_flow_tota
 	*ret_totals = totals;
 }
 
-unsigned kmtls_flow_table_count(const struct kmtls_flow_table *table, __u64 netns_cookie)
+static int by_cookie(const void *a, const void *b)
 {
-	unsigned count = 0;
+	const struct kmtls_flow_count *left = a, *right = b;
 
-	for (unsigned i = 0; i < *table->used; i++)
-		if (kmtls_flow_state(&table->slots[i]) != KMTLS_FLOW_FREE &&
-		    table->slots[i].netns_cookie == netns_cookie)
-			count++;
-	return count;
+	return (left->netns_cookie > right->netns_cookie) -
+	       (left->netns_cookie < right->netns_cookie);
+}
+
+void kmtls_flow_table_count(const struct kmtls_flow_table *table, struct kmtls_flow_count *counts,
+			    size_t number)
+{
+	struct kmtls_flow_count *found, wanted = { .flows = 0 };
+
+	qsort(counts, number, sizeof(*counts), by_cookie);
+	for (unsigned i = 0; number && i < *table->used; i++) {
+		if (kmtls_flow_state(&table->slots[i]) == KMTLS_FLOW_FREE)
+			continue;
+		wanted.netns_cookie = table->slots[i].netns_cookie;
+		found = bsearch(&wanted, counts, number, sizeof(*counts), by_cookie);
+		if (found)
+			found->flows++;
+	}
+}
+
+unsigned kmtls_flow_count_of(const struct kmtls_flow_count *counts, size_t number,
+			     __u64 netns_cookie)
+{
+	const struct kmtls_flow_count wanted = { .netns_cookie = netns_cookie };
+	const struct kmtls_flow_count *found =
+		bsearch(&wanted, counts, number, sizeof(*counts), by_cookie);
+
+	return found ? found->flows : 0;
 }

@@ -162,7 +162,17 @@ struct kmtls_flow_totals {
 	unsigned capacity, handshake, established, closing;
 };
 void kmtls_flow_table_totals(struct kmtls_daemon *daemon, struct kmtls_flow_totals *ret_totals);
-/* Flows of one pod that are not free. */
-unsigned kmtls_flow_table_count(const struct kmtls_flow_table *table, __u64 netns_cookie);
+
+/* Flows of pods that are not free, by the cookies of their namespaces. */
+struct kmtls_flow_count {
+	__u64 netns_cookie;
+	unsigned flows;
+};
+/* One look at the table for all of them. The caller has set the cookies; they are sorted. */
+void kmtls_flow_table_count(const struct kmtls_flow_table *table, struct kmtls_flow_count *counts,
+			    size_t number);
+/* What that has found for one; 0 for others. */
+unsigned kmtls_flow_count_of(const struct kmtls_flow_count *counts, size_t number,
+			     __u64 netns_cookie);
 
 #endif

@@ -104,6 +104,7 @@ static enum kmtls_reason timeout_reason(const struct kmtls_handshake *handshake)
 {
 	switch (handshake->stage) {
 	case KMTLS_HANDSHAKE_DIALING:
+	case KMTLS_HANDSHAKE_DELIVERING:
 		return KMTLS_REASON_DIAL_TIMEOUT;
 	case KMTLS_HANDSHAKE_PASSED:
 		return KMTLS_REASON_LOCAL_TIMEOUT;
@@ -114,7 +115,10 @@ static enum kmtls_reason timeout_reason(const struct kmtls_handshake *handshake)
 
 static void time_is_over(struct kmtls_handshake *handshake)
 {
-	kmtls_handshake_fail(handshake, timeout_reason(handshake), NULL);
+	kmtls_handshake_fail(handshake, timeout_reason(handshake),
+			     handshake->stage == KMTLS_HANDSHAKE_DELIVERING
+				     ? "the application did not answer"
+				     : NULL);
 }
 
 /* ms until the next one's time is over, or -1. */

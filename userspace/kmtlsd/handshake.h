@@ -74,6 +74,9 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake);
 /* The server's application accepted (or not): hand-over, or refusal. Likewise. */
 void kmtls_handshake_application_accepted(struct kmtls_handshake *handshake);
 void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err);
+/* The same to the client, for another reason. Likewise. */
+void kmtls_handshake_application_unreachable(struct kmtls_handshake *handshake,
+					     enum kmtls_reason reason, const char *detail);
 
 /*
  * Server, the client has proven who it is: may it connect to this pod? true: it may. false: it

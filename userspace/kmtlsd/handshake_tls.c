@@ -302,11 +302,18 @@ void kmtls_handshake_send_alert(struct kmtls_handshake *handshake, int alert)
 		kmtls_ktls_send_alert(flow->wire_fd, ALERT_FATAL, alert);
 }
 
-void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err)
+void kmtls_handshake_application_unreachable(struct kmtls_handshake *handshake,
+					     enum kmtls_reason reason, const char *detail)
 {
 	if (!handshake->plain)
 		kmtls_handshake_send_alert(handshake, ALERT_APPLICATION_REFUSED);
-	kmtls_handshake_fail(handshake, KMTLS_REASON_APPLICATION_REFUSED, strerror(err));
+	kmtls_handshake_fail(handshake, reason, detail);
+}
+
+void kmtls_handshake_application_refused(struct kmtls_handshake *handshake, int err)
+{
+	kmtls_handshake_application_unreachable(handshake, KMTLS_REASON_APPLICATION_REFUSED,
+						strerror(err));
 }
 
 /* ---- events ---- */

@@ -19,6 +19,7 @@
 #include "handshake.h"
 #include "inbound.h"
 #include "inbound_peek.h"
+#include "listener.h"
 #include "log.h"
 #include "relay.h"
 #include "sources.h"
@@ -78,19 +79,14 @@ void kmtls_inbound_accept_again(struct kmtls_loop *loop, unsigned slot)
 	kmtls_pod_put(pod);
 }
 
-/*
- * The source of the local leg, IPv4: 127.64.0.0/10 by the client's address, so that not all
- * clients share the ports of one source address. IPv6 has one loopback address only; there
- * the kernel takes the pod's own.
- */
-static void bind_source(int fd, const struct kmtls_endpoint *client)
+/* The source of the local leg, IPv4: 127.64.0.0/10 by the client's address, so that not all clients
+ * share the ports of one source address. */
+static void spread_source(int fd, const struct kmtls_endpoint *client)
 {
 	__u32 hash = client->port * 0x27d4eb2fu, host;
 	struct sockaddr_in source = { .sin_family = AF_INET };
 	int one = 1;
 
-	if (!kmtls_address_is_v4(&client->address))
-		return;
 	for (int i = 12; i < 16; i++)
 		hash = (hash ^ client->address.bytes[i]) * 0x01000193u;
 	host = KMTLS_INTERCEPT_NET | ((hash >> 8) & KMTLS_INTERCEPT_HOSTS);
@@ -100,8 +96,31 @@ static void bind_source(int fd, const struct kmtls_endpoint *client)
 	(void)bind(fd, (struct sockaddr *)&source, sizeof(source));
 }
 
-/* A socket towards the application, not connected yet. */
-static int open_local(struct kmtls_handshake *handshake)
+/* IPv6 has one loopback address only. The kernel would take that of the pod which is connected to: if it
+ * is younger than the pod's enrolment, the programs take it for a client's, and bring us our own leg. */
+static void bind_to_loopback(int fd)
+{
+	struct sockaddr_in6 source = { .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback };
+	int one = 1;
+
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+	(void)bind(fd, (struct sockaddr *)&source, sizeof(source));
+}
+
+static int bind_source(int fd, const struct kmtls_listener *listener,
+		       const struct kmtls_endpoint *client)
+{
+	if (listener->device)
+		return kmtls_listener_bind(fd, listener);
+	if (kmtls_address_is_v4(&client->address))
+		spread_source(fd, client);
+	else
+		bind_to_loopback(fd);
+	return 0;
+}
+
+/* A socket towards the application, not connected yet. The thread is in the pod's namespace. */
+static int open_local(struct kmtls_handshake *handshake, const struct kmtls_listener *listener)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	struct kmtls_socket delivering = {
@@ -113,21 +132,32 @@ static int open_local(struct kmtls_handshake *handshake)
 	bool v4 = kmtls_address_is_v4(&flow->self.address);
 	int fd, err, one = 1;
 
-	err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
-	if (err)
-		return err;
 	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	bind_source(fd, &flow->peer);
-	if (bpf_map_update_elem(sockets, &fd, &delivering, BPF_ANY) < 0) {
+	err = bind_source(fd, listener, &flow->peer);
+	if (!err && bpf_map_update_elem(sockets, &fd, &delivering, BPF_ANY) < 0)
 		err = -errno;
+	if (err) {
 		close(fd);
 		return err;
 	}
 	return fd;
+}
+
+/* Likewise; a descriptor or -errno. ret_why: of -ENODEV. */
+static int open_towards_listener(struct kmtls_handshake *handshake, char *ret_why)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
+	struct kmtls_listener listener;
+	int err = kmtls_netns_enter(handshake->pod->netns_fd, handshake->pod->netns_cookie);
+
+	if (!err)
+		err = kmtls_listener_find(flow->wire_fd, &flow->self, &handshake->pod->addresses,
+					  &listener, ret_why);
+	return err ? err : open_local(handshake, &listener);
 }
 
 void kmtls_inbound_deliver(struct kmtls_handshake *handshake)
@@ -135,11 +165,17 @@ void kmtls_inbound_deliver(struct kmtls_handshake *handshake)
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 	struct sockaddr_storage address;
 	socklen_t length = kmtls_endpoint_to_sockaddr(&flow->self, &address);
-	int fd = open_local(handshake);
+	char why[KMTLS_LISTENER_WHY];
+	int fd = open_towards_listener(handshake, why);
 
 	/* Not the application's refusal: no alert says so, and the client may try once more. */
 	if (kmtls_handshake_dial_reason(-fd) == KMTLS_REASON_NO_RESOURCES) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, strerror(-fd));
+		return;
+	}
+	if (fd == -ENODEV) {
+		kmtls_handshake_application_unreachable(handshake, KMTLS_REASON_LISTENER_DEVICE,
+							why);
 		return;
 	}
 	if (fd < 0) {

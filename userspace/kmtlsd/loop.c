@@ -360,7 +360,9 @@ static bool answer(struct kmtls_loop *loop)
 {
 	bool stop, reset, review, expiry, asked_to_drain;
 
-	if (!atomic_exchange(&loop->asked, false))
+	/* After each event, and mostly nobody has. Who asks wakes the loop afterwards. */
+	if (!atomic_load_explicit(&loop->asked, memory_order_relaxed) ||
+	    !atomic_exchange(&loop->asked, false))
 		return false;
 	pthread_mutex_lock(&loop->lock);
 	stop = loop->stop;
@@ -421,7 +423,7 @@ static int next_timeout(struct kmtls_loop *loop)
 		timeout = answer;
 	if (resume >= 0 && (timeout < 0 || resume < timeout))
 		timeout = resume;
-	if (loop->hold_pending || loop->review.left || loop->expiry.left)
+	if (loop->hold_pending || loop->review.walk.left || loop->expiry.walk.left)
 		return 0;
 	if (loop->again_count)
 		return loop->starved ? STARVED_MS : 0;

@@ -134,7 +134,7 @@ static bool is_ours(const struct search *search, const struct kmtls_diag_socket 
 	return false;
 }
 
-static int see_listener(void *context, const struct kmtls_endpoint *local)
+static int see_listener(void *context, const struct kmtls_endpoint *local, unsigned device)
 {
 	struct search *search = context;
 

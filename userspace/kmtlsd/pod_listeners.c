@@ -208,7 +208,7 @@ static int seed_room(struct seed *seed)
 	return 0;
 }
 
-static int seed_one(void *context, const struct kmtls_endpoint *local)
+static int seed_one(void *context, const struct kmtls_endpoint *local, unsigned device)
 {
 	struct seed *seed = context;
 	struct kmtls_local_key key = { .netns = seed->pod->netns_cookie, .local = *local };

@@ -209,9 +209,13 @@ void kmtls_pods_visit(struct kmtls_pods *pods,
 		      void (*visit)(void *context, const struct kmtls_pod_info *info),
 		      void *context)
 {
+	struct kmtls_flow_count flows[KMTLS_PODS_MAX] = {};
 	struct kmtls_pod *all[KMTLS_PODS_MAX] = {};
 	unsigned count = get_all(pods, all);
 
+	for (unsigned i = 0; i < count; i++)
+		flows[i].netns_cookie = all[i]->netns_cookie;
+	kmtls_flow_table_count(pods->daemon->flows, flows, count);
 	for (unsigned i = 0; i < count; i++) {
 		struct kmtls_pod *pod = all[i];
 		struct kmtls_svid *svid = kmtls_pod_svid(pod);
@@ -227,7 +231,7 @@ void kmtls_pods_visit(struct kmtls_pods *pods,
 			.svid_issued = svid ? kmtls_pod_svid_issued(pod) : 0,
 			.svid_not_before = svid ? svid->not_before : 0,
 			.svid_not_after = svid ? svid->not_after : 0,
-			.flows = kmtls_flow_table_count(pods->daemon->flows, pod->netns_cookie),
+			.flows = kmtls_flow_count_of(flows, count, pod->netns_cookie),
 		};
 
 		visit(context, &info);

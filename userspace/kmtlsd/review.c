@@ -25,8 +25,7 @@
 #include "relay.h"
 #include "revocation.h"
 
-/* What a loop does before other work gets its turn. */
-#define SLOTS_AT_A_TIME 4096
+/* What a loop asks before other work gets its turn, beside the slots it looks at (walk.h). */
 #define QUESTIONS_AT_A_TIME 32
 
 /* ---- has anything changed? ---- */
@@ -143,10 +142,7 @@ void kmtls_review_begin(struct kmtls_loop *loop)
 {
 	struct kmtls_review *review = &loop->review;
 
-	/* Going on where the last one is: with a change each second all get their turn. */
-	review->count = review->left = *loop->daemon->flows->used;
-	if (review->slot >= review->count)
-		review->slot = 0;
+	kmtls_walk_begin(&review->walk, *loop->daemon->flows->used);
 	memset(review->answers, 0, sizeof(review->answers));
 }
 
@@ -264,15 +260,10 @@ static unsigned look_at(struct kmtls_loop *loop, unsigned slot)
 
 void kmtls_review_some(struct kmtls_loop *loop)
 {
-	struct kmtls_review *review = &loop->review;
+	struct kmtls_walk *walk = &loop->review.walk;
 	unsigned questions = 0;
 
-	for (unsigned i = 0; review->left && i < SLOTS_AT_A_TIME && questions < QUESTIONS_AT_A_TIME;
-	     i++) {
-		unsigned slot = review->slot;
-
-		review->slot = slot + 1 < review->count ? slot + 1 : 0;
-		review->left--;
-		questions += look_at(loop, slot);
-	}
+	for (unsigned i = 0; walk->left && i < KMTLS_WALK_SLOTS && questions < QUESTIONS_AT_A_TIME;
+	     i++)
+		questions += look_at(loop, kmtls_walk_next(walk));
 }

@@ -11,6 +11,8 @@
 #include <linux/types.h>
 #include <stdbool.h>
 
+#include "walk.h"
+
 struct kmtls_daemon;
 struct kmtls_loop;
 
@@ -18,7 +20,7 @@ struct kmtls_loop;
 
 /* A loop's; in no other thread's hands. */
 struct kmtls_review {
-	unsigned slot, count, left; /* the next to look at, of how many, and how many are left */
+	struct kmtls_walk walk;
 	/* Who was allowed in this review: flows of the same identities and port share an answer. */
 	struct kmtls_review_answer {
 		__u64 peer, self; /* 0: none */
@@ -32,7 +34,7 @@ void kmtls_review_tick(struct kmtls_daemon *daemon);
 void kmtls_review_begin(struct kmtls_loop *loop);
 /* In the loop's thread, for a flow that is established: resets it if its peer is revoked. */
 bool kmtls_review_revoked(struct kmtls_loop *loop, unsigned slot);
-/* Looks at some; loop->review.left tells whether there are more. */
+/* Looks at some; loop->review.walk.left tells whether there are more. */
 void kmtls_review_some(struct kmtls_loop *loop);
 
 #endif

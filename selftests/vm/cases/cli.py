@@ -64,6 +64,18 @@ def findings(result, group, level=None):
     return [each["text"] for each in result["checks"] if each["group"] == group and level in (None, each["level"])]
 
 
+def keeps_ports(bed):
+    """Is the port on the wire the one that the socket has inside the pod? (Since 6.3, or where it was ported back.)"""
+    listener = bed.agent("b").listen(bed.address("b"), 5770)
+    client = bed.agent("a").connect(bed.address("b"), 5770)
+    _, peer = listener.accept()
+    inside = bed.run("a", "ss", "-Htn", "state", "established", "dst", "127.64.0.0/10").split()
+    check(inside, "the application's leg is not found")
+    client.close()
+    listener.close()
+    return any(word.endswith(f":{peer[1]}") for word in inside)
+
+
 @case("check: a node that works has no error; marks as the locale can show them", mesh=True)
 def check_fine(bed):
     result = report(bed)
@@ -78,6 +90,9 @@ def check_fine(bed):
     rekey = bed.kmtls(1, "status")["rekey"]
     equal(any("keys of flows are replaced" in text for text in findings(result, "daemon", "ok")), rekey, "rekey is fine")
     equal(any("cannot replace keys" in text for text in findings(result, "daemon", "warning")), not rekey, "rekey warns")
+    ports = keeps_ports(bed)
+    equal(any("the same local port" in text for text in findings(result, "kernel", "ok")), ports, "local ports are kept")
+    equal(any("another local port" in text for text in findings(result, "kernel", "warning")), not ports, "or not")
     for locale, fine, bad in (("C.UTF-8", "  √ ", "√"), ("C", "  ok ", "√")):
         text = kmtls(bed, 1, "check", env={"LC_ALL": locale}).stdout
         equal(sum(line.startswith(fine) for line in text.splitlines()),

@@ -334,6 +334,18 @@ def memory(bed):
             bed.wait_log(2, since, "memory pressure: new connections are refused")
             client.sendall(MARKER.encode())
             equal(server.recv_exactly(len(MARKER)), MARKER.encode(), "what a flow moves meanwhile")
+            # The limit is followed at run time: there and back.
+            bed.kmtls(2, "settings", "set", "limits.memory_percent", "0")
+            time.sleep(0.3)
+            here = agent.connect(bed.address("b"), 5815)
+            listener.accept()[0].close()
+            equal(here.recv_to_end(), (b"", 0), "served without a limit")
+            bed.kmtls(2, "settings", "set", "limits.memory_percent", "50")
+            time.sleep(0.3)
+            before = bed.counter(2, "memory-pressure")
+            code = agent.socket().connect_ex((bed.address("b"), 5815))
+            check(code in REFUSED, f"a new connection ends with errno {code}")
+            check(bed.counter(2, "memory-pressure") > before, "and is counted")
         finally:
             write(path + "/memory.max", "max")
         time.sleep(0.3)
