@@ -37,17 +37,6 @@ static void list_pod(void *context, const struct kmtls_pod_svid_info *info)
 			  "source_error", kmtls_json_string(info->why)));
 }
 
-static const char *state_of(const struct kmtls_config *config,
-			    const struct kmtls_config_backend *backend,
-			    const struct kmtls_identity *identity)
-{
-	if (!identity)
-		return "unavailable";
-	if (backend == config->identity.enabled)
-		return "enabled";
-	return backend->trust ? "trusted" : "not-trusted";
-}
-
 /* "": it makes SVIDs itself. */
 static const char *source_state(struct kmtls_identity *identity, char *ret_why)
 {
@@ -82,10 +71,10 @@ static json_t *backend_json(struct kmtls_daemon *daemon, unsigned place)
 	}
 	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:I, s:I, s:s, s:I}", "name",
 			 backend->name, "type", kmtls_backend_type_name(backend->type), "state",
-			 state_of(daemon->config, backend, identity), "source", source, "error",
-			 kmtls_json_string(*why ? why : source_why), "roots", count_roots(identity),
-			 "not_before", (json_int_t)not_before, "not_after", (json_int_t)not_after,
-			 "key_type",
+			 kmtls_identities_role(daemon->identities, place), "source", source,
+			 "error", kmtls_json_string(*why ? why : source_why), "roots",
+			 count_roots(identity), "not_before", (json_int_t)not_before, "not_after",
+			 (json_int_t)not_after, "key_type",
 			 makes ? kmtls_key_type_name((enum kmtls_key_type)backend->key_type) : "",
 			 "svid_ttl", (json_int_t)(makes ? backend->svid_ttl : 0));
 }

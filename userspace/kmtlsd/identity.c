@@ -285,6 +285,17 @@ struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identi
 	return identities->all[place];
 }
 
+const char *kmtls_identities_role(const struct kmtls_identities *identities, unsigned place)
+{
+	const struct kmtls_config_backend *backend = &identities->config->identity.backends[place];
+
+	if (!identities->all[place])
+		return "unavailable";
+	if (backend == identities->config->identity.enabled)
+		return "enabled";
+	return backend->trust ? "trusted" : "not-trusted";
+}
+
 static void forget_others(const struct kmtls_identities *identities)
 {
 	const struct kmtls_config *config = identities->config;

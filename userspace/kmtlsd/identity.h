@@ -132,6 +132,8 @@ const char *kmtls_identities_source(const struct kmtls_identities *identities,
 /* By its place in the configuration. NULL: it could not be opened, *ret_why says why. */
 struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identities,
 					   unsigned place, const char **ret_why);
+/* "enabled", "trusted", "not-trusted", "unavailable". */
+const char *kmtls_identities_role(const struct kmtls_identities *identities, unsigned place);
 /* Keeps what the next worker needs, and wipes what is of backends that are not configured any more. */
 void kmtls_identities_keep(const struct kmtls_identities *identities);
 void kmtls_identities_close(struct kmtls_identities *identities);

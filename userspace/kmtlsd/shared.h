@@ -85,10 +85,15 @@ struct kmtls_shared {
 	_Atomic __u32 identity_refused; /* configurations whose identity could not be used */
 	_Atomic __u32 identity_not_taken; /* SVIDs and bundles that were given and are of no use */
 	struct kmtls_clock clock; /* the latest time seen */
-	__u64 spare[42]; /* zero, for later versions */
+	_Atomic __s32 metrics_fd; /* the socket that metrics are served on, plus one; 0: none */
+	__u32 spare_half;
+	__u64 spare[41]; /* zero, for later versions */
 
 	struct kmtls_shared_pod pods[KMTLS_PODS_MAX];
 };
+
+/* A predecessor of the same layout can be taken over from. */
+_Static_assert(sizeof(struct kmtls_shared) == 82800, "what is new takes its room from spare");
 
 /* A new one, and its descriptor; -errno. */
 int kmtls_shared_create(struct kmtls_shared **ret_shared, int *ret_fd);
