@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import os
 import re
+import resource
+import signal
 import struct
 import subprocess
 import time
@@ -255,7 +257,35 @@ def search_memory(pid, needles):
     return found, size
 
 
-@case("keys never appear: not in the daemon's memory outside the secret region, nor in logs and dumps", mesh=True)
+def dump_core(bed, pid):
+    """Ends the process as a fault does; what it leaves behind, None: nothing. The pattern of names is the guest's."""
+    path = f"{bed.dir}/core.{pid}"
+    resource.prlimit(pid, resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with open("/proc/sys/kernel/core_pattern", "w", encoding="ascii") as file:
+        file.write(f"{bed.dir}/core.%p")
+    os.kill(pid, signal.SIGSEGV)
+    until(lambda: not os.path.exists(f"/proc/{pid}"), f"process {pid} is gone", 40)
+    if not os.path.exists(path):
+        return None
+    with open(path, "rb") as file:
+        core = file.read()
+    os.unlink(path)
+    return core
+
+
+def cores_have_no_keys(bed, node, needles):
+    worker = bed.worker_pid(node)
+    equal(dump_core(bed, worker), None, "what a worker leaves behind")
+    bed.wait_worker(node, worker)
+    core = dump_core(bed, bed.daemon_pid(node))
+    bed.testbed("kill", str(node), check=False)
+    bed.testbed("start", str(node))
+    check(core and core[:4] == b"\x7fELF" and b"control.sock" in core, "the keeper's core")
+    equal([name for name, value in needles.items() if value in core], [], "keys in the keeper's core")
+    return len(core)
+
+
+@case("keys never appear: not in the daemon's memory outside the secret region, nor in logs, dumps and cores", mesh=True)
 def keys(bed):
     log, port = bed.dir + "/keys.log", OPEN + 10
     s_client(bed, port - 1, "kmtls/1").end()  # makes the certificate
@@ -292,4 +322,5 @@ def keys(bed):
     listener.close()
     process.kill()
     process.wait(20)
-    return "read " + ", ".join(said)
+    size = cores_have_no_keys(bed, 2, needles)
+    return "read " + ", ".join(said) + f", a core of {size >> 20} MiB"
