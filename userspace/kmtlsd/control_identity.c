@@ -118,17 +118,30 @@ int kmtls_control_identity_renew(struct kmtls_daemon *daemon, const json_t *argu
 				 struct kmtls_text *result, char *ret_why)
 {
 	const char *pod = json_string_value(json_object_get(arguments, "pod"));
+	char why[KMTLS_IDENTITY_WHY] = "";
+	bool changed = false;
 	unsigned count = 0;
+	__u64 netns;
+	json_t *answer;
 	int err = -ENOTSUP;
 
-	if (!kmtls_identities_enabled(daemon->identities))
+	if (!kmtls_identities_enabled(daemon->identities)) {
 		snprintf(ret_why, KMTLS_CONTROL_WHY,
 			 "no identity backend is enabled (identity.enabled): mutual TLS is off");
-	else
-		err = kmtls_pod_svid_renew(daemon->pods, pod, &count, ret_why);
-	return err ? err
-		   : kmtls_text_append_json(result,
-					    json_pack("{s:I}", "renewed", (json_int_t)count));
+		return err;
+	}
+	err = pod ? kmtls_control_find_pod(daemon, pod, &netns, ret_why) : 0;
+	if (err)
+		return err;
+	/* What cannot be read anew is no reason not to issue by what there is. Another CA is for all pods. */
+	kmtls_identities_refresh(daemon->identities, &changed, why);
+	err = kmtls_pod_svid_renew(daemon->pods, changed ? NULL : pod, &count, ret_why);
+	if (err)
+		return err;
+	answer = json_pack("{s:I}", "renewed", (json_int_t)count);
+	if (why[0] && answer)
+		json_object_set_new(answer, "not_taken", kmtls_json_string(why));
+	return kmtls_text_append_json(result, answer);
 }
 
 /* ---- the CA ---- */
