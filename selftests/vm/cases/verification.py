@@ -110,16 +110,16 @@ def expiry(bed):
     return f"closed {late:.1f} s after the SVID"
 
 
-def write_crl(bed, path, revoked, days=1):
-    """Atomically, as whoever rotates them does."""
-    base, root = bed.dir + "/crl", f"{bed.env['state']}/root.pem"
+def write_crl(bed, path, revoked, days=1, root=None, key=None, serial=SERIAL):
+    """Atomically, as whoever rotates them does. By the daemons' root, or another that is in root and key."""
+    base, root = bed.dir + "/crl", root or f"{bed.env['state']}/root.pem"
     os.makedirs(base, exist_ok=True)
     with open(base + "/index", "w", encoding="ascii") as file:
         if revoked:
-            file.write(f"R\t491231235959Z\t260101000000Z\t{SERIAL:04X}\tunknown\t/CN=x\n")
+            file.write(f"R\t491231235959Z\t260101000000Z\t{serial:04X}\tunknown\t/CN=x\n")
     with open(base + "/config", "w", encoding="ascii") as file:
         file.write(f"[ca]\ndefault_ca=own\n[own]\ndatabase={base}/index\ndefault_md=sha256\ncertificate={root}\n"
-                   f"private_key={root}\ndefault_crl_days={days}\n")
+                   f"private_key={key or root}\ndefault_crl_days={days}\n")
     subprocess.run(["openssl", "ca", "-gencrl", "-config", base + "/config", "-out", path + ".new"], check=True,
                    capture_output=True, timeout=60)
     os.rename(path + ".new", path)
