@@ -224,6 +224,8 @@ lint:
 	$(Q)scripts/gen-reasons --check
 	$(say) FLOWS docs/flows.md
 	$(Q)scripts/gen-flows --check
+	$(say) METRICS docs/metrics.md
+	$(Q)scripts/gen-metrics --check
 	$(say) MUTANTS selftests/vm/mutate
 	$(Q)selftests/vm/mutate --check
 	$(say) MAPS docs/maps.md

@@ -70,7 +70,7 @@ _kmtls()
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
-	"") choices="pod peer authz policy apply explain flows top monitor udp status check identity settings dump upgrade log hash --socket --json --version --help" ;;
+	"") choices="pod peer authz policy apply explain flows top monitor udp status check identity metrics settings dump upgrade log hash --socket --json --version --help" ;;
 	pod) choices="add del list --help" ;;
 	peer) choices="add del load list --help" ;;
 	authz) choices="add del list default test --help" ;;
@@ -112,6 +112,7 @@ _kmtls()
 		choices="--backend --key --json --help"
 		[[ ${#words_[@]} == 2 ]] && choices="show $choices"
 		;;
+	metrics) choices="--json --help" ;;
 	settings) choices="get set --help" ;;
 	"settings get" | "settings set")
 		choices="--json --help"

@@ -256,13 +256,16 @@ struct kmtls_flow {
 	__u8 untaken;
 	/* ESTABLISHED: the peer's SVID has expired, and it was said so: the configuration keeps it */
 	__u8 peer_expired_kept;
-	__u8 reserved[6];
+	__u8 reserved[2];
+	/* ESTABLISHED: the intermediate CAs above the peer's SVID, by a number of the daemon's; 0: none, or
+	 * not known */
+	__u32 peer_path;
 	/* The peer's SVID: the first eight bytes of SHA-256 of SHA-256 of its issuer's public key, a sign
 	 * byte and the serial number. 0: not known; an earlier version stored none. */
 	__u64 peer_certificate;
 };
 
-/* ---- peer_expiries: LRU hash, the latest end of a peer's SVID that a handshake has shown --- */
+/* ---- peer_expiries: LRU hash, the end of the peer's SVID in the newest handshake ------------ */
 
 struct kmtls_peer_expiry_key {
 	__u64 self_identity, peer_identity; /* as in struct kmtls_flow */
@@ -369,7 +372,8 @@ struct kmtls_peer_expiry_value {
 	  "a certificate of the peer is signed with an algorithm not allowed")                   \
 	X(91, CA_BAD_ID, "ca-bad-id",                                                            \
 	  "a CA above the peer's SVID is of another trust domain, or a workload's")              \
-	X(92, PEER_REVOKED, "peer-revoked", "the SVID of an established flow's peer is revoked") \
+	X(92, PEER_REVOKED, "peer-revoked",                                                      \
+	  "the SVID of an established flow's peer, or a CA above it, is revoked")                \
 	X(93, CRL_REJECTED, "crl-rejected", "CRL files that were not taken")                     \
 	X(94, CLOCK_BACK, "clock-back", "times the clock went back further than is tolerated")   \
 	X(95, PEER_EXPIRED_KEPT, "peer-expired-kept",                                            \

@@ -23,6 +23,9 @@
 #define ON                                                                                  \
 	"identity: {trust_domain: example.org, enabled: own, backends: [{name: own, type: " \
 	"builtin}]}\n"
+#define LISTEN                                                                    \
+	"must be ADDRESS:PORT, [IPV6-ADDRESS]:PORT, or an absolute path without " \
+	"'..', of at most 107 bytes"
 #define PATH "must be an absolute path without '..', of at most 1024 bytes"
 #define PORTS "must be a list of ports, each from 1 to 65535"
 #define NODE "must be 1 to 253 letters, digits, dots, hyphens or underscores"
@@ -114,6 +117,20 @@ static const struct bad bad_files[] = {
 	  ":3: control_socket: must be an absolute path without '..', of at most 107 bytes" },
 	{ "control_socket long", TD "control_socket: /" A64 A16 A16 "bbbbbbbbbbb\n",
 	  ":3: control_socket: must be an absolute path without '..', of at most 107 bytes" },
+	{ "metrics empty", TD "metrics: {}\n", ":3: metrics: has no key `listen`" },
+	{ "metrics null", TD "metrics:\n", ":3: metrics: must be a mapping" },
+	{ "metrics a word", TD "metrics: on\n", ":3: metrics: must be a mapping" },
+	{ "metrics other", TD "metrics:\n  port: 1\n", ":4: metrics.port: unknown key" },
+	{ "metrics port alone", TD "metrics:\n  listen: 9464\n", ":4: metrics.listen: " LISTEN },
+	{ "metrics no address", TD "metrics:\n  listen: ':9464'\n", ":4: metrics.listen: " LISTEN },
+	{ "metrics name", TD "metrics:\n  listen: localhost:9464\n",
+	  ":4: metrics.listen: " LISTEN },
+	{ "metrics port 0", TD "metrics:\n  listen: 127.0.0.1:0\n", ":4: metrics.listen: " LISTEN },
+	{ "metrics empty text", TD "metrics: {listen: ''}\n", ":3: metrics.listen: " LISTEN },
+	{ "metrics dots", TD "metrics: {listen: /run/../m.sock}\n", ":3: metrics.listen: " LISTEN },
+	{ "metrics a list", TD "metrics: {listen: [/a, /b]}\n", ":3: metrics.listen: " LISTEN },
+	{ "metrics the control socket", TD "metrics: {listen: /run/kmtls/control.sock}\n",
+	  ":3: metrics.listen: is the control socket" },
 	{ "cgroup relative", TD "cgroup: kmtls\n", ":3: cgroup: " PATH },
 	{ "cgroup tilde", TD "cgroup: ~\n", ":3: cgroup: " PATH },
 	/* words */
@@ -420,6 +437,7 @@ static void test_defaults(void **state)
 	assert_string_equal(config->bpf_dir, "/sys/fs/bpf/kmtls");
 	assert_string_equal(config->run_dir, "/run/kmtls");
 	assert_string_equal(config->control_socket, "/run/kmtls/control.sock");
+	assert_null(config->metrics_listen);
 	assert_null(config->cgroup);
 	assert_int_equal(config->log_level, KMTLS_LOG_INFO);
 	assert_int_equal(config->workers, 0);
@@ -506,6 +524,7 @@ static void test_everything(void **state)
 			  "run_dir: /run/other\n"
 			  "control_socket: /run/other.sock\n"
 			  "cgroup: /sys/fs/cgroup/kmtls\n"
+			  "metrics: {listen: '[::1]:9464'}\n"
 			  "log_level: debug\n"
 			  "workers: 256\n"
 			  "rekey: off\n"
@@ -574,6 +593,7 @@ static void test_everything(void **state)
 	assert_string_equal(config->bpf_dir, "/sys/fs/bpf/other");
 	assert_string_equal(config->run_dir, "/run/other");
 	assert_string_equal(config->control_socket, "/run/other.sock");
+	assert_string_equal(config->metrics_listen, "[::1]:9464");
 	assert_string_equal(config->cgroup, "/sys/fs/cgroup/kmtls");
 	assert_int_equal(config->log_level, KMTLS_LOG_DEBUG);
 	assert_int_equal(config->workers, 256);

@@ -199,6 +199,37 @@ static void revoked(void **state)
 	assert_false(kmtls_revocation_holds(77));
 }
 
+/* Of a chain the hashes of all below the root, for flows that are there when a CRL comes. */
+static void intermediates(void **state)
+{
+	struct test_certificate middle = test_certificate_make(&test_intermediate_spec, &root);
+	const struct test_spec spec = { .id = TEST_SERVER_ID };
+	struct test_certificate leaf = test_certificate_make(&spec, &middle);
+	SSL_CTX *client_context =
+		test_context_make(KMTLS_ROLE_CLIENT, &client_leaf, NULL, root.certificate);
+	SSL_CTX *server_context =
+		test_context_make(KMTLS_ROLE_SERVER, &leaf, middle.certificate, root.certificate);
+	struct test_side client, server;
+
+	test_sides_open(&client, client_context, &server, server_context);
+	test_sides_run(&client, &server);
+	assert_true(client.ready);
+	assert_int_equal(
+		client.verify.peer_certificate,
+		kmtls_revocation_hash(middle.certificate, X509_get_serialNumber(leaf.certificate)));
+	assert_int_equal(
+		client.verify.peer_issuers[0],
+		kmtls_revocation_hash(root.certificate, X509_get_serialNumber(middle.certificate)));
+	assert_int_equal(client.verify.peer_issuers[1], 0);
+	assert_int_equal(server.verify.peer_issuers[0], 0); /* the client's is of the root */
+	test_side_close(&client);
+	test_side_close(&server);
+	SSL_CTX_free(client_context);
+	SSL_CTX_free(server_context);
+	test_certificate_free(&leaf);
+	test_certificate_free(&middle);
+}
+
 static int setup(void **state)
 {
 	const struct test_spec client_spec = { .id = TEST_CLIENT_ID };
@@ -227,10 +258,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rules),
-		cmocka_unit_test(expiry),
-		cmocka_unit_test(forms),
-		cmocka_unit_test(revoked),
+		cmocka_unit_test(rules),   cmocka_unit_test(expiry),	    cmocka_unit_test(forms),
+		cmocka_unit_test(revoked), cmocka_unit_test(intermediates),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

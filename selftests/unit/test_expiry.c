@@ -24,10 +24,12 @@
 #include "expiry.h"
 #include "flow_table.h"
 #include "loop.h"
+#include "peer_paths.h"
 #include "relay.h"
 #include "rekey.h"
 #include "review.h"
 #include "revocation.h"
+#include "shared.h"
 #include "sockets.h"
 #include "walk.h"
 
@@ -36,7 +38,7 @@
 
 static atomic_ullong counts[KMTLS_REASON_COUNT];
 static _Atomic __u32 used;
-static struct kmtls_config config = { .max_flows = 64, .max_udp_peers = 64 };
+static struct kmtls_config config = { .max_flows = 1024, .max_udp_peers = 64 };
 static struct kmtls_rekey_table rekey;
 static struct kmtls_daemon daemon_ = { .config = &config, .rekey = &rekey };
 static char directory[64];
@@ -130,15 +132,34 @@ static void newer_handshake(void **state)
 	unsigned other = establish(PEER + 2, now, &application2, &peer2);
 
 	kmtls_expiry_show(&daemon_, SELF, PEER + 1, now + 100);
-	kmtls_expiry_show(&daemon_, SELF, PEER + 1, now + 50); /* not later than the one before */
+	kmtls_expiry_show(&daemon_, SELF, PEER + 1, now + 50); /* the newest counts */
 	kmtls_expiry_show(&daemon_, SELF + 1, PEER + 2, now + 100); /* another pod's */
 	assert_true(tick());
 	assert_true(is_open(slot));
-	assert_int_equal(kmtls_loop_flow(loop(), slot)->peer_not_after, now + 100);
+	assert_int_equal(kmtls_loop_flow(loop(), slot)->peer_not_after, now + 50);
 	assert_false(is_open(other));
 	assert_false(tick());
 	end(slot, application, peer);
 	end(other, application2, peer2);
+}
+
+/* A peer that had an SVID of a day, and then one that is over: what it had before keeps nothing open. One
+ * whose own is not over yet is not cut short by a later one that is. */
+static void older_handshake(void **state)
+{
+	time_t now = kmtls_clock_now();
+	int application, peer, application2, peer2;
+	unsigned slot = establish(PEER + 5, now, &application, &peer);
+	unsigned own = establish(PEER + 5, now + 86400, &application2, &peer2);
+
+	kmtls_expiry_show(&daemon_, SELF, PEER + 5, now + 86400);
+	kmtls_expiry_show(&daemon_, SELF, PEER + 5, now);
+	assert_true(tick());
+	assert_false(is_open(slot));
+	assert_true(is_open(own));
+	assert_int_equal(kmtls_loop_flow(loop(), own)->peer_not_after, now + 86400);
+	end(slot, application, peer);
+	end(own, application2, peer2);
 }
 
 static void warns(void **state)
@@ -214,6 +235,110 @@ static void walk(void **state)
 	assert_int_equal(kmtls_walk_next(&walk), 0);
 }
 
+static void put_path(unsigned slot, __u64 first, __u64 second)
+{
+	const __u64 issuers[KMTLS_TLS_INTERMEDIATES_MAX] = { first, second };
+
+	assert_int_equal(kmtls_peer_paths_put(&daemon_.shared->peer_paths, daemon_.flows,
+					      kmtls_loop_flow(loop(), slot), issuers),
+			 0);
+}
+
+static void review(__u64 hash)
+{
+	__u64 *hashes = calloc(1, sizeof(*hashes));
+
+	hashes[0] = hash;
+	assert_true(kmtls_revocation_replace(hashes, 1));
+	kmtls_review_begin(loop());
+	while (loop()->review.left)
+		kmtls_review_some(loop());
+}
+
+/* Whose path goes through it, and nobody else's, whatever worker looks. */
+static void revoked_intermediate(void **state)
+{
+	unsigned long long before = counts[KMTLS_REASON_PEER_REVOKED];
+	time_t later = kmtls_clock_now() + 100;
+	int application[4], peer[4];
+	unsigned slots[4];
+
+	for (unsigned i = 0; i < 4; i++)
+		slots[i] = establish(PEER + 6, later, &application[i], &peer[i]);
+	put_path(slots[0], 501, 0);
+	put_path(slots[1], 502, 501);
+	put_path(slots[2], 502, 503);
+	put_path(slots[3], 0, 0);
+	assert_int_not_equal(kmtls_loop_flow(loop(), slots[1])->peer_path,
+			     kmtls_loop_flow(loop(), slots[2])->peer_path);
+	assert_int_equal(kmtls_loop_flow(loop(), slots[3])->peer_path, 0);
+	review(501);
+	assert_false(is_open(slots[0]));
+	assert_false(is_open(slots[1]));
+	assert_true(is_open(slots[2]));
+	assert_true(is_open(slots[3]));
+	assert_int_equal(counts[KMTLS_REASON_PEER_REVOKED], before + 2);
+	review(503);
+	assert_false(is_open(slots[2]));
+	assert_true(is_open(slots[3]));
+	kmtls_revocation_replace(NULL, 0);
+	for (unsigned i = 0; i < 4; i++)
+		end(slots[i], application[i], peer[i]);
+}
+
+/* More paths than there are places, one after the other: those of flows that are gone make room, that
+ * of a flow that is there stays. */
+static void paths_make_room(void **state)
+{
+	struct kmtls_peer_paths *paths = &daemon_.shared->peer_paths;
+	int application, peer, application2, peer2;
+	unsigned slot = establish(PEER + 7, kmtls_clock_now() + 100, &application, &peer);
+	unsigned other = establish(PEER + 7, kmtls_clock_now() + 100, &application2, &peer2);
+	__u32 kept;
+
+	put_path(slot, 600, 601);
+	kept = kmtls_loop_flow(loop(), slot)->peer_path;
+	for (unsigned i = 0; i < 3 * KMTLS_PEER_PATHS; i++) {
+		put_path(other, 1000 + i, 0);
+		assert_int_not_equal(kmtls_loop_flow(loop(), other)->peer_path, kept);
+	}
+	assert_int_equal(paths->issuers[kept - 1][0], 600);
+	assert_int_equal(paths->issuers[kept - 1][1], 601);
+	put_path(other, 600, 601);
+	assert_int_equal(kmtls_loop_flow(loop(), other)->peer_path, kept);
+	end(slot, application, peer);
+	end(other, application2, peer2);
+}
+
+/* As many as there can be, each of a flow that is there: one more is refused, until a flow ends. */
+static void paths_full(void **state)
+{
+	struct kmtls_peer_paths *paths = &daemon_.shared->peer_paths;
+	const __u64 issuers[KMTLS_TLS_INTERMEDIATES_MAX] = { 9999 };
+	unsigned slots[KMTLS_PEER_PATHS + 1];
+
+	for (unsigned i = 0; i <= KMTLS_PEER_PATHS; i++) {
+		assert_int_equal(kmtls_flow_table_take(daemon_.flows, 0, 1, &slots[i]), 0);
+		kmtls_flow_set_state(kmtls_loop_flow(loop(), slots[i]), KMTLS_FLOW_HANDSHAKE);
+		if (i < KMTLS_PEER_PATHS)
+			put_path(slots[i], 3000 + i, 0);
+	}
+	assert_int_equal(kmtls_peer_paths_put(paths, daemon_.flows,
+					      kmtls_loop_flow(loop(), slots[KMTLS_PEER_PATHS]),
+					      issuers),
+			 -ENOSPC);
+	assert_int_equal(kmtls_loop_flow(loop(), slots[KMTLS_PEER_PATHS])->peer_path, 0);
+	for (unsigned i = 0; i <= KMTLS_PEER_PATHS; i++) {
+		struct kmtls_flow *flow = kmtls_loop_flow(loop(), slots[i]);
+
+		kmtls_flow_set_state(flow, KMTLS_FLOW_CLOSING);
+		kmtls_flow_set_state(flow, KMTLS_FLOW_FREE);
+		if (!i)
+			put_path(slots[KMTLS_PEER_PATHS], 9999, 0);
+		kmtls_flow_table_return(daemon_.flows, slots[i]);
+	}
+}
+
 /* ---- groups -------------------------------------------------------------------------------- */
 
 static int needs_bpf(void **state)
@@ -233,6 +358,7 @@ static int setup(void **state)
 
 	snprintf(directory, sizeof(directory), "/sys/fs/bpf/kmtls-unit-%d", (int)getpid());
 	config.bpf_dir = directory;
+	daemon_.shared = calloc(1, sizeof(*daemon_.shared));
 	kmtls_counters_open(counts);
 	if (kmtls_bpf_open(&config, &daemon_.bpf, why) < 0) {
 		print_message("# %s\n", why);
@@ -244,7 +370,8 @@ static int setup(void **state)
 	loop()->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	loop()->epoll_fd = -1;
 	pthread_mutex_init(&loop()->lock, NULL);
-	assert_int_equal(kmtls_flow_table_open(daemon_.bpf, 64, 0, false, &daemon_.flows, why), 0);
+	assert_int_equal(kmtls_flow_table_open(daemon_.bpf, 1024, 0, false, &daemon_.flows, why),
+			 0);
 	kmtls_flow_table_adopt(daemon_.flows, &used);
 	return 0;
 }
@@ -253,6 +380,7 @@ static int teardown(void **state)
 {
 	char why[256];
 
+	free(daemon_.shared);
 	if (!daemon_.bpf)
 		return 0;
 	close(loop()->wake_fd);
@@ -268,9 +396,13 @@ int main(void)
 		cmocka_unit_test(walk),
 		cmocka_unit_test_setup(closes, needs_bpf),
 		cmocka_unit_test_setup(newer_handshake, needs_bpf),
+		cmocka_unit_test_setup(older_handshake, needs_bpf),
 		cmocka_unit_test_setup(warns, needs_bpf),
 		cmocka_unit_test_setup(plaintext_has_no_peer, needs_bpf),
 		cmocka_unit_test_setup(revoked, needs_bpf),
+		cmocka_unit_test_setup(revoked_intermediate, needs_bpf),
+		cmocka_unit_test_setup(paths_make_room, needs_bpf),
+		cmocka_unit_test_setup(paths_full, needs_bpf),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

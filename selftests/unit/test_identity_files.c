@@ -316,6 +316,30 @@ static void torn(void **state)
 	test_certificate_free(&leaf);
 }
 
+/* Asked for by hand they are read at once, and not when they have been quiet for a while. */
+static void at_once(void **state)
+{
+	unsigned before, refused;
+	bool changed;
+
+	written_set("", &pki, TEST_CLIENT_ID);
+	open_source();
+	before = version(&client);
+	assert_int_equal(identity->operations->refresh(identity, &changed, why), 0);
+	assert_false(changed);
+	assert_int_equal(version(&client), before);
+	written_set("", &pki, TEST_CLIENT_ID);
+	assert_int_equal(identity->operations->refresh(identity, &changed, why), 0);
+	assert_true(changed);
+	assert_int_equal(version(&client), before + 1);
+	refused = not_taken;
+	written_file(WRITTEN_SVID, &pki, NULL, "g");
+	assert_int_equal(identity->operations->refresh(identity, &changed, why), -EINVAL);
+	assert_false(changed);
+	assert_int_equal(not_taken, refused + 1);
+	assert_int_equal(issue(&client, NULL), 0); /* by what there was */
+}
+
 /* The same again is nothing new; another bundle is. */
 static void only_news(void **state)
 {
@@ -524,7 +548,7 @@ int main(void)
 		TEST(talks),	   TEST(of_another),  TEST(names_of_pods), TEST(expires),
 		TEST(valid_later), TEST(torn),	      TEST(only_news),	   TEST(never_quiet),
 		TEST(all_kinds),   TEST(generations), TEST(by_the_clock),  TEST(watch_limits),
-		TEST(kept),	   TEST(no_leaks),
+		TEST(kept),	   TEST(no_leaks),    TEST(at_once),
 	};
 
 	return cmocka_run_group_tests(tests, setup_group, teardown_group);

@@ -262,6 +262,49 @@ static void kept(void **state)
 	pki_free(&pki);
 }
 
+/* ---- by hand ---- */
+
+/* Another CA below the same root, and then files that are of no use: what was there goes on. */
+static void anew(void **state)
+{
+	struct kmtls_secret_region *region;
+	struct kmtls_identity *identity, *next;
+	X509 *before;
+	struct pki pki;
+	bool changed;
+	int fd;
+
+	assert_int_equal(kmtls_secret_region_create(4, &region, &fd, pki_why), 0);
+	pki_plan(&pki);
+	pki_make(&pki);
+	pki_write(&pki, "i", "I", "r");
+	assert_int_equal(pki_try_open(region, false, &identity), 0);
+	assert_int_equal(identity->operations->refresh(identity, &changed, pki_why), 0);
+	assert_false(changed);
+	before = identity->operations->authority(identity);
+	pki_write(&pki, "kji", "K", "or");
+	assert_int_equal(identity->operations->refresh(identity, &changed, pki_why), 0);
+	assert_true(changed);
+	assert_int_equal(
+		X509_cmp(identity->operations->authority(identity), pki.cas[K].certificate), 0);
+	assert_int_equal(X509_cmp(before, pki.cas[I].certificate), 0); /* is still there */
+	assert_works(identity, 3);
+	/* The next worker has it, without files. */
+	assert_int_equal(pki_try_open(region, true, &next), 0);
+	assert_works(next, 3);
+	kmtls_identity_close(next);
+	pki_write(&pki, "i", "K", "r");
+	assert_int_equal(identity->operations->refresh(identity, &changed, pki_why), -EINVAL);
+	assert_false(changed);
+	assert_non_null(strstr(pki_why, "is not the key of"));
+	unlink(pki_cert_file);
+	assert_int_equal(identity->operations->refresh(identity, &changed, pki_why), -ENOENT);
+	assert_works(identity, 3);
+	kmtls_identity_close(identity);
+	close(fd);
+	pki_free(&pki);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, pki_setup, pki_teardown)
 
 int main(void)
@@ -269,7 +312,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(good_chains), TEST(key_types), TEST(ends_with_its_chain),
 		TEST(permissions), TEST(long_file), TEST(inline_texts),
-		TEST(kept),
+		TEST(kept),	   TEST(anew),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -26,7 +26,7 @@
 #include "svid.h"
 #include "svid_store.h"
 
-#define NEEDLES 32
+#define NEEDLES 64
 #define NEEDLE 32 /* bytes compared */
 /* Mappings of more bytes are not searched: those of the sanitizers. */
 #ifdef __SANITIZE_ADDRESS__
@@ -150,14 +150,30 @@ static void look_for_secret(const char *name, const struct kmtls_secret *secret,
 	kmtls_record_key_wipe(&key);
 }
 
+/* All of a private key that is secret. */
+static void look_for_key(const EVP_PKEY *key, const char *name)
+{
+	static const char *const of_rsa[] = {
+		OSSL_PKEY_PARAM_RSA_D,	       OSSL_PKEY_PARAM_RSA_FACTOR1,
+		OSSL_PKEY_PARAM_RSA_FACTOR2,   OSSL_PKEY_PARAM_RSA_EXPONENT1,
+		OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
+	};
+
+	if (EVP_PKEY_get_base_id(key) != EVP_PKEY_RSA) {
+		look_for_number(key, OSSL_PKEY_PARAM_PRIV_KEY, name);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(of_rsa) / sizeof(of_rsa[0]); i++)
+		look_for_number(key, of_rsa[i], name);
+}
+
 static struct kmtls_svid *issue(struct kmtls_identity *identity, const char *id)
 {
 	struct kmtls_svid *svid = test_issue(identity, id), *again = NULL;
 
 	assert_int_equal(kmtls_svid_store_put(region, svid), 0);
 	assert_int_equal(kmtls_svid_store_get(region, id, &again), 0);
-	look_for_number(SSL_CTX_get0_privatekey(svid->client), OSSL_PKEY_PARAM_PRIV_KEY,
-			"the key of an SVID");
+	look_for_key(SSL_CTX_get0_privatekey(svid->client), "the key of an SVID");
 	kmtls_svid_put(svid);
 	return again;
 }
@@ -191,12 +207,12 @@ static void finds_what_is_there(void **state)
 	needle_count = 0;
 }
 
-static void no_key_outside(void **state)
+static void use_keys(enum kmtls_key_type key_type, unsigned numbers)
 {
 	const struct kmtls_config_backend backend = {
 		.name = (char *)"own",
 		.type = KMTLS_BACKEND_BUILTIN,
-		.key_type = KMTLS_KEY_EC_P256,
+		.key_type = key_type,
 		.root_file = root_file,
 		.root_ttl = 7200,
 		.svid_ttl = 3600,
@@ -221,13 +237,13 @@ static void no_key_outside(void **state)
 	assert_int_equal(identity->operations->keep(identity), 0);
 	kept = kmtls_backend_kept_name(&backend, name);
 	assert_int_equal(kmtls_svid_store_get_ca(region, kept, &ca), 0);
-	look_for_number(ca.key, OSSL_PKEY_PARAM_PRIV_KEY, "the root's key");
+	look_for_key(ca.key, "the root's key");
 	client = issue(identity, TEST_CLIENT_ID);
 	server = issue(identity, TEST_SERVER_ID);
 	assert_int_equal(search(), 0);
 	for (int i = 0; i < 3; i++)
 		shake_hands(client, server);
-	assert_int_equal(needle_count, 6 + 3 * 4);
+	assert_int_equal(needle_count, 3 * 2 * numbers + 3 * 4);
 	assert_int_equal(search(), 0); /* with the keys in use */
 	kmtls_svid_put(client);
 	kmtls_svid_put(server);
@@ -235,6 +251,17 @@ static void no_key_outside(void **state)
 	kmtls_ca_clear(&ca);
 	assert_int_equal(search(), 0);
 	needle_count = 0;
+}
+
+static void no_key_outside(void **state)
+{
+	use_keys(KMTLS_KEY_EC_P256, 1);
+}
+
+/* OpenSSL makes what it needs of the primes when they are first used, and keeps it. */
+static void no_rsa_key_outside(void **state)
+{
+	use_keys(KMTLS_KEY_RSA_2048, 6);
 }
 
 static int setup(void **state)
@@ -252,6 +279,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(finds_what_is_there),
 		cmocka_unit_test(no_key_outside),
+		cmocka_unit_test(no_rsa_key_outside),
 	};
 
 	/* As main() of the daemon. */

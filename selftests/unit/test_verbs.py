@@ -61,6 +61,7 @@ WRONG = {
     "identity": ((("no-such",), "no-such: unexpected argument"),),
     "identity renew": ((("",), "POD: must not be empty"),),
     "identity ca": (((), "show: is missing"), (("hide",), "hide: unknown action, there is: show")),
+    "metrics": ((("now",), "now: unexpected argument"),),
     "settings get": ((("log_level", "x"), "x: unexpected argument"),),
     "settings set": (((), "NAME: is missing"), (("log_level",), "VALUE: is missing")),
     "dump": ((("a", "b"), "b: unexpected argument"),),

@@ -113,6 +113,7 @@ int kmtls_cmd_udp(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_settings_get(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_settings_set(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_top(struct kmtls_cli *cli, int argc, char **argv);
+int kmtls_cmd_metrics(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_dump(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_monitor(struct kmtls_cli *cli, int argc, char **argv);
 int kmtls_cmd_check(struct kmtls_cli *cli, int argc, char **argv);

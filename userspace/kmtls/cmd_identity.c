@@ -210,6 +210,9 @@ int kmtls_cmd_identity_renew(struct kmtls_cli *cli, int argc, char **argv)
 		kmtls_client_print(result);
 	else
 		printf("%lld renewed\n", number(result, "renewed"));
+	if (*text(result, "not_taken") && !cli->json)
+		kmtls_cli_error(cli, "not read anew, what there was goes on: %s",
+				text(result, "not_taken"));
 	return KMTLS_EXIT_OK;
 }
 

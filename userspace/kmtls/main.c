@@ -65,6 +65,7 @@ static const struct {
 	  "print the certificate of the CA that issues, or of another backend's" },
 	{ "identity", NULL, kmtls_cmd_identity, "",
 	  "show pods' SVIDs, when they are renewed, and where they come from" },
+	{ "metrics", NULL, kmtls_cmd_metrics, "", "print what Prometheus would be told" },
 	{ "settings", "get", kmtls_cmd_settings_get, "[NAME]",
 	  "show the configuration as it is now" },
 	{ "settings", "set", kmtls_cmd_settings_set, "NAME VALUE",

@@ -52,6 +52,10 @@ static int take_texts(struct kmtls_config_load *load, struct kmtls_config *confi
 		return kmtls_config_refuse_item(
 			load, "run_dir", -1,
 			"too long for control_socket below it, which is not set");
+	config->metrics_listen = kmtls_take_pointer(file->metrics.listen);
+	if (config->metrics_listen && !strcmp(config->metrics_listen, config->control_socket))
+		return kmtls_config_refuse_item(load, "metrics.listen", -1,
+						"is the control socket");
 	return 0;
 }
 
@@ -176,6 +180,7 @@ void kmtls_config_free(struct kmtls_config *config)
 	free(config->bpf_dir);
 	free(config->run_dir);
 	free(config->control_socket);
+	free(config->metrics_listen);
 	free(config->cgroup);
 	free(config->exclude.outbound_ports);
 	free(config->exclude.inbound_ports);

@@ -49,6 +49,7 @@ struct kmtls_config {
 	char *run_dir; /* remembered pods; /run/kmtls */
 	char *control_socket; /* <run_dir>/control.sock */
 	char *cgroup; /* of the daemon, made if missing; NULL: the one it was started in */
+	char *metrics_listen; /* ADDRESS:PORT or a path; NULL: metrics are not served */
 	enum kmtls_log_level log_level; /* info */
 	unsigned workers; /* event loop threads; 0: one per CPU the daemon may run on */
 	unsigned max_flows; /* slots of the flow table, 64..1048576; 65536 */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "config_parts.h"
+#include "metrics_socket.h"
 
 bool kmtls_config_has(const struct kmtls_config_load *load, const char *key)
 {
@@ -206,6 +207,22 @@ static int check_paths(struct kmtls_config_load *load)
 	return 0;
 }
 
+static int check_metrics(struct kmtls_config_load *load)
+{
+	const char *listen = load->file->metrics.listen;
+	struct kmtls_endpoint endpoint;
+
+	if (!listen)
+		return kmtls_config_has(load, "metrics")
+			       ? kmtls_config_refuse_item(load, "metrics", -1,
+							  "has no key `listen`")
+			       : 0;
+	if (listen[0] == '/' ? !kmtls_config_is_path(listen, KMTLS_CONFIG_SOCKET_MAX)
+			     : kmtls_metrics_socket_parse(listen, &endpoint) < 0)
+		return kmtls_config_refuse(load, "metrics.listen");
+	return 0;
+}
+
 static int check_limits(struct kmtls_config_load *load, struct kmtls_config *config)
 {
 	const struct kmtls_config_file_limits *file = &load->file->limits;
@@ -288,5 +305,7 @@ int kmtls_config_check(struct kmtls_config_load *load, struct kmtls_config *conf
 				  file->exclude.inbound_ports_count);
 	if (!err)
 		err = check_limits(load, config);
+	if (!err)
+		err = check_metrics(load);
 	return err ? err : kmtls_config_check_identity(load, config);
 }

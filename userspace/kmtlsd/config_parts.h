@@ -38,6 +38,9 @@ struct kmtls_config_file {
 		unsigned handshakes, handshakes_per_source, flows_per_pod, refusal_lines,
 			memory_percent;
 	} limits;
+	struct kmtls_config_file_metrics {
+		char *listen;
+	} metrics;
 	struct kmtls_config_file_exclude {
 		uint16_t *outbound_ports, *inbound_ports;
 		unsigned outbound_ports_count, inbound_ports_count;

@@ -48,6 +48,10 @@ static const struct {
 	{ "limits.memory_percent", "must be a number from 0 to 100" },
 	{ "limits.refusal_lines", "must be a number from 0 to 1000000" },
 	{ "limits.flows_per_pod", "must be a number from 0 to 1048576" },
+	{ "metrics", RULE_MAPPING },
+	{ "metrics.listen",
+	  "must be ADDRESS:PORT, [IPV6-ADDRESS]:PORT, or an absolute path without "
+	  "'..', of at most 107 bytes" },
 	{ "mode", "must be off, permissive or strict" },
 	{ "authorization_default", "must be allow or deny" },
 	{ "rekey", "must be auto or off" },
@@ -168,6 +172,10 @@ static const cyaml_schema_field_t limits_fields[] = {
 	NUMBER(flows_per_pod, struct kmtls_config_file_limits),
 	CYAML_FIELD_END,
 };
+static const cyaml_schema_field_t metrics_fields[] = {
+	STRING(listen, struct kmtls_config_file_metrics),
+	CYAML_FIELD_END,
+};
 /* Of all types; config_identity.c knows which has which. */
 static const cyaml_schema_field_t backend_fields[] = {
 	STRING(name, struct kmtls_config_file_backend),
@@ -228,6 +236,7 @@ static const cyaml_schema_field_t file_fields[] = {
 	CYAML_FIELD_MAPPING("keepalive", OPTIONAL, struct kmtls_config_file, keepalive,
 			    keepalive_fields),
 	CYAML_FIELD_MAPPING("limits", OPTIONAL, struct kmtls_config_file, limits, limits_fields),
+	CYAML_FIELD_MAPPING("metrics", OPTIONAL, struct kmtls_config_file, metrics, metrics_fields),
 	CYAML_FIELD_MAPPING("exclude", OPTIONAL, struct kmtls_config_file, exclude, exclude_fields),
 	CYAML_FIELD_MAPPING("identity", OPTIONAL, struct kmtls_config_file, identity,
 			    identity_fields),

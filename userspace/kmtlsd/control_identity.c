@@ -37,17 +37,6 @@ static void list_pod(void *context, const struct kmtls_pod_svid_info *info)
 			  "source_error", kmtls_json_string(info->why)));
 }
 
-static const char *state_of(const struct kmtls_config *config,
-			    const struct kmtls_config_backend *backend,
-			    const struct kmtls_identity *identity)
-{
-	if (!identity)
-		return "unavailable";
-	if (backend == config->identity.enabled)
-		return "enabled";
-	return backend->trust ? "trusted" : "not-trusted";
-}
-
 /* "": it makes SVIDs itself. */
 static const char *source_state(struct kmtls_identity *identity, char *ret_why)
 {
@@ -82,10 +71,10 @@ static json_t *backend_json(struct kmtls_daemon *daemon, unsigned place)
 	}
 	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:I, s:I, s:s, s:I}", "name",
 			 backend->name, "type", kmtls_backend_type_name(backend->type), "state",
-			 state_of(daemon->config, backend, identity), "source", source, "error",
-			 kmtls_json_string(*why ? why : source_why), "roots", count_roots(identity),
-			 "not_before", (json_int_t)not_before, "not_after", (json_int_t)not_after,
-			 "key_type",
+			 kmtls_identities_role(daemon->identities, place), "source", source,
+			 "error", kmtls_json_string(*why ? why : source_why), "roots",
+			 count_roots(identity), "not_before", (json_int_t)not_before, "not_after",
+			 (json_int_t)not_after, "key_type",
 			 makes ? kmtls_key_type_name((enum kmtls_key_type)backend->key_type) : "",
 			 "svid_ttl", (json_int_t)(makes ? backend->svid_ttl : 0));
 }
@@ -129,17 +118,30 @@ int kmtls_control_identity_renew(struct kmtls_daemon *daemon, const json_t *argu
 				 struct kmtls_text *result, char *ret_why)
 {
 	const char *pod = json_string_value(json_object_get(arguments, "pod"));
+	char why[KMTLS_IDENTITY_WHY] = "";
+	bool changed = false;
 	unsigned count = 0;
+	__u64 netns;
+	json_t *answer;
 	int err = -ENOTSUP;
 
-	if (!kmtls_identities_enabled(daemon->identities))
+	if (!kmtls_identities_enabled(daemon->identities)) {
 		snprintf(ret_why, KMTLS_CONTROL_WHY,
 			 "no identity backend is enabled (identity.enabled): mutual TLS is off");
-	else
-		err = kmtls_pod_svid_renew(daemon->pods, pod, &count, ret_why);
-	return err ? err
-		   : kmtls_text_append_json(result,
-					    json_pack("{s:I}", "renewed", (json_int_t)count));
+		return err;
+	}
+	err = pod ? kmtls_control_find_pod(daemon, pod, &netns, ret_why) : 0;
+	if (err)
+		return err;
+	/* What cannot be read anew is no reason not to issue by what there is. Another CA is for all pods. */
+	kmtls_identities_refresh(daemon->identities, &changed, why);
+	err = kmtls_pod_svid_renew(daemon->pods, changed ? NULL : pod, &count, ret_why);
+	if (err)
+		return err;
+	answer = json_pack("{s:I}", "renewed", (json_int_t)count);
+	if (why[0] && answer)
+		json_object_set_new(answer, "not_taken", kmtls_json_string(why));
+	return kmtls_text_append_json(result, answer);
 }
 
 /* ---- the CA ---- */

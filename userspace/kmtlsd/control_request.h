@@ -106,6 +106,9 @@ json_t *kmtls_control_identity_status(struct kmtls_daemon *daemon);
 /* control_top.c */
 int kmtls_control_top(struct kmtls_daemon *daemon, const json_t *arguments,
 		      struct kmtls_text *result, char *ret_why);
+/* control_metrics.c */
+int kmtls_control_metrics(struct kmtls_daemon *daemon, const json_t *arguments,
+			  struct kmtls_text *result, char *ret_why);
 int kmtls_control_monitor(struct kmtls_daemon *daemon, const json_t *arguments,
 			  struct kmtls_text *result, char *ret_why);
 /* control_explain.c: likewise. */

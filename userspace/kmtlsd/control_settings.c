@@ -120,6 +120,7 @@ static void put_fixed(const struct kmtls_config *config, struct listing *listing
 	put(listing, "run_dir", restart, config->run_dir);
 	put(listing, "control_socket", restart, config->control_socket);
 	put(listing, "cgroup", restart, config->cgroup);
+	put(listing, "metrics.listen", restart, config->metrics_listen);
 	put_number(listing, "workers", restart, config->workers, "");
 	put_number(listing, "max_flows", restart, config->max_flows, "");
 	put_number(listing, "max_udp_peers", restart, config->max_udp_peers, "");

@@ -439,6 +439,7 @@ const struct kmtls_control_verb kmtls_control_verbs[] = {
 	{ .name = "top",
 	  .arguments = { OPTIONAL_ARGUMENT("pod", KMTLS_CONTROL_STRING) },
 	  .run = kmtls_control_top },
+	{ .name = "metrics", .run = kmtls_control_metrics },
 	{ .name = "identity-show", .run = kmtls_control_identity_show },
 	{ .name = "identity-renew",
 	  .arguments = { OPTIONAL_ARGUMENT("pod", KMTLS_CONTROL_STRING) },

@@ -79,3 +79,22 @@ __u64 kmtls_counters_read(struct kmtls_bpf *bpf, enum kmtls_reason reason)
 		sum += values[i];
 	return sum;
 }
+
+int kmtls_counters_read_all(struct kmtls_bpf *bpf, __u64 ret_sums[KMTLS_REASON_COUNT])
+{
+	int cpus = libbpf_num_possible_cpus(), fd = kmtls_bpf_map(bpf, KMTLS_MAP_COUNTERS);
+
+	if (cpus <= 0)
+		return cpus < 0 ? cpus : -EINVAL;
+	kmtls_counters_flush(bpf);
+	for (__u32 reason = 0; reason < KMTLS_REASON_COUNT; reason++) {
+		__cleanup_free __u64 *values = read_values(fd, reason, cpus);
+
+		if (!values)
+			return -EIO;
+		ret_sums[reason] = 0;
+		for (int i = 0; i < cpus; i++)
+			ret_sums[reason] += values[i];
+	}
+	return 0;
+}

@@ -21,5 +21,7 @@ void kmtls_counters_add(enum kmtls_reason reason);
 void kmtls_counters_flush(struct kmtls_bpf *bpf);
 /* Sum over CPUs of one counter, after a flush. */
 __u64 kmtls_counters_read(struct kmtls_bpf *bpf, enum kmtls_reason reason);
+/* The same for all, after one flush. -errno. */
+int kmtls_counters_read_all(struct kmtls_bpf *bpf, __u64 ret_sums[KMTLS_REASON_COUNT]);
 
 #endif

@@ -20,6 +20,7 @@ struct kmtls_flow_table;
 struct kmtls_hold;
 struct kmtls_identities;
 struct kmtls_loops;
+struct kmtls_metrics_server;
 struct kmtls_pods;
 struct kmtls_pressure;
 struct kmtls_sources;
@@ -55,6 +56,7 @@ struct kmtls_daemon {
 	struct kmtls_hold *hold; /* held connects */
 	struct kmtls_denials *denials; /* what the programs refused */
 	struct kmtls_loops *loops;
+	struct kmtls_metrics_server *metrics; /* NULL: not served */
 	struct kmtls_control *control;
 	bool wake_keeper; /* once the answer at hand has left */
 	struct kmtls_subscription *subscription; /* the control client at hand wants events */

@@ -34,21 +34,18 @@ static __u64 shown(struct kmtls_daemon *daemon, const struct kmtls_peer_expiry_k
 	return value.not_after;
 }
 
+/* The newest one counts, also where its SVID ends sooner: what the peer had before says nothing about
+ * whether it still gets SVIDs. */
 void kmtls_expiry_show(struct kmtls_daemon *daemon, __u64 self, __u64 peer, time_t not_after)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	const struct kmtls_peer_expiry_key key = { .self_identity = self, .peer_identity = peer };
 	const struct kmtls_peer_expiry_value value = { .not_after = (__u64)not_after };
 
-	if (shown(daemon, &key) >= value.not_after)
-		return;
-	/* Loops must not overwrite a later one with an earlier one. */
-	pthread_mutex_lock(&lock);
-	if (shown(daemon, &key) < value.not_after &&
+	/* Most handshakes show what the one before has. */
+	if (shown(daemon, &key) != value.not_after &&
 	    bpf_map_update_elem(kmtls_bpf_map(daemon->bpf, KMTLS_MAP_PEER_EXPIRIES), &key, &value,
 				BPF_ANY) < 0)
 		log_debug("peer's expiry not remembered", NULL);
-	pthread_mutex_unlock(&lock);
 }
 
 /* ---- flows ---- */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * expiry.h - an established flow does not outlive the peer's certificate. When the SVID that its
- * handshake showed has expired, the flow ends, unless a newer handshake between the same two
- * identities has shown a later one: the peer still gets SVIDs. What handshakes have shown is in
+ * handshake showed has expired, the flow ends, unless the newest handshake between the same two
+ * identities has shown one that has not: the peer still gets SVIDs. What that has shown is in
  * the map `peer_expiries`, so the next worker knows it, too.
  */
 #ifndef KMTLS_EXPIRY_H

@@ -212,6 +212,16 @@ void kmtls_files_directory_free(struct kmtls_files_source *source,
 	free(directory);
 }
 
+int kmtls_files_directory_look(struct kmtls_files_source *source,
+			       struct kmtls_files_directory *directory, char *ret_why)
+{
+	look(source, directory);
+	if (directory->state == KMTLS_IDENTITY_OK)
+		return 0;
+	snprintf(ret_why, KMTLS_IDENTITY_WHY, "%s", directory->why);
+	return directory->state == KMTLS_IDENTITY_WAITING ? -ENOENT : -EINVAL;
+}
+
 static bool is_settled(const struct kmtls_files_directory *directory, __u64 now)
 {
 	return now >= directory->last_change + QUIET || now >= directory->first_change + PATIENCE;

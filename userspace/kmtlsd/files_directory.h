@@ -43,6 +43,9 @@ void kmtls_files_directory_free(struct kmtls_files_source *source,
 				struct kmtls_files_directory *directory);
 /* Something has happened to it. */
 void kmtls_files_directory_touch(struct kmtls_files_directory *directory);
+/* Looks at it now. 0, or its state as an error and why. */
+int kmtls_files_directory_look(struct kmtls_files_source *source,
+			       struct kmtls_files_directory *directory, char *ret_why);
 /* Looks at it if it is time. */
 void kmtls_files_directory_tick(struct kmtls_files_source *source,
 				struct kmtls_files_directory *directory);

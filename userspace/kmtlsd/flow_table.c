@@ -161,6 +161,17 @@ void kmtls_flow_table_return(struct kmtls_flow_table *table, unsigned slot)
 	pthread_mutex_unlock(&table->lock);
 }
 
+unsigned kmtls_flow_table_taken(struct kmtls_flow_table *table, __u64 netns_cookie)
+{
+	const struct kmtls_tally_key key = pod_key(netns_cookie);
+	unsigned count;
+
+	pthread_mutex_lock(&table->lock);
+	count = kmtls_tally_count(table->per_pod, &key);
+	pthread_mutex_unlock(&table->lock);
+	return count;
+}
+
 void kmtls_flow_table_limit(struct kmtls_flow_table *table, unsigned pod_limit)
 {
 	pthread_mutex_lock(&table->lock);

@@ -72,6 +72,8 @@ void kmtls_flow_table_close(struct kmtls_flow_table *table);
  */
 int kmtls_flow_table_take(struct kmtls_flow_table *table, unsigned loop, __u64 netns_cookie,
 			  unsigned *ret_slot);
+/* How many slots the pod has. Any thread. */
+unsigned kmtls_flow_table_taken(struct kmtls_flow_table *table, __u64 netns_cookie);
 /* Another limit of flows per pod from now on; pods that have more keep them. */
 void kmtls_flow_table_limit(struct kmtls_flow_table *table, unsigned pod_limit);
 /* Its state is FREE by now. */

@@ -24,9 +24,11 @@
 #include "ktls.h"
 #include "log.h"
 #include "outbound.h"
+#include "peer_paths.h"
 #include "policy.h"
 #include "rekey.h"
 #include "relay.h"
+#include "shared.h"
 #include "tls.h"
 
 #define ALERT_FATAL 2
@@ -64,6 +66,16 @@ static int install_keys(struct kmtls_handshake *handshake, bool lives)
 	return err;
 }
 
+/* For CRLs that come later. Where there can be none, it does not matter. */
+static int remember_path(struct kmtls_handshake *handshake, struct kmtls_flow *flow)
+{
+	struct kmtls_daemon *daemon = handshake->loop->daemon;
+	int err = kmtls_peer_paths_put(&daemon->shared->peer_paths, daemon->flows, flow,
+				       handshake->verify.peer_issuers);
+
+	return daemon->config->identity.crl_files_count ? err : 0;
+}
+
 /* Hands the wire over to the kernel. false: that failed, and the handshake is gone. */
 static bool hand_over(struct kmtls_handshake *handshake)
 {
@@ -76,6 +88,12 @@ static bool hand_over(struct kmtls_handshake *handshake)
 	/* read_ahead is off: nothing of the application can be in OpenSSL. */
 	if (SSL_has_pending(handshake->ssl)) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
+		return false;
+	}
+	err = remember_path(handshake, flow);
+	if (err) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES,
+				     "too many paths of intermediate CAs");
 		return false;
 	}
 	err = install_keys(handshake, true);

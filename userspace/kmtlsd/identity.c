@@ -223,6 +223,33 @@ enum kmtls_identity_state kmtls_identities_state(struct kmtls_identities *identi
 	return enabled->operations->state(enabled, subject, ret_why);
 }
 
+int kmtls_identities_refresh(struct kmtls_identities *identities, bool *ret_changed, char *ret_why)
+{
+	bool changed = false;
+	int result = 0;
+
+	for (unsigned i = 0; i < KMTLS_BACKENDS_MAX; i++) {
+		struct kmtls_identity *one = identities->all[i];
+		char why[KMTLS_IDENTITY_WHY] = "";
+		bool other = false;
+		int err;
+
+		if (!one || !one->options.backend->trust || !one->operations->refresh)
+			continue;
+		err = one->operations->refresh(one, &other, why);
+		changed = changed || other;
+		if (!err)
+			continue;
+		log_warning("identity backend not read anew", "backend=%s err=%s",
+			    kmtls_log_quote(one->options.backend->name), kmtls_log_quote(why));
+		if (!result || one == identities->enabled)
+			snprintf(ret_why, KMTLS_IDENTITY_WHY, "%s", why);
+		result = result ? result : err;
+	}
+	*ret_changed = changed;
+	return result;
+}
+
 void kmtls_identities_tick(struct kmtls_identities *identities)
 {
 	for (unsigned i = 0; i < KMTLS_BACKENDS_MAX; i++)
@@ -283,6 +310,17 @@ struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identi
 	if (!identities->all[place])
 		*ret_why = identities->why[place];
 	return identities->all[place];
+}
+
+const char *kmtls_identities_role(const struct kmtls_identities *identities, unsigned place)
+{
+	const struct kmtls_config_backend *backend = &identities->config->identity.backends[place];
+
+	if (!identities->all[place])
+		return "unavailable";
+	if (backend == identities->config->identity.enabled)
+		return "enabled";
+	return backend->trust ? "trusted" : "not-trusted";
 }
 
 static void forget_others(const struct kmtls_identities *identities)

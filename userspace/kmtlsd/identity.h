@@ -68,6 +68,9 @@ struct kmtls_identity_operations {
 	enum kmtls_identity_state (*state)(struct kmtls_identity *identity,
 					   const struct kmtls_identity_subject *subject,
 					   char *ret_why);
+	/* Reads its files now, whatever the clock says; NULL: it has none. -errno, and a sentence in
+	 * ret_why: what is there is not taken, and what was goes on. */
+	int (*refresh)(struct kmtls_identity *identity, bool *ret_changed, char *ret_why);
 	/* Keeps what the next worker needs if the source is away then; NULL: there is nothing. */
 	int (*keep)(const struct kmtls_identity *identity);
 	void (*close)(struct kmtls_identity *identity);
@@ -124,6 +127,9 @@ unsigned kmtls_identities_version(struct kmtls_identities *identities,
 enum kmtls_identity_state kmtls_identities_state(struct kmtls_identities *identities,
 						 const struct kmtls_identity_subject *subject,
 						 char *ret_why);
+/* Of all that are trusted. changed: SVIDs or bundles are others now. The error of the one that is
+ * enabled, or else of another, after all were tried. */
+int kmtls_identities_refresh(struct kmtls_identities *identities, bool *ret_changed, char *ret_why);
 /* Twice a second. */
 void kmtls_identities_tick(struct kmtls_identities *identities);
 /* The name of the backend that has issued svid; "" if it is none of them. */
@@ -132,6 +138,8 @@ const char *kmtls_identities_source(const struct kmtls_identities *identities,
 /* By its place in the configuration. NULL: it could not be opened, *ret_why says why. */
 struct kmtls_identity *kmtls_identities_at(const struct kmtls_identities *identities,
 					   unsigned place, const char **ret_why);
+/* "enabled", "trusted", "not-trusted", "unavailable". */
+const char *kmtls_identities_role(const struct kmtls_identities *identities, unsigned place);
 /* Keeps what the next worker needs, and wipes what is of backends that are not configured any more. */
 void kmtls_identities_keep(const struct kmtls_identities *identities);
 void kmtls_identities_close(struct kmtls_identities *identities);

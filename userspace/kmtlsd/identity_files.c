@@ -295,6 +295,29 @@ static void tick(struct kmtls_identity *identity)
 	pthread_mutex_unlock(&files->lock);
 }
 
+static int refresh(struct kmtls_identity *identity, bool *ret_changed, char *ret_why)
+{
+	struct files *files = files_of(identity);
+	bool changed = false;
+	int result = 0;
+
+	pthread_mutex_lock(&files->lock);
+	for (unsigned i = 0; i < files->count; i++) {
+		unsigned before = files->directories[i]->version;
+		char why[KMTLS_IDENTITY_WHY];
+		int err = kmtls_files_directory_look(&files->source, files->directories[i], why);
+
+		if (err && !result)
+			snprintf(ret_why, KMTLS_IDENTITY_WHY, "%s", why);
+		result = result ? result : err;
+		changed = changed || files->directories[i]->version != before;
+	}
+	keep_roots(files);
+	pthread_mutex_unlock(&files->lock);
+	*ret_changed = changed;
+	return result;
+}
+
 static void close_files(struct kmtls_identity *identity)
 {
 	struct files *files = files_of(identity);
@@ -313,6 +336,7 @@ static const struct kmtls_identity_operations operations = {
 	.version = version,
 	.tick = tick,
 	.state = state,
+	.refresh = refresh,
 	.keep = keep,
 	.close = close_files,
 };

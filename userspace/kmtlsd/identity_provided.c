@@ -71,6 +71,7 @@ static int find(struct kmtls_identity_ca *provided, char *ret_why)
 	const struct kmtls_config_backend *backend = provided->identity.options.backend;
 	char ignored[KMTLS_IDENTITY_WHY];
 
+	provided->load = load;
 	if (provided->identity.options.prefer_kept && !load_kept(provided, ignored))
 		return 0;
 	if (backend->cert || backend->key || backend->bundle)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,17 +19,45 @@
 #define SMALLEST 32 /* of the secure heap's pieces: a scalar of P-256 */
 #define PAGE 4096
 
-/* ---- what is freed ---- */
+/* The secure heap, once it is there. */
+static const unsigned char *heap_begin, *heap_end;
+/* What this thread has OpenSSL allocate goes there, too. */
+static __thread bool all_secret;
 
+/* ---- what is allocated and freed ---- */
+
+static bool is_in_heap(const void *memory)
+{
+	return (const unsigned char *)memory >= heap_begin &&
+	       (const unsigned char *)memory < heap_end;
+}
+
+static void *allocate_secret(size_t size)
+{
+	return size && heap_begin ? CRYPTO_secure_malloc(size, __FILE__, __LINE__) : NULL;
+}
+
+/* A heap that is full is no reason to fail: the rest is wiped when it is freed. */
 static void *allocate(size_t size, const char *file, int line)
 {
-	return malloc(size);
+	void *memory = all_secret ? allocate_secret(size) : NULL;
+
+	return memory ? memory : malloc(size);
+}
+
+static size_t room_of(void *memory)
+{
+	return is_in_heap(memory) ? CRYPTO_secure_actual_size(memory) : malloc_usable_size(memory);
 }
 
 static void wipe_and_free(void *memory, const char *file, int line)
 {
 	if (!memory)
 		return;
+	if (is_in_heap(memory)) {
+		CRYPTO_secure_free(memory, file, line); /* wipes */
+		return;
+	}
 	explicit_bzero(memory, malloc_usable_size(memory));
 	free(memory);
 }
@@ -36,7 +65,7 @@ static void wipe_and_free(void *memory, const char *file, int line)
 /* realloc() may leave the old bytes behind. */
 static void *reallocate(void *memory, size_t size, const char *file, int line)
 {
-	size_t room = memory ? malloc_usable_size(memory) : 0;
+	size_t room = memory ? room_of(memory) : 0;
 	void *other;
 
 	if (memory && !size) {
@@ -45,7 +74,9 @@ static void *reallocate(void *memory, size_t size, const char *file, int line)
 	}
 	if (memory && size <= room && size > room / 2)
 		return memory;
-	other = malloc(size);
+	other = memory && is_in_heap(memory) ? allocate_secret(size) : NULL;
+	if (!other)
+		other = allocate(size, file, line);
 	if (!other || !memory)
 		return other;
 	memcpy(other, memory, size < room ? size : room);
@@ -56,6 +87,28 @@ static void *reallocate(void *memory, size_t size, const char *file, int line)
 bool kmtls_key_memory_wipe_freed(void)
 {
 	return CRYPTO_set_mem_functions(allocate, reallocate, wipe_and_free) == 1;
+}
+
+/* ---- keys ---- */
+
+EVP_PKEY *kmtls_key_memory_settle(EVP_PKEY *key)
+{
+	static const unsigned char nothing[1];
+	unsigned char signature[1024]; /* RSA of 8192 bits */
+	size_t length = sizeof(signature);
+	EVP_MD_CTX *context;
+
+	if (!key || EVP_PKEY_get_base_id(key) != EVP_PKEY_RSA)
+		return key;
+	all_secret = true;
+	context = EVP_MD_CTX_new();
+	/* If it does not work, nor will what comes, and that says so. */
+	if (context && EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) == 1)
+		EVP_DigestSign(context, signature, &length, nothing, sizeof(nothing));
+	EVP_MD_CTX_free(context);
+	all_secret = false;
+	ERR_clear_error();
+	return key;
 }
 
 /* ---- the secure heap ---- */
@@ -123,6 +176,10 @@ int kmtls_key_memory_open(void)
 	piece = OPENSSL_secure_malloc(SMALLEST);
 	heap = piece ? find_heap(piece) : NULL;
 	err = heap ? replace(heap) : -ENOENT;
+	if (!err) {
+		heap_end = heap + KMTLS_KEY_MEMORY_SIZE;
+		heap_begin = heap;
+	}
 	OPENSSL_secure_free(piece);
 	return err;
 }

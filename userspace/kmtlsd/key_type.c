@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* key_type.c - see key_type.h. */
 #include "key_type.h"
+#include "key_memory.h"
 
 #include <errno.h>
 #include <openssl/ec.h>
@@ -46,5 +47,5 @@ EVP_PKEY *kmtls_key_type_generate(enum kmtls_key_type type)
 	key = types[type].curve ? EVP_EC_gen(types[type].curve) : EVP_RSA_gen(types[type].bits);
 	if (!key)
 		ERR_clear_error();
-	return key;
+	return kmtls_key_memory_settle(key);
 }

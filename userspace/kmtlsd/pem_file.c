@@ -15,6 +15,7 @@
 
 #include "cleanup.h"
 #include "identity.h"
+#include "key_memory.h"
 #include "wiped.h"
 
 #define FILE_SIZE_MAX 65536u
@@ -144,7 +145,7 @@ static const char *take_key(struct contents *contents, const char *name, const c
 		return "holds an encrypted key";
 	if (contents->key)
 		return "holds more than one key, and must hold that of the nearest CA only";
-	contents->key = d2i_AutoPrivateKey(NULL, &data, length);
+	contents->key = kmtls_key_memory_settle(d2i_AutoPrivateKey(NULL, &data, length));
 	return contents->key ? NULL : "holds a malformed key";
 }
 

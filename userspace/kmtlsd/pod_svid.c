@@ -322,18 +322,36 @@ struct listing {
 	struct kmtls_pods *pods;
 	void (*visit)(void *context, const struct kmtls_pod_svid_info *info);
 	void *context;
+	bool quickly;
 };
+
+/* Whose signature it is must be tried. */
+static void look_into(const struct listing *listing, const struct kmtls_svid *svid,
+		      struct kmtls_pod_svid_info *info)
+{
+	X509 *leaf = SSL_CTX_get0_certificate(svid->client);
+
+	info->source = kmtls_identities_source(listing->pods->daemon->identities, svid);
+	put_serial(leaf, info->serial, sizeof(info->serial));
+	put_issuer(leaf, info->issuer, sizeof(info->issuer));
+	ERR_clear_error();
+}
 
 static int list_one(void *context, struct kmtls_pod *pod)
 {
 	const struct listing *listing = context;
-	struct kmtls_pod_svid_info info = { .name = pod->name, .id = pod->id, .source = "" };
+	struct kmtls_pod_svid_info info = {
+		.name = pod->name,
+		.id = pod->id,
+		.netns_cookie = pod->netns_cookie,
+		.source = "",
+	};
 	const struct kmtls_identity_subject subject = subject_of(pod);
 	char why[KMTLS_IDENTITY_WHY] = "";
 	struct kmtls_svid *svid;
 
-	info.state = kmtls_identity_state_name(
-		kmtls_identities_state(listing->pods->daemon->identities, &subject, why));
+	info.state_code = kmtls_identities_state(listing->pods->daemon->identities, &subject, why);
+	info.state = kmtls_identity_state_name(info.state_code);
 	info.why = why;
 	/* Also one that has expired: that is what is to be seen. */
 	pthread_mutex_lock(&pod->svid_lock);
@@ -341,15 +359,11 @@ static int list_one(void *context, struct kmtls_pod *pod)
 	info.rotation = pod->rotation;
 	pthread_mutex_unlock(&pod->svid_lock);
 	if (svid) {
-		X509 *leaf = SSL_CTX_get0_certificate(svid->client);
-
-		info.source = kmtls_identities_source(listing->pods->daemon->identities, svid);
-		put_serial(leaf, info.serial, sizeof(info.serial));
-		put_issuer(leaf, info.issuer, sizeof(info.issuer));
 		info.not_before = svid->not_before;
 		info.not_after = svid->not_after;
 	}
-	ERR_clear_error();
+	if (svid && !listing->quickly)
+		look_into(listing, svid, &info);
 	listing->visit(listing->context, &info);
 	kmtls_svid_put(svid);
 	return 0;
@@ -360,6 +374,21 @@ void kmtls_pod_svid_visit(struct kmtls_pods *pods,
 			  void *context)
 {
 	struct listing listing = { .pods = pods, .visit = visit, .context = context };
+
+	kmtls_pods_each(pods, list_one, &listing);
+}
+
+void kmtls_pod_svid_visit_quickly(struct kmtls_pods *pods,
+				  void (*visit)(void *context,
+						const struct kmtls_pod_svid_info *info),
+				  void *context)
+{
+	struct listing listing = {
+		.pods = pods,
+		.visit = visit,
+		.context = context,
+		.quickly = true,
+	};
 
 	kmtls_pods_each(pods, list_one, &listing);
 }

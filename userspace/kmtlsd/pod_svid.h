@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <time.h>
 
+#include "identity.h"
+
 struct kmtls_daemon;
 struct kmtls_pod;
 struct kmtls_pods;
@@ -30,12 +32,14 @@ struct kmtls_pod_rotation {
 /* For `kmtls identity`. Texts are those of the caller's buffers. */
 struct kmtls_pod_svid_info {
 	const char *name, *id; /* of the pod */
+	__u64 netns_cookie;
 	const char *source; /* the backend's name; "": of none that is configured, or no SVID */
 	char serial[64]; /* hexadecimal; "": no SVID */
 	char issuer[256]; /* distinguished name, RFC 2253 */
 	time_t not_before, not_after;
 	struct kmtls_pod_rotation rotation;
-	const char *state, *why; /* of the source, for this pod: kmtls_identity_state_name() */
+	enum kmtls_identity_state state_code; /* of the source, for this pod */
+	const char *state, *why; /* likewise: kmtls_identity_state_name() */
 };
 
 /* The source is asked; after a take-over its SVID may still be there. Without a source that is
@@ -54,5 +58,10 @@ int kmtls_pod_svid_renew(struct kmtls_pods *pods, const char *name, unsigned *re
 void kmtls_pod_svid_visit(struct kmtls_pods *pods,
 			  void (*visit)(void *context, const struct kmtls_pod_svid_info *info),
 			  void *context);
+/* The same without source, serial and issuer, which take their time. */
+void kmtls_pod_svid_visit_quickly(struct kmtls_pods *pods,
+				  void (*visit)(void *context,
+						const struct kmtls_pod_svid_info *info),
+				  void *context);
 
 #endif

@@ -19,11 +19,13 @@
 #include "handshake.h"
 #include "log.h"
 #include "loop.h"
+#include "peer_paths.h"
 #include "policy.h"
 #include "reason.h"
 #include "refusals.h"
 #include "relay.h"
 #include "revocation.h"
+#include "shared.h"
 
 /* What a loop asks before other work gets its turn, beside the slots it looks at (walk.h). */
 #define QUESTIONS_AT_A_TIME 32
@@ -196,7 +198,8 @@ bool kmtls_review_revoked(struct kmtls_loop *loop, unsigned slot)
 	char self[KMTLS_ENDPOINT_TEXT], peer[KMTLS_ENDPOINT_TEXT];
 	char peer_id[KMTLS_SPIFFE_ID_MAX + 1];
 
-	if (!kmtls_revocation_holds(flow->peer_certificate))
+	if (!kmtls_revocation_holds(flow->peer_certificate) &&
+	    !kmtls_peer_paths_revoked(&loop->daemon->shared->peer_paths, flow))
 		return false;
 	if (kmtls_refusals_worth_a_line(KMTLS_REASON_PEER_REVOKED))
 		log_warning("flow reset", "flow=%u.%u self=%s peer=%s reason=%s text=%s peer_id=%s",

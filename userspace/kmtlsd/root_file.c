@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 
 #include "cleanup.h"
+#include "key_memory.h"
 #include "pem_file.h"
 #include "wiped.h"
 
@@ -119,7 +120,7 @@ static const char *take_block(void *context, const char *name, const char *heade
 	    !strcmp(name, PEM_STRING_RSA)) {
 		if (contents->keys++)
 			return "holds more than one key";
-		contents->key = d2i_AutoPrivateKey(NULL, &data, length);
+		contents->key = kmtls_key_memory_settle(d2i_AutoPrivateKey(NULL, &data, length));
 		return contents->key ? NULL : "holds a malformed key";
 	}
 	return "holds something other than one certificate and one key";

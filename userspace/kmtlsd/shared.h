@@ -16,6 +16,7 @@
 #include "kmtls/abi.h"
 #include "kmtls/internal_maps.h"
 #include "clock.h"
+#include "peer_paths.h"
 #include "pods.h"
 
 #define KMTLS_SHARED_MAGIC 0x6b6d746c73736831ull
@@ -85,12 +86,13 @@ struct kmtls_shared {
 	_Atomic __u32 identity_refused; /* configurations whose identity could not be used */
 	_Atomic __u32 identity_not_taken; /* SVIDs and bundles that were given and are of no use */
 	struct kmtls_clock clock; /* the latest time seen */
+	_Atomic __s32 metrics_fd; /* the socket that metrics are served on, plus one; 0: none */
 	/* The worker of which start takes in nothing new, and no handshake of it is half done. */
 	_Atomic __u32 drained;
-	__u32 spare32; /* zero, like the rest: for later versions */
-	__u64 spare[41];
+	__u64 spare[41]; /* zero, for later versions */
 
 	struct kmtls_shared_pod pods[KMTLS_PODS_MAX];
+	struct kmtls_peer_paths peer_paths;
 };
 
 /* A new one, and its descriptor; -errno. */

@@ -12,6 +12,7 @@
 
 #include "config.h"
 #include "hash.h"
+#include "key_memory.h"
 
 /* A blob: (length, DER)... in the order key, certificate, [number of chain, chain...], bundle...; with
  * FEDERATED in the number there are bundles of several trust domains instead: put_trust(). */
@@ -117,7 +118,7 @@ static EVP_PKEY *get_key(struct blob *blob)
 	long length = 0;
 	const unsigned char *from = take(blob, &length);
 
-	return from ? d2i_AutoPrivateKey(NULL, &from, length) : NULL;
+	return from ? kmtls_key_memory_settle(d2i_AutoPrivateKey(NULL, &from, length)) : NULL;
 }
 
 static int save(struct kmtls_secret_region *region, enum kmtls_secret_kind kind, __u64 key,

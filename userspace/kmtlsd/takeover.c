@@ -309,6 +309,7 @@ void kmtls_takeover_begin(struct kmtls_takeover *takeover)
 			look_at_slot(takeover, slot);
 		keep_pods(takeover);
 		kmtls_descriptor_set_remove(&takeover->left, shared->control_fd);
+		kmtls_descriptor_set_remove(&takeover->left, shared->metrics_fd - 1);
 		kmtls_descriptors_visit(sort_out, takeover);
 		log_info("taking over",
 			 "flows=%u confirmed=%u handshakes_cut=%u legs=%zu wires=%zu closed=%u",

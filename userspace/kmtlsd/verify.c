@@ -173,6 +173,7 @@ int kmtls_verify_callback(X509_STORE_CTX *store, void *unused)
 	verify->detail[0] = verify->peer_id[0] = '\0';
 	verify->peer_not_after = 0;
 	verify->peer_certificate = 0;
+	memset(verify->peer_issuers, 0, sizeof(verify->peer_issuers));
 	verify->reason = check_peer(ssl, store, verify);
 	if (verify->reason && !verify->detail[0])
 		snprintf(verify->detail, sizeof(verify->detail), "%s",

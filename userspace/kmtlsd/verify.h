@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "kmtls/abi.h"
+#include "tls.h"
 
 /* Size of the texts kmtls_verify_handshake_error() writes. */
 #define KMTLS_VERIFY_DETAIL 256
@@ -27,6 +28,7 @@ struct kmtls_verify {
 	char detail[160]; /* for the log; of our own making, no byte of the peer's */
 	char peer_id[KMTLS_SPIFFE_ID_MAX + 1]; /* as soon as it could be read; "" before */
 	time_t peer_not_after; /* of the SVID, or of a CA above it that ends sooner */
+	__u64 peer_issuers[KMTLS_TLS_INTERMEDIATES_MAX]; /* likewise, of CAs below the root */
 	__u64 peer_certificate; /* kmtls_revocation_hash() of the SVID; 0: not verified */
 };
 

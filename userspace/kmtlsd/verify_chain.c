@@ -219,6 +219,8 @@ static enum kmtls_reason check_path(STACK_OF(X509) * chain, struct kmtls_verify 
 
 		if (!i)
 			verify->peer_certificate = hash;
+		else if (i <= KMTLS_TLS_INTERMEDIATES_MAX)
+			verify->peer_issuers[i - 1] = hash;
 		if (kmtls_revocation_holds(hash))
 			return say(verify, KMTLS_REASON_REVOKED, i, "revoked by its CA's CRL");
 	}

@@ -32,6 +32,7 @@
 #include "key_memory.h"
 #include "log.h"
 #include "loop.h"
+#include "metrics_server.h"
 #include "pods.h"
 #include "modes.h"
 #include "pressure.h"
@@ -158,6 +159,8 @@ static int open_rest(struct kmtls_daemon *daemon, struct kmtls_takeover *takeove
 	kmtls_crl_tick(daemon); /* pods have brought the CAs that CRLs are checked by */
 	kmtls_takeover_finish(takeover);
 	err = kmtls_loops_admit(daemon->loops, daemon, why);
+	if (!err)
+		err = kmtls_metrics_server_open(daemon, &daemon->metrics);
 	return err ? err : kmtls_control_open(daemon, &daemon->control, why);
 }
 
@@ -232,6 +235,7 @@ static void stop(struct kmtls_daemon *daemon)
 		return;
 	log_info("stopping", NULL);
 	kmtls_control_close(daemon->control);
+	kmtls_metrics_server_close(daemon->metrics);
 	kmtls_loops_close(daemon->loops);
 	kmtls_counters_flush(daemon->bpf);
 	kmtls_denials_close(daemon->denials);

@@ -3,6 +3,7 @@
  * workload_identity.c - SVID and key out of DER, and what they are together with bundles.
  */
 #include "workload_identity.h"
+#include "key_memory.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -94,7 +95,7 @@ static EVP_PKEY *read_key(ProtobufCBinaryData der, const char **ret_rule)
 		*ret_rule = "has bytes behind it";
 		return NULL;
 	}
-	key = EVP_PKCS82PKEY(info);
+	key = kmtls_key_memory_settle(EVP_PKCS82PKEY(info));
 	PKCS8_PRIV_KEY_INFO_free(info); /* wipes */
 	*ret_rule = "is of no kind that can be read";
 	return key;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Identity backends: rotation and switching under load, sources that are away, nothing enabled; kmtls identity."""
+import errno
 import os
 import re
 import subprocess
@@ -13,6 +14,8 @@ from lib.traffic import Traffic
 
 from .cli import findings, kmtls, report, wrong
 from .policy import connect_and_talk
+from .streams import pair, refusal
+from .verification import write_crl
 
 ROUTES = (("a", "b", 4), ("b", "c", 6))
 PORT = 5870
@@ -78,7 +81,7 @@ def settings(bed, **values):
             bed.kmtls(node, "settings", "set", "identity." + name, str(value))
 
 
-def write_identity(bed, node, enabled, *backends, mode="strict"):
+def write_identity(bed, node, enabled, *backends, mode="strict", more=""):
     """The section `identity` of the node's configuration, which is its last, and its mode. Flows may outlive SVIDs of
     ten seconds: a slow machine may need longer for one connection; verification.py has their end."""
     path = f"{bed.env['state']}/n{node}.yaml"
@@ -87,7 +90,7 @@ def write_identity(bed, node, enabled, *backends, mode="strict"):
     text = re.sub(r"(?m)^mode: .*\n", "", text[:text.index("identity:")])
     with open(path, "w", encoding="ascii") as file:
         file.write((f"mode: {mode}\n" if mode else "") + text + "identity:\n  trust_domain: example.org\n"
-                   f"  enabled: '{enabled}'\n  peer_expiry: warn\n" + ("  backends:\n" + "".join(backends) if backends else ""))
+                   f"  enabled: '{enabled}'\n  peer_expiry: warn\n{more}" + ("  backends:\n" + "".join(backends) if backends else ""))
 
 
 def make_pki(bed):
@@ -167,6 +170,30 @@ def switching(bed):
     return f"{count} new connections; {said}"
 
 
+@case("rotation (SVIDs of 10 s, 3 times each), builtin, under load: nothing fails", mesh=True, timeout=150)
+def rotation(bed):
+    """On every kernel, for established flows are the kernel's; switching has the rest."""
+    for node in (1, 2):
+        write_identity(bed, node, "own", OWN % bed.env["state"])
+        bed.testbed("upgrade", str(node))
+    settings(bed, svid_ttl="10s", renew_at=30)
+    try:
+        for node in (1, 2):
+            equal(bed.kmtls(node, "identity", "renew"), {"renewed": 2}, "SVIDs renewed by hand")
+        with Traffic(bed, ROUTES, 2, 20000) as traffic, NewConnections(bed) as new:
+            held = rotate(bed, 3)
+            count = new.stop()
+            said = traffic.stop_whole()
+        for pod in held.values():
+            check(0 < pod["not_after"] - pod["issued"] <= 10, f"lifetime of an SVID: {pod}")
+        check(count >= 4, f"only {count} new connections")
+    finally:
+        settings(bed, svid_ttl="24h", renew_at=80)
+        for node in (1, 2):
+            bed.kmtls(node, "identity", "renew")
+    return f"{count} new connections; {said}"
+
+
 @case("provided: a worker is killed while its files are away, a wrong one is refused by name: the identity stays", mesh=True,
       timeout=200, kernel="6.12")
 def provided(bed):
@@ -178,7 +205,9 @@ def provided(bed):
         rotations = pods(bed)["a"]["rotations"]
         bed.kill_worker(1)
         connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), PORT, TEXT)
-        equal(bed.kmtls(1, "identity", "renew", "a"), {"renewed": 1}, "an SVID while the files are away")
+        equal(bed.kmtls(1, "identity", "renew", "a"),
+              {"renewed": 1, "not_taken": f"{where}/chain.pem: cannot be opened: No such file or directory"},
+              "an SVID while the files are away")
         equal((pods(bed)["a"]["rotations"], pods(bed)["a"]["source"]), (rotations + 1, "pki"), "rotations, over workers")
         connect_and_talk(bed.agent("b"), bed.agent("a"), bed.address("a"), PORT, TEXT)
         done = kmtls(bed, 1, "upgrade", timeout=90)
@@ -198,6 +227,42 @@ def provided(bed):
         1, "status")["upgrade"]["why"]], "what check warns of")
     connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), PORT, TEXT)
     both(bed, "own")
+
+
+@case("a CRL revokes the intermediate that issues: flows below it are reset, also by a worker that did not see their handshakes",
+      mesh=True, timeout=200, kernel="6.12")
+def intermediate(bed):
+    where, path = make_pki(bed), bed.dir + "/pki.crl"
+    serial = int(subprocess.run(["openssl", "x509", "-in", f"{where}/chain.pem", "-noout", "-serial"], capture_output=True,
+                                text=True, timeout=60, check=True).stdout.strip().rpartition("=")[2], 16)
+    signer = {"root": f"{where}/roots.pem", "key": f"{where}/root-key.pem", "serial": serial}
+    both(bed, "pki")
+    write_crl(bed, path, False, **signer)
+    since = bed.log_size(2)
+    write_identity(bed, 2, "pki", OWN % bed.env["state"], PKI.format(where), more=f"  crl_files: [{path}]\n")
+    try:
+        bed.testbed("upgrade", "2")
+        bed.wait_log(2, since, "CRL file taken", "revoked=0")
+        before = bed.counter(2, "peer-revoked")
+        near, far = pair(bed, 4, "a", "b", PORT + 1), pair(bed, 6, "d", "b", PORT + 2)
+        bed.kill_worker(2)
+        for client, server in (near, far):
+            client.sendall(TEXT)
+            equal(server.recv_exactly(len(TEXT)), TEXT, "over the kill of a worker")
+        write_crl(bed, path, True, **signer)
+        for client, server in (near, far):
+            equal(server.recv_to_end(), (b"", errno.ECONNRESET), "the end at the server")
+            equal(client.recv_to_end(), (b"", errno.ECONNRESET), "the end at the client")
+        # d to b is node 2's alone: it looks at both ends.
+        check(bed.counter(2, "peer-revoked") - before in (2, 3), "counts of peer-revoked")
+        bed.agent("b").listen(bed.address("b"), PORT + 3)
+        code, _ = refusal(bed.agent("a"), bed.address("b"), PORT + 3)
+        check(code, "a connection below the revoked CA succeeds")
+        bed.wait_log(2, since, "connection refused", "reason=revoked")
+    finally:
+        bed.close_sockets()
+        both(bed, "own")
+    connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), PORT, TEXT)
 
 
 @case("identity: what is shown, renewed and given out, and what is refused", mesh=True, kernel="6.12")

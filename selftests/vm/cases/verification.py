@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import os
 import re
+import resource
+import signal
 import struct
 import subprocess
 import time
@@ -108,16 +110,16 @@ def expiry(bed):
     return f"closed {late:.1f} s after the SVID"
 
 
-def write_crl(bed, path, revoked, days=1):
-    """Atomically, as whoever rotates them does."""
-    base, root = bed.dir + "/crl", f"{bed.env['state']}/root.pem"
+def write_crl(bed, path, revoked, days=1, root=None, key=None, serial=SERIAL):
+    """Atomically, as whoever rotates them does. By the daemons' root, or another that is in root and key."""
+    base, root = bed.dir + "/crl", root or f"{bed.env['state']}/root.pem"
     os.makedirs(base, exist_ok=True)
     with open(base + "/index", "w", encoding="ascii") as file:
         if revoked:
-            file.write(f"R\t491231235959Z\t260101000000Z\t{SERIAL:04X}\tunknown\t/CN=x\n")
+            file.write(f"R\t491231235959Z\t260101000000Z\t{serial:04X}\tunknown\t/CN=x\n")
     with open(base + "/config", "w", encoding="ascii") as file:
         file.write(f"[ca]\ndefault_ca=own\n[own]\ndatabase={base}/index\ndefault_md=sha256\ncertificate={root}\n"
-                   f"private_key={root}\ndefault_crl_days={days}\n")
+                   f"private_key={key or root}\ndefault_crl_days={days}\n")
     subprocess.run(["openssl", "ca", "-gencrl", "-config", base + "/config", "-out", path + ".new"], check=True,
                    capture_output=True, timeout=60)
     os.rename(path + ".new", path)
@@ -255,7 +257,35 @@ def search_memory(pid, needles):
     return found, size
 
 
-@case("keys never appear: not in the daemon's memory outside the secret region, nor in logs and dumps", mesh=True)
+def dump_core(bed, pid):
+    """Ends the process as a fault does; what it leaves behind, None: nothing. The pattern of names is the guest's."""
+    path = f"{bed.dir}/core.{pid}"
+    resource.prlimit(pid, resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with open("/proc/sys/kernel/core_pattern", "w", encoding="ascii") as file:
+        file.write(f"{bed.dir}/core.%p")
+    os.kill(pid, signal.SIGSEGV)
+    until(lambda: not os.path.exists(f"/proc/{pid}"), f"process {pid} is gone", 40)
+    if not os.path.exists(path):
+        return None
+    with open(path, "rb") as file:
+        core = file.read()
+    os.unlink(path)
+    return core
+
+
+def cores_have_no_keys(bed, node, needles):
+    worker = bed.worker_pid(node)
+    equal(dump_core(bed, worker), None, "what a worker leaves behind")
+    bed.wait_worker(node, worker)
+    core = dump_core(bed, bed.daemon_pid(node))
+    bed.testbed("kill", str(node), check=False)
+    bed.testbed("start", str(node))
+    check(core and core[:4] == b"\x7fELF" and b"control.sock" in core, "the keeper's core")
+    equal([name for name, value in needles.items() if value in core], [], "keys in the keeper's core")
+    return len(core)
+
+
+@case("keys never appear: not in the daemon's memory outside the secret region, nor in logs, dumps and cores", mesh=True)
 def keys(bed):
     log, port = bed.dir + "/keys.log", OPEN + 10
     s_client(bed, port - 1, "kmtls/1").end()  # makes the certificate
@@ -292,4 +322,5 @@ def keys(bed):
     listener.close()
     process.kill()
     process.wait(20)
-    return "read " + ", ".join(said)
+    size = cores_have_no_keys(bed, 2, needles)
+    return "read " + ", ".join(said) + f", a core of {size >> 20} MiB"
