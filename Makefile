@@ -247,7 +247,7 @@ install: all
 	sed 's,/usr/sbin/,$(SBINDIR)/,' examples/kmtlsd.service > $(DESTDIR)$(UNITDIR)/kmtlsd.service
 	chmod 0644 $(DESTDIR)$(UNITDIR)/kmtlsd.service
 	install -d $(DESTDIR)$(EXAMPLEDIR)
-	install -m 0644 examples/mesh.yaml $(DESTDIR)$(EXAMPLEDIR)/
+	install -m 0644 examples/mesh.yaml examples/kmtlsd-spire.yaml $(DESTDIR)$(EXAMPLEDIR)/
 
 clean:
 	rm -rf $(O)/bpf $(O)/proto $(O)/userspace $(O)/selftests $(O)/unit $(O)/tools $(O)/kmtlsd $(O)/kmtls $(O)/agentctl $(O)/flags

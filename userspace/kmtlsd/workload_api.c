@@ -135,7 +135,10 @@ static void log_answer(struct kmtls_workload_api *api, const struct kmtls_worklo
 {
 	for (size_t i = 0; i < svids->count; i++) {
 		const struct kmtls_workload_identity *identity = svids->items[i];
+		int old = find(&api->svids, identity->id);
 
+		if (old >= 0 && kmtls_workload_identity_is_same(api->svids.items[old], identity))
+			continue;
 		log_info("SVID received", "source=workload-api id=%s not_after=%lld bundles=%zu",
 			 kmtls_log_quote(identity->id), (long long)identity->not_after,
 			 identity->bundles.count);
@@ -145,6 +148,9 @@ static void log_answer(struct kmtls_workload_api *api, const struct kmtls_worklo
 			log_gone(api->svids.items[i],
 				 "the agent's answer does not have it any more");
 	warn_of_bundles(svids->items[0]->bundles.skipped, svids->items[0]->bundles.skipped_why);
+	if (svids->items[0]->bundles.crls)
+		log_warning("revocation lists of an agent are not used (identity.crl_files)",
+			    "source=workload-api");
 }
 
 static int on_svid(void *context, const uint8_t *bytes, size_t length)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon's types of identity backend behind an agent: workload-api and delegated-identity, out of a configuration file."""
 import errno
+import pathlib
 import time
 
 import delegated_pb2
@@ -300,4 +301,18 @@ def delegated_away(bed):
     has.agent.start()
     newer(client, 0, WEB)
     equal(issued(client, WEB)["serial"], serial, "the same SVID by the other worker")
+    bed.finish()
+
+
+@case("examples/kmtlsd-spire.yaml: its pod, its entries")
+def example(bed):
+    has = Delegate(bed)
+    has.entries[("k8s:ns:shop", "k8s:pod-name:web-1", "k8s:sa:web")], serial = answer("/ns/shop/sa/web")
+    with open(pathlib.Path(__file__).parents[3] / "examples/kmtlsd-spire.yaml", encoding="ascii") as file:
+        text = file.read()
+    contains(text, "unix:///run/spire/agent/admin/admin.sock", "the example")
+    path = bed.directory + "/kmtlsd.yaml"
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text.replace("/run/spire/agent/admin/admin.sock", bed.path))
+    equal(issued(bed.client(kind="backend", path=path), WEB, "shop/web-1")["serial"], serial, "the SVID")
     bed.finish()
