@@ -66,6 +66,8 @@ class Agent:
         return self
 
     def kill(self):
+        if not self.process:
+            return
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(20)
 
@@ -74,9 +76,10 @@ class Agent:
             file.write(message.SerializeToString())
         os.rename(f"{self.where}/.new", f"{self.where}/{name}")
 
-    def _selectors(self, pod):
-        account = self.ids[pod].rpartition("/")[2]
-        return f"k8s:pod-name:{pod}+k8s:sa:{account}"
+    def file(self, pod, spiffe_id=None):
+        """Of what the pod is given by Delegated Identity, named after its selectors."""
+        account = (spiffe_id or self.ids[pod]).rpartition("/")[2]
+        return f"pod.k8s:pod-name:{pod}+k8s:sa:{account}"
 
     def write(self, seconds, names=None, signer=None):
         """New SVIDs of these pods (all), valid so long from now."""
@@ -87,7 +90,7 @@ class Agent:
     def take(self, pod):
         """The pod's SVID is no more."""
         del self.has[pod]
-        os.unlink(f"{self.where}/pod.{self._selectors(pod)}")
+        os.unlink(f"{self.where}/{self.file(pod)}")
         self.publish()
 
     def publish(self, signer=None):
@@ -104,7 +107,7 @@ class Agent:
             answer.svids.append(self.workload.Svid(id=spiffe_id, certificates=leaf, key=key, bundle=own))
             domain, _, path = spiffe_id.removeprefix("spiffe://").partition("/")
             svid = self.delegated.Svid(certificates=[leaf], id=self.delegated.Id(trust_domain=domain, path="/" + path))
-            self._put("pod." + self._selectors(pod), self.delegated.SvidAnswer(
+            self._put(self.file(pod), self.delegated.SvidAnswer(
                 svids=[self.delegated.SvidWithKey(svid=svid, key=key)],
                 federates_with=["spiffe://" + name for name in self.federated]))
         self._put("svids", answer)
@@ -113,13 +116,6 @@ class Agent:
 def both(bed, agent, backend, enabled="spire"):
     for node in (1, 2):
         write_identity(bed, node, enabled, OWN % bed.env["state"], backend.format(agent.where))
-        bed.testbed("upgrade", str(node))
-
-
-def back(bed):
-    """To a CA of the daemon's own."""
-    for node in (1, 2):
-        write_identity(bed, node, "own", OWN % bed.env["state"])
         bed.testbed("upgrade", str(node))
 
 
@@ -132,140 +128,127 @@ def wait_source(bed, state, node=1, seconds=15):
     return until(lambda: source(bed, node)["source"] == state and source(bed, node), f"the source is {state}", seconds)
 
 
-def rotation(bed, backend):
-    """Enabled, rotated, the agent killed and started, all under load."""
+@case("workload-api enabled and rotated (SVIDs of 20 s, 3 times), then delegated-identity; the agent killed and started; all under "
+      "load: nothing fails", mesh=True, timeout=1200, kernel="6.12")
+def rotation(bed):
     agent = Agent(bed).start()
     agent.write(600)
-    both(bed, agent, backend, "own")  # known everywhere, before anyone uses it
+    both(bed, agent, WORKLOAD, "own")  # known everywhere, before anyone uses it
     for node in (1, 2):
         until(lambda: source(bed, node)["roots"] == 1, "its root", 10)
     before = balance.take(bed)
     with Traffic(bed, ROUTES, 3, 20000) as traffic:
-        both(bed, agent, backend)
+        both(bed, agent, WORKLOAD)
         equal({pod["source"] for pod in pods(bed).values()}, {"spire"}, "every SVID from the agent")
         with NewConnections(bed) as new:
-            for _ in range(10 if bed.scale > 1 else 3):
-                # Seconds: where the machine is slow, much of them is over before the SVID is used.
-                held = rotated(bed, agent, 30 if bed.scale > 1 else 20)
-                equal({name: pod["serial"] for name, pod in held.items()}, {name: has[3] for name, has in agent.has.items()},
-                      "serials")
-                if bed.scale > 1:
-                    time.sleep(20)
+            rotate(bed, agent, 3)
             rotated(bed, agent, 600)
-            agent.kill()
-            wait_source(bed, "waiting")
-            time.sleep(1)
-            agent.start()
-            for node in (1, 2):
-                wait_source(bed, "ok", node, 40)
-            rotated(bed, agent, 600)
+            restart(bed, agent)
             count = new.stop()
+        both(bed, agent, DELEGATED)  # of the same CA, so nobody needs to know it before
+        with NewConnections(bed) as new:
+            rotate(bed, agent, 1)
+            rotated(bed, agent, 600)
+            if bed.scale > 1:
+                restart(bed, agent)
+            count += new.stop()
         said = traffic.stop_whole()
     check(count > 10, f"only {count} new connections")
     balance.settle(bed, before)
-    return agent, f"{count} new connections; {said}"
+    bed.spiffe_agent = agent
+    return f"{count} new connections; {said}"
 
 
-@case("workload-api: enabled, rotated (SVIDs of 20 s, 3 times), the agent killed and started, under load: nothing fails; sight",
-      mesh=True, timeout=900, kernel="6.12")
-def workload(bed):
-    agent, said = rotation(bed, WORKLOAD)
-    try:
-        one = source(bed, 1)
-        equal((one["type"], one["state"], one["source"], one["agent"]["connected"]), ("workload-api", "enabled", "ok", True),
-              "the backend")
-        check(abs(one["agent"]["updated"] - time.time()) < 60, "the last update")
-        text = kmtls(bed, 1, "identity").stdout
-        contains(text, "spire: connected, the last answer ", "what identity says")
-        equal(findings(report(bed), "identity", "warning"), [], "what check warns of")
-        trouble(bed, agent)
-    finally:
-        agent.kill()
-        back(bed)
-    connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), PORT, TEXT)
-    return said
+def rotate(bed, agent, times):
+    """So often; ten times in a long run."""
+    for _ in range(10 if bed.scale > 1 else times):
+        # Seconds: where the machine is slow, much of them is over before the SVID is used.
+        held = rotated(bed, agent, 30 if bed.scale > 1 else 20)
+        equal({name: pod["serial"] for name, pod in held.items()}, {name: has[3] for name, has in agent.has.items()}, "serials")
+        if bed.scale > 1:
+            time.sleep(20)
 
 
-def is_refused(bed, near, address):
-    """A connection fails since the pod has no SVID, and that is counted."""
+def restart(bed, agent):
+    """Killed and started; what it gives then is taken."""
+    agent.kill()
+    wait_source(bed, "waiting")
+    agent.start()
+    for node in (1, 2):
+        wait_source(bed, "ok", node, 40)
+    rotated(bed, agent, 600)
+
+
+def use(bed):
+    """The agent of the case before, and delegated-identity; also if a case is run alone."""
+    if getattr(bed, "spiffe_agent", None):
+        return bed.spiffe_agent
+    bed.spiffe_agent = agent = Agent(bed).start()
+    agent.write(600)
+    both(bed, agent, DELEGATED)
+    return agent
+
+
+def is_refused(bed, near, far):
+    """A connection from node 1 fails since the pod has no SVID, and that is counted."""
+    listener = far.listen(bed.address("b"), PORT)
     count = bed.counter(1, "no-identity")
-    code, _ = refusal(near, address, PORT)
+    code, _ = refusal(near, bed.address("b"), PORT)
     check(code, "a connection without an SVID succeeds")
     until(lambda: bed.counter(1, "no-identity") > count, "the refusal is counted", 5)
+    listener.close()
 
 
-def trouble(bed, agent):
-    """A pod that the agent has no SVID of; the agent away, a worker killed meanwhile, the end of an SVID; it comes back."""
+def has_svid(bed, pod):
+    found = pods(bed)[pod]
+    return found["source_state"] == "ok" and found["not_after"] > time.time()
+
+
+@case("delegated-identity: taken back, of another ID, away while a worker is killed, expired: each refused or kept, and said; it comes "
+      "back", mesh=True, timeout=400, kernel="6.12")
+def delegated(bed):
+    agent = use(bed)
     near, far = bed.agent("a"), bed.agent("b")
-    since, not_taken = bed.log_size(1), identity(bed, 1)["not_taken"]
-    listener = far.listen(bed.address("b"), PORT)
+    one = source(bed, 1)
+    equal((one["type"], one["state"], one["source"], one["agent"]["connected"]), ("delegated-identity", "enabled", "ok", True),
+          "the backend")
+    check(0 <= time.time() - one["agent"]["updated"] < 600, "the last update")
+    contains(kmtls(bed, 1, "identity").stdout, "spire: connected, the last answer ", "what identity says")
+    equal(findings(report(bed), "identity", "warning"), [], "what check warns of")
+    # One pod's SVID is taken back, the other's on the same node is not.
+    since = bed.log_size(1)
     agent.take("a")
     bed.wait_log(1, since, "svid taken back", "pod=a")
-    until(lambda: pods(bed)["a"]["source_state"] == "refused", "a's state", 5)
-    is_refused(bed, near, bed.address("b"))
-    contains(kmtls(bed, 1, "identity").stdout, "the agent has no SVID of " + agent.ids["a"], "what identity says")
+    is_refused(bed, near, far)
+    equal((pods(bed)["a"]["source_state"], pods(bed)["a"]["source_error"]), ("refused", "the agent has no SVID for it"), "a")
+    connect_and_talk(bed.agent("c"), far, bed.address("b"), PORT, TEXT)
+    # Another SPIFFE ID's by a's selectors: not taken.
+    not_taken, right = identity(bed, 1)["not_taken"], agent.ids["a"]
+    agent.ids["a"] = agent.ids["c"]
+    agent.write(600, ["a"])
+    os.link(f"{agent.where}/{agent.file('a')}", f"{agent.where}/{agent.file('a', right)}")
+    bed.wait_log(1, since, "no SVID of a pod", "pod=a", "none of the 1 SVIDs has the SPIFFE ID " + right, agent.ids["c"])
     check(identity(bed, 1)["not_taken"] > not_taken, "not counted")
-    listener.close()
-    agent.write(12, ["a"])
-    until(lambda: pods(bed)["a"]["source_state"] == "ok" and pods(bed)["a"]["not_after"], "a's SVID", 10)
+    agent.ids["a"] = right
+    agent.write(15, ["a"])
+    until(lambda: has_svid(bed, "a"), "a's SVID", 40)
     connect_and_talk(near, far, bed.address("b"), PORT, TEXT)
     # Away, and a worker dies.
     agent.kill()
     wait_source(bed, "waiting")
-    for node in (1, 2):
-        bed.kill_worker(node)
-    connect_and_talk(near, far, bed.address("b"), PORT, TEXT)
-    connect_and_talk(far, near, bed.address("a", 6), PORT, TEXT)
-    contains(findings(report(bed), "identity", "warning")[0], "agent.example.org/api.sock: ", "what check warns of")
-    done = kmtls(bed, 1, "identity", "renew", "a")
+    bed.kill_worker(2)
+    connect_and_talk(far, bed.agent("c"), bed.address("c", 6), PORT, TEXT)
+    contains(findings(report(bed), "identity", "warning")[0], "agent.example.org/admin.sock: ", "what check warns of")
+    done = kmtls(bed, 2, "identity", "renew", "b")
     equal(done.returncode, 1, "renew without an agent")
-    contains(done.stderr, "api.sock: ", "why")
+    contains(done.stderr, "admin.sock: ", "why")
     until(lambda: pods(bed)["a"]["not_after"] < time.time(), "the end of a's SVID", 20)
-    listener = far.listen(bed.address("b"), PORT)
-    is_refused(bed, near, bed.address("b"))
-    listener.close()
+    is_refused(bed, near, far)
     agent.start()
     agent.write(600)
-    until(lambda: all(pod["not_after"] > time.time() + 60 for pod in pods(bed).values()), "new SVIDs of every pod", 40)
+    until(lambda: all(has_svid(bed, pod) for pod in agent.ids), "new SVIDs of every pod", 60)
     connect_and_talk(near, far, bed.address("b"), PORT, TEXT)
     connect_and_talk(far, near, bed.address("a", 6), PORT, TEXT)
-
-
-@case("delegated-identity: each pod by its selectors, rotated (SVIDs of 20 s, 3 times), the agent killed and started, under load",
-      mesh=True, timeout=900, kernel="6.12")
-def delegated(bed):
-    agent, said = rotation(bed, DELEGATED)
-    near, far = bed.agent("a"), bed.agent("b")
-    try:
-        # One pod's SVID is taken back, the other's on the same node is not.
-        since = bed.log_size(1)
-        agent.take("a")
-        bed.wait_log(1, since, "svid taken back", "pod=a")
-        listener = far.listen(bed.address("b"), PORT)
-        is_refused(bed, near, bed.address("b"))
-        listener.close()
-        equal((pods(bed)["a"]["source_state"], pods(bed)["a"]["source_error"]), ("refused", "the agent has no SVID for it"), "a")
-        connect_and_talk(bed.agent("c"), far, bed.address("b"), PORT, TEXT)
-        # Another pod's by a's selectors: not taken.
-        agent.ids["a"] += "x"
-        agent.has["a"] = (agent.ids["a"], *agent.authority.issue(agent.ids["a"]))
-        os.symlink("pod.k8s:pod-name:a+k8s:sa:ax", f"{agent.where}/pod.k8s:pod-name:a+k8s:sa:a")
-        agent.publish()
-        bed.wait_log(1, since, "no SVID of a pod", "pod=a", "the first is of " + agent.ids["a"])
-        check(identity(bed, 1)["not_taken"], "not counted")
-        os.unlink(f"{agent.where}/pod.k8s:pod-name:a+k8s:sa:a")
-        agent.ids["a"] = agent.ids["a"][:-1]
-        agent.write(600, ["a"])
-        until(lambda: pods(bed)["a"]["source_state"] == "ok" and pods(bed)["a"]["not_after"], "a's SVID", 40)
-        agent.kill()
-        wait_source(bed, "waiting")
-        bed.kill_worker(1)
-        connect_and_talk(near, far, bed.address("b"), PORT, TEXT)
-        connect_and_talk(far, near, bed.address("a", 6), PORT, TEXT)
-    finally:
-        agent.kill()
-        back(bed)
-    return said
 
 
 def enrol(bed, node, pod, trust_domain):
@@ -298,12 +281,14 @@ def move_node(bed, trust_domain, enabled, *backends):
       timeout=300, kernel="6.12")
 def federation(bed):
     near, far = bed.agent("a"), bed.agent("b")
-    home = Agent(bed, nodes=(1,)).start()
-    home.write(600)
-    abroad = Agent(bed, ABROAD, nodes=()).start()
+    if getattr(bed, "spiffe_agent", None):
+        bed.spiffe_agent.kill()
+        bed.spiffe_agent = None
+    home, abroad = Agent(bed, nodes=(1,)), Agent(bed, ABROAD, nodes=())
     abroad.ids = {pod: f"spiffe://{ABROAD}/ns/default/sa/{pod}" for pod in ("b", "d")}
-    abroad.write(600)
     try:
+        home.start().write(600)
+        abroad.start().write(600)
         write_identity(bed, 1, "spire", WORKLOAD.format(home.where))
         bed.testbed("upgrade", "1")
         move_node(bed, ABROAD, "spire", DELEGATED.format(abroad.where))
@@ -329,6 +314,15 @@ def federation(bed):
             abroad.write(600)
             until(lambda: all(pod["serial"] != before[name]["serial"] for name, pod in pods(bed).items()), "new SVIDs", 20)
             count = new.stop()
+        # Both away: new workers have SVIDs and bundles all the same.
+        home.kill()
+        abroad.kill()
+        for node in (1, 2):
+            wait_source(bed, "waiting", node)
+            bed.kill_worker(node)
+        connect_and_talk(near, far, bed.address("b"), PORT, TEXT)
+        connect_and_talk(far, near, bed.address("a", 6), PORT, TEXT)
+        abroad.start()
         # An SVID of the other trust domain whose root is ours: ours vouches for ours only.
         before = pods(bed)
         abroad.write(600, signer=home.authority)
