@@ -50,21 +50,6 @@ static void check_refused(int err, const char *why)
 	HOLDS(*why && memchr(why, '\0', KMTLS_WORKLOAD_WHY));
 }
 
-static int read_svid(const uint8_t *data, size_t size, char *why)
-{
-	static const struct kmtls_workload_choice any;
-	struct kmtls_workload_identity *identity;
-	int err = kmtls_workload_answer_svid(data, size, &any, &identity, why);
-
-	read_svids(data, size, !err);
-	if (err)
-		return err;
-	check_identity(identity);
-	HOLDS(identity->bundles.count);
-	kmtls_workload_identity_put(identity);
-	return 0;
-}
-
 /* All of them, twice, so that each has one before it. */
 static void read_svids(const uint8_t *data, size_t size, bool first_is_good)
 {
@@ -86,6 +71,21 @@ static void read_svids(const uint8_t *data, size_t size, bool first_is_good)
 	HOLDS(svids.count == before.count && svids.skipped == before.skipped);
 	kmtls_workload_svids_clear(&before);
 	kmtls_workload_svids_clear(&svids);
+}
+
+static int read_svid(const uint8_t *data, size_t size, char *why)
+{
+	static const struct kmtls_workload_choice any;
+	struct kmtls_workload_identity *identity;
+	int err = kmtls_workload_answer_svid(data, size, &any, &identity, why);
+
+	read_svids(data, size, !err);
+	if (err)
+		return err;
+	check_identity(identity);
+	HOLDS(identity->bundles.count);
+	kmtls_workload_identity_put(identity);
+	return 0;
 }
 
 static int read_delegated(const uint8_t *data, size_t size, char *why)
