@@ -167,7 +167,7 @@ $(O)/tools/%: $(O)/selftests/vm/tools/%.o
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
 
 # Drives the daemon's clients of SPIFFE agents (selftests/agent/run).
-$(O)/agentctl: $(O)/selftests/agent/agentctl.o $(LIB_OBJECTS) \
+$(O)/agentctl: $(call objects,$(AGENT_SOURCES)) $(LIB_OBJECTS) \
 	       $(filter-out $(O)/userspace/kmtlsd/main.o,$(DAEMON_OBJECTS))
 	$(say) LINK $@
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs $(DAEMON_LIBS))
@@ -198,7 +198,7 @@ fuzz:
 
 C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNIT_HELPERS) \
 	   $(TOOL_SOURCES) $(FUZZ_SOURCES) $(AGENT_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
-	   userspace/*/*.h selftests/unit/*.h selftests/fuzz/*.h selftests/vm/tools/*.h)
+	   userspace/*/*.h selftests/unit/*.h selftests/fuzz/*.h selftests/vm/tools/*.h selftests/agent/*.h)
 SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null) \
 	       $(wildcard selftests/infra/*.bash)
 PYTHON_FILES := $(shell grep -rlE '^\#!/usr/bin/python3' scripts selftests vmtest 2>/dev/null) \
@@ -249,7 +249,7 @@ install: all
 	sed 's,/usr/sbin/,$(SBINDIR)/,' examples/kmtlsd.service > $(DESTDIR)$(UNITDIR)/kmtlsd.service
 	chmod 0644 $(DESTDIR)$(UNITDIR)/kmtlsd.service
 	install -d $(DESTDIR)$(EXAMPLEDIR)
-	install -m 0644 examples/mesh.yaml $(DESTDIR)$(EXAMPLEDIR)/
+	install -m 0644 examples/mesh.yaml examples/kmtlsd-spire.yaml $(DESTDIR)$(EXAMPLEDIR)/
 
 clean:
 	rm -rf $(O)/bpf $(O)/proto $(O)/userspace $(O)/selftests $(O)/unit $(O)/tools $(O)/kmtlsd $(O)/kmtls $(O)/agentctl $(O)/flags

@@ -4,6 +4,7 @@
  * commands in.
  *
  *   agentctl workload|delegated SOCKET [NAME=VALUE]...
+ *   agentctl backend CONFIG                                (backend.c)
  *
  * NAME is id, hint; deadline, ping, min, max, refused (ms); sandbox=1: in the worker's, which takes root.
  * A line for each change; commands:
@@ -24,6 +25,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "backend.h"
 #include "delegated_identity.h"
 #include "json.h"
 #include "key_memory.h"
@@ -35,7 +37,7 @@
 static struct kmtls_workload_api *workload;
 static struct kmtls_delegated_identity *delegated;
 static struct kmtls_workload_choice choice;
-static bool sandbox;
+static bool sandbox, backend;
 
 static void print(json_t *json)
 {
@@ -157,7 +159,9 @@ static void print_cpu(void)
 
 static void obey(int count, char **words)
 {
-	if (!strcmp(words[0], "look"))
+	if (backend)
+		print(backend_obey(count, words));
+	else if (!strcmp(words[0], "look"))
 		look(count, words);
 	else if (!strcmp(words[0], "get"))
 		get(count, words);
@@ -220,6 +224,16 @@ static int set_option(struct kmtls_agent_options *options, char *text)
 	return 0;
 }
 
+static int run_backend(const char *path)
+{
+	int err = backend_open(path);
+
+	if (!err)
+		read_commands();
+	backend_close();
+	return err ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct kmtls_workload_api_options options = { .changed = on_changed };
@@ -227,6 +241,9 @@ int main(int argc, char **argv)
 	char why[KMTLS_GRPC_WHY] = "";
 	int err = argc < 3 ? -EINVAL : kmtls_key_memory_wipe_freed() ? 0 : -EBUSY;
 
+	backend = !err && !strcmp(argv[1], "backend");
+	if (backend)
+		return run_backend(argv[2]);
 	for (int i = 3; !err && i < argc; i++)
 		err = set_option(&options.agent, argv[i]);
 	if (err) {

@@ -50,12 +50,36 @@ static void check_refused(int err, const char *why)
 	HOLDS(*why && memchr(why, '\0', KMTLS_WORKLOAD_WHY));
 }
 
+/* All of them, twice, so that each has one before it. */
+static void read_svids(const uint8_t *data, size_t size, bool first_is_good)
+{
+	struct kmtls_workload_svids before = { .count = 0 }, svids = { .count = 0 };
+	char why[KMTLS_WORKLOAD_WHY] = "";
+	int err = kmtls_workload_answer_svids(data, size, NULL, &before, &svids, why);
+
+	HOLDS(!err || (!svids.count && !first_is_good));
+	if (err)
+		check_refused(err, why);
+	for (size_t i = 0; i < svids.count; i++) {
+		check_identity(svids.items[i]);
+		for (size_t j = 0; j < i; j++)
+			HOLDS(strcmp(svids.items[i]->id, svids.items[j]->id) != 0);
+	}
+	before = svids;
+	svids = (struct kmtls_workload_svids){ .count = 0 };
+	HOLDS(!err == !kmtls_workload_answer_svids(data, size, NULL, &before, &svids, why));
+	HOLDS(svids.count == before.count && svids.skipped == before.skipped);
+	kmtls_workload_svids_clear(&before);
+	kmtls_workload_svids_clear(&svids);
+}
+
 static int read_svid(const uint8_t *data, size_t size, char *why)
 {
 	static const struct kmtls_workload_choice any;
 	struct kmtls_workload_identity *identity;
 	int err = kmtls_workload_answer_svid(data, size, &any, &identity, why);
 
+	read_svids(data, size, !err);
 	if (err)
 		return err;
 	check_identity(identity);

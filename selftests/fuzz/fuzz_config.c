@@ -40,6 +40,12 @@ static void check_accepted(const struct kmtls_config *config)
 		HOLDS((backend->type == KMTLS_BACKEND_FILES) ==
 		      (backend->directory && backend->directory[0] == '/' && *backend->svid_name &&
 		       *backend->key_name && !strchr(backend->bundle_name, '/')));
+		HOLDS((backend->type >= KMTLS_BACKEND_WORKLOAD_API) == (backend->socket != NULL));
+		HOLDS(!backend->hint || (backend->socket && *backend->hint));
+		HOLDS(!backend->selectors_count ||
+		      backend->type == KMTLS_BACKEND_DELEGATED_IDENTITY);
+		for (unsigned s = 0; s < backend->selectors_count; s++)
+			HOLDS(strchr(backend->selectors[s], ':'));
 	}
 }
 

@@ -51,6 +51,13 @@
 #define PROVIDED(text) TD "  backends:\n  - name: pki\n    type: provided\n" text
 #define FILES(text) TD "  backends:\n  - name: pki\n    type: files\n" text
 #define DIRECTORY "    directory: /d\n"
+#define AGENT(text) TD "  backends:\n  - name: spire\n    type: workload-api\n" text
+#define DELEGATED(text)                                                   \
+	TD "  backends:\n  - name: spire\n    type: delegated-identity\n" \
+	   "    socket: /s\n" text
+#define SOCKET "must be an absolute path of at most 107 bytes, or unix:// and such a path"
+#define SELECTORS "must be a list of 1 to 32 selectors, each TYPE:VALUE of at most 1024 bytes"
+#define S8 "'a:1','a:2','a:3','a:4','a:5','a:6','a:7','a:8',"
 #define FILE_NAME "must be a file name of 1 to 255 bytes, without a slash"
 #define CERT "    cert_file_path: /c\n"
 #define KEY "    key_file_path: /k\n"
@@ -284,7 +291,8 @@ static const struct bad bad_files[] = {
 	{ "backends of one name", BUILTIN("svid_ttl: 1h\n  - type: builtin\n    name: own"),
 	  ":8: identity.backends[1].name: is that of another backend" },
 	{ "backend's type", TD "  backends:\n  - name: own\n    type: vault\n",
-	  ":5: identity.backends[0].type: must be builtin, provided or files" },
+	  ":5: identity.backends[0].type: must be builtin, provided, files, workload-api or "
+	  "delegated-identity" },
 	{ "backend's unknown key", BUILTIN("colour: red"),
 	  ":6: identity.backends[0].colour: unknown key" },
 	{ "second backend's unknown key", BUILTIN("svid_ttl: 1h\n  - name: b\n    colour: red"),
@@ -351,6 +359,54 @@ static const struct bad bad_files[] = {
 	  ":6: identity.backends[0].directory: type builtin has no such key" },
 	{ "svid_file in provided", PROVIDED(CERT KEY "    svid_file: a\n"),
 	  ":8: identity.backends[0].svid_file: type provided has no such key" },
+	/* agents */
+	{ "agent without a socket", AGENT(""), ":4: identity.backends[0].socket: is required" },
+	{ "socket relative", AGENT("    socket: a.sock\n"),
+	  ":6: identity.backends[0].socket: " SOCKET },
+	{ "socket with a host", AGENT("    socket: unix://host/s\n"),
+	  ":6: identity.backends[0].socket: " SOCKET },
+	{ "socket by TCP", AGENT("    socket: tcp://127.0.0.1:1\n"),
+	  ":6: identity.backends[0].socket: " SOCKET },
+	{ "socket with a query", AGENT("    socket: unix:///s?x\n"),
+	  ":6: identity.backends[0].socket: " SOCKET },
+	{ "socket with dots", AGENT("    socket: unix:///run/../s\n"),
+	  ":6: identity.backends[0].socket: " SOCKET },
+	{ "socket long", AGENT("    socket: /" A64 A16 A16 "bbbbbbbbbbb\n"),
+	  ":6: identity.backends[0].socket: " SOCKET },
+	{ "hint empty", AGENT("    socket: /s\n    hint: ''\n"),
+	  ":7: identity.backends[0].hint: must be 1 to 1024 bytes" },
+	{ "hint long", AGENT("    socket: /s\n    hint: " A256 A256 A256 A256 "b\n"),
+	  ":7: identity.backends[0].hint: must be 1 to 1024 bytes" },
+	{ "workload-api with selectors", AGENT("    socket: /s\n    selectors: [a:b]\n"),
+	  ":7: identity.backends[0].selectors: type workload-api has no such key" },
+	{ "workload-api with svid_ttl", AGENT("    socket: /s\n    svid_ttl: 1h\n"),
+	  ":7: identity.backends[0].svid_ttl: type workload-api has no such key" },
+	{ "files with a socket", FILES(DIRECTORY "    socket: /s\n"),
+	  ":7: identity.backends[0].socket: type files has no such key" },
+	{ "delegated without a socket",
+	  TD "  backends:\n  - name: spire\n    type: delegated-identity\n",
+	  ":4: identity.backends[0].socket: is required" },
+	{ "delegated with a directory", DELEGATED("    directory: /d\n"),
+	  ":7: identity.backends[0].directory: type delegated-identity has no such key" },
+	{ "selectors empty", DELEGATED("    selectors: []\n"),
+	  ":7: identity.backends[0].selectors: " SELECTORS },
+	{ "selectors a word", DELEGATED("    selectors: a:b\n"),
+	  ":7: identity.backends[0].selectors: " SELECTORS },
+	{ "selectors 33", DELEGATED("    selectors: [" S8 S8 S8 S8 "b:1]\n"),
+	  ":7: identity.backends[0].selectors: " SELECTORS },
+	{ "selector without a type", DELEGATED("    selectors: ['a:b', ':c']\n"),
+	  ":7: identity.backends[0].selectors: the selector is not TYPE:VALUE" },
+	{ "selector without a value", DELEGATED("    selectors:\n    - 'a:b'\n    - 'a:'\n"),
+	  ":9: identity.backends[0].selectors: the selector is not TYPE:VALUE" },
+	{ "selector long", DELEGATED("    selectors: ['a:" A256 A256 A256 A256 "']\n"),
+	  ":7: identity.backends[0].selectors: the selector is longer than 1024 bytes" },
+	{ "selector twice", DELEGATED("    selectors: ['a:b', 'a:b']\n"),
+	  ":7: identity.backends[0].selectors: the selector is listed twice" },
+	{ "selector of what no pod has", DELEGATED("    selectors: ['k8s:pod-uid:{uid}']\n"),
+	  ":7: identity.backends[0].selectors: after { there must be namespace}, name}, "
+	  "service_account} or pod}" },
+	{ "selector with a changing type", DELEGATED("    selectors: ['{pod}:a']\n"),
+	  ":7: identity.backends[0].selectors: the selector's type cannot depend on the pod" },
 	{ "renew_at small", TD "  renew_at: 9\n", ":3: identity.renew_at: " RENEW },
 	{ "renew_at large", TD "  renew_at: 96\n", ":3: identity.renew_at: " RENEW },
 	{ "renew_at percent", TD "  renew_at: 80%\n", ":3: identity.renew_at: " RENEW },
@@ -486,7 +542,7 @@ static void check_backends(const struct kmtls_config *config)
 	const struct kmtls_config_backend *backends = config->identity.backends;
 
 	assert_int_equal(config->identity.renew_at, 95);
-	assert_int_equal(config->identity.backends_count, 5);
+	assert_int_equal(config->identity.backends_count, 7);
 	assert_ptr_equal(config->identity.enabled, &backends[1]);
 	assert_string_equal(backends[0].name, "own");
 	assert_false(backends[0].trust);
@@ -513,6 +569,15 @@ static void check_backends(const struct kmtls_config *config)
 	assert_string_equal(backends[4].svid_name, "tls.crt");
 	assert_string_equal(backends[4].key_name, "tls.key");
 	assert_string_equal(backends[4].bundle_name, "ca.crt");
+	assert_int_equal(backends[5].type, KMTLS_BACKEND_WORKLOAD_API);
+	assert_string_equal(backends[5].socket, "unix:///run/api.sock");
+	assert_string_equal(backends[5].hint, "mesh");
+	assert_int_equal(backends[6].type, KMTLS_BACKEND_DELEGATED_IDENTITY);
+	assert_string_equal(backends[6].socket, "/run/admin.sock");
+	assert_null(backends[6].hint);
+	assert_int_equal(backends[6].selectors_count, 2);
+	assert_string_equal(backends[6].selectors[0], "k8s:ns:{namespace}");
+	assert_string_equal(backends[6].selectors[1], "x:{pod}-{name}{service_account}");
 }
 
 static void test_everything(void **state)
@@ -587,6 +652,16 @@ static void test_everything(void **state)
 			  "    svid_file: tls.crt\n"
 			  "    key_file: tls.key\n"
 			  "    bundle_file: ca.crt\n"
+			  "  - name: api\n"
+			  "    type: workload-api\n"
+			  "    socket: unix:///run/api.sock\n"
+			  "    hint: mesh\n"
+			  "  - name: admin\n"
+			  "    type: delegated-identity\n"
+			  "    socket: /run/admin.sock\n"
+			  "    selectors:\n"
+			  "    - k8s:ns:{namespace}\n"
+			  "    - x:{pod}-{name}{service_account}\n"
 			  "...\n");
 
 	assert_string_equal(config->node, "node-1.a_b");

@@ -153,8 +153,11 @@ static bool check_enabled(struct kmtls_check *check)
 				"the last configuration was refused: %s", text(upgrade, "why"));
 	if (*text(identity, "source_error")) {
 		kmtls_check_add(check, KMTLS_CHECK_WARNING, "source",
-				"look at the files and at who writes them: until then SVIDs there "
-				"are go on",
+				strcmp(text(identity, "type"), "files")
+					? "look at the agent, its socket and its entries ('kmtls "
+					  "identity'): until then SVIDs there are go on"
+					: "look at the files and at who writes them: until then "
+					  "SVIDs there are go on",
 				"the backend %s %s: %s", text(identity, "enabled"),
 				strcmp(text(identity, "source"), "waiting")
 					? "does not take what it was given"

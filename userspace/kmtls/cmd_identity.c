@@ -152,6 +152,40 @@ static void print_backends(const json_t *result)
 	kmtls_table_print(&table);
 }
 
+static void print_ago(long long when)
+{
+	long long seconds = time(NULL) - when;
+
+	if (when)
+		printf(", the last answer %lld s ago", seconds < 0 ? 0 : seconds);
+	else
+		fputs(", no answer so far", stdout);
+}
+
+/* One line for each backend behind an agent: is it there, when was it heard, when comes the next try. */
+static void print_agents(const json_t *result)
+{
+	const json_t *backends = json_object_get(result, "backends"), *backend;
+	size_t i;
+
+	json_array_foreach (backends, i, backend) {
+		const json_t *agent = json_object_get(backend, "agent");
+		bool connected = json_is_true(json_object_get(agent, "connected"));
+
+		if (!json_is_object(agent))
+			continue;
+		kmtls_table_put(KMTLS_PLAIN, text(backend, "name"));
+		fputs(": ", stdout);
+		kmtls_table_put(connected ? KMTLS_GREEN : KMTLS_RED,
+				connected ? "connected" : text(agent, "state"));
+		print_ago(number(agent, "updated"));
+		if (number(agent, "retry_in_ms"))
+			printf(", next try in %lld s", (number(agent, "retry_in_ms") + 999) / 1000);
+		printf(" (%lld answers, %lld failures)\n", number(agent, "answers"),
+		       number(agent, "failures"));
+	}
+}
+
 int kmtls_cmd_identity(struct kmtls_cli *cli, int argc, char **argv)
 {
 	__cleanup_json json_t *result = NULL;
@@ -178,6 +212,7 @@ int kmtls_cmd_identity(struct kmtls_cli *cli, int argc, char **argv)
 		       number(result, "not_taken"));
 	if (json_array_size(json_object_get(result, "backends")))
 		print_backends(result);
+	print_agents(result);
 	if (json_array_size(json_object_get(result, "pods"))) {
 		putchar('\n');
 		print_pods(result, isatty(STDOUT_FILENO));

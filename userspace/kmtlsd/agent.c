@@ -123,6 +123,21 @@ void kmtls_agent_view_fail(struct kmtls_agent_view *view, unsigned code, const c
 	snprintf(view->why, sizeof(view->why), "%s", why);
 }
 
+/* An answer was taken. */
+void kmtls_agent_view_good(struct kmtls_agent_view *view)
+{
+	view->answers++;
+	view->updated = time(NULL);
+}
+
+/* An answer was not taken. */
+void kmtls_agent_view_bad(struct kmtls_agent *agent, struct kmtls_agent_view *view)
+{
+	view->bad_answers++;
+	if (agent->options.bad_answers)
+		atomic_fetch_add(agent->options.bad_answers, 1);
+}
+
 struct kmtls_agent_pause kmtls_agent_new_pause(const struct kmtls_agent *agent)
 {
 	return (struct kmtls_agent_pause){
@@ -280,6 +295,7 @@ static void set_options(struct kmtls_agent *agent, const struct kmtls_agent_opti
 	agent->options.pause_min_ms = given(options->pause_min_ms, 500);
 	agent->options.pause_max_ms = given(options->pause_max_ms, 30000);
 	agent->options.refused_ms = given(options->refused_ms, 300000);
+	agent->options.bad_answers = options->bad_answers;
 	agent->pause = kmtls_agent_new_pause(agent);
 }
 

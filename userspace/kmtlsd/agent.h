@@ -27,6 +27,7 @@ const char *kmtls_agent_state_name(enum kmtls_agent_state state);
 struct kmtls_agent_view {
 	enum kmtls_agent_state state;
 	time_t since; /* of the state */
+	time_t updated; /* when the last good answer came; 0: there was none */
 	unsigned code; /* enum kmtls_grpc_code of the last failure */
 	unsigned retry_in; /* ms until the next try; 0: none is planned */
 	char why[KMTLS_GRPC_WHY]; /* of the last failure, "" after a good answer; bytes of any kind */
@@ -44,6 +45,7 @@ struct kmtls_agent_options {
 	 * Endpoint appendix A has no second try at all, but daemons outlive agents): 5 min, or when
 	 * the agent comes back. */
 	unsigned refused_ms;
+	_Atomic unsigned *bad_answers; /* counts those of all streams; NULL: nobody asks */
 };
 
 /* Writes a path, without unix://. -EINVAL and a sentence (KMTLS_GRPC_WHY): neither form. */
@@ -99,5 +101,7 @@ enum kmtls_agent_state kmtls_agent_failed_state(unsigned code);
 /* Changes of a view, under its owner's lock. */
 void kmtls_agent_view_fail(struct kmtls_agent_view *view, unsigned code, const char *why);
 void kmtls_agent_view_set(struct kmtls_agent_view *view, enum kmtls_agent_state state);
+void kmtls_agent_view_good(struct kmtls_agent_view *view);
+void kmtls_agent_view_bad(struct kmtls_agent *agent, struct kmtls_agent_view *view);
 
 #endif

@@ -25,7 +25,17 @@ enum kmtls_backend_type {
 	KMTLS_BACKEND_BUILTIN = 1,
 	KMTLS_BACKEND_PROVIDED,
 	KMTLS_BACKEND_FILES,
+	KMTLS_BACKEND_WORKLOAD_API,
+	KMTLS_BACKEND_DELEGATED_IDENTITY,
 };
+
+/* It signs SVIDs itself, so there are settings of them. */
+static inline bool kmtls_backend_signs(enum kmtls_backend_type type)
+{
+	return type == KMTLS_BACKEND_BUILTIN || type == KMTLS_BACKEND_PROVIDED;
+}
+
+#define KMTLS_CONFIG_SELECTORS_MAX 32
 
 /* Where SVIDs come from, or came from: what is trusted may be more than what issues. */
 struct kmtls_config_backend {
@@ -41,6 +51,13 @@ struct kmtls_config_backend {
 	char *cert, *key, *bundle;
 	/* files: names within the directory, whose path may have "{pod}" in it */
 	char *directory, *svid_name, *key_name, *bundle_name;
+	/* workload-api, delegated-identity: a path or unix:///PATH; of SVIDs those with this hint, or
+	 * (NULL) any */
+	char *socket, *hint;
+	/* delegated-identity: TYPE:VALUE with "{namespace}", "{name}", "{service_account}" or "{pod}"
+	 * in the value. None: the usual ones. */
+	char **selectors;
+	unsigned selectors_count;
 };
 
 struct kmtls_config {

@@ -9,7 +9,10 @@
 #include <string.h>
 
 #include "cleanup.h"
+#include "agent.h"
 #include "config_parts.h"
+#include "selectors.h"
+#include "workload_identity.h"
 
 #define NAME_MAX_LENGTH 63
 #define ITEM_KEY 64
@@ -17,6 +20,8 @@
 #define BUILTIN (1u << KMTLS_BACKEND_BUILTIN)
 #define PROVIDED (1u << KMTLS_BACKEND_PROVIDED)
 #define FILES (1u << KMTLS_BACKEND_FILES)
+#define DELEGATED (1u << KMTLS_BACKEND_DELEGATED_IDENTITY)
+#define AGENT (1u << KMTLS_BACKEND_WORKLOAD_API | DELEGATED)
 
 /* What not every type has. */
 static const struct {
@@ -38,6 +43,9 @@ static const struct {
 	{ "svid_file", FILES },
 	{ "key_file", FILES },
 	{ "bundle_file", FILES },
+	{ "socket", AGENT },
+	{ "hint", AGENT },
+	{ "selectors", DELEGATED },
 };
 
 struct place {
@@ -172,6 +180,54 @@ static int check_files(struct place *place)
 	return 0;
 }
 
+/* ---- of agents ---- */
+
+static int check_agent(struct place *place)
+{
+	const struct kmtls_config_file_backend *file = place->file;
+	char why[KMTLS_GRPC_WHY];
+	const char *path;
+
+	if (!file->socket)
+		return refuse(place, "socket", "is required");
+	if (kmtls_agent_parse_socket(file->socket, &path, why) ||
+	    !kmtls_config_is_path(path, KMTLS_CONFIG_SOCKET_MAX))
+		return refuse_by_rule(place, "socket");
+	if (file->hint && (!*file->hint || strlen(file->hint) > KMTLS_WORKLOAD_HINT_MAX))
+		return refuse_by_rule(place, "hint");
+	return 0;
+}
+
+static int refuse_selector(struct place *place, unsigned item, const char *rule)
+{
+	return kmtls_config_refuse_item(place->load, key_of(place, "selectors"), (int)item, rule);
+}
+
+static int check_selector(struct place *place, unsigned item)
+{
+	char *const *selectors = place->file->selectors;
+	const char *rule = kmtls_selectors_check(selectors[item]);
+
+	if (rule)
+		return refuse_selector(place, item, rule);
+	for (unsigned i = 0; i < item; i++)
+		if (!strcmp(selectors[i], selectors[item]))
+			return refuse_selector(place, item, "the selector is listed twice");
+	return 0;
+}
+
+static int check_delegated(struct place *place)
+{
+	unsigned count = place->file->selectors_count;
+	int err = check_agent(place);
+
+	if (!err && has(place, "selectors") && (!count || count > KMTLS_CONFIG_SELECTORS_MAX))
+		return refuse_by_rule(place, "selectors");
+	for (unsigned i = 0; !err && i < count; i++)
+		err = check_selector(place, i);
+	return err;
+}
+
 /* What a type wants beside the keys that it may have. */
 static const struct {
 	const char *name;
@@ -180,6 +236,8 @@ static const struct {
 	[KMTLS_BACKEND_BUILTIN] = { "builtin", check_builtin },
 	[KMTLS_BACKEND_PROVIDED] = { "provided", check_provided },
 	[KMTLS_BACKEND_FILES] = { "files", check_files },
+	[KMTLS_BACKEND_WORKLOAD_API] = { "workload-api", check_agent },
+	[KMTLS_BACKEND_DELEGATED_IDENTITY] = { "delegated-identity", check_delegated },
 };
 
 static int check_type(struct place *place)
@@ -250,6 +308,11 @@ static void take_texts(struct kmtls_config_file_backend *file, struct kmtls_conf
 	backend->svid_name = kmtls_take_pointer(file->svid_file);
 	backend->key_name = kmtls_take_pointer(file->key_file);
 	backend->bundle_name = kmtls_take_pointer(file->bundle_file);
+	backend->socket = kmtls_take_pointer(file->socket);
+	backend->hint = kmtls_take_pointer(file->hint);
+	backend->selectors = kmtls_take_pointer(file->selectors);
+	backend->selectors_count = file->selectors_count;
+	file->selectors_count = 0;
 }
 
 static int check_backend(struct place *place, struct kmtls_config *config)
@@ -401,6 +464,11 @@ void kmtls_config_identity_free(struct kmtls_config *config)
 		free(backend->svid_name);
 		free(backend->key_name);
 		free(backend->bundle_name);
+		free(backend->socket);
+		free(backend->hint);
+		for (unsigned s = 0; s < backend->selectors_count; s++)
+			free(backend->selectors[s]);
+		free(backend->selectors);
 	}
 	for (unsigned i = 0; i < config->identity.crl_files_count; i++)
 		free(config->identity.crl_files[i]);

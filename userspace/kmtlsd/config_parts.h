@@ -56,6 +56,8 @@ struct kmtls_config_file {
 			char *cert_file_path, *key_file_path, *bundle_file_path;
 			char *cert, *key, *bundle;
 			char *directory, *svid_file, *key_file, *bundle_file;
+			char *socket, *hint, **selectors;
+			unsigned selectors_count;
 			int type, key_type, key_manager, trust;
 		} * backends;
 		unsigned backends_count;

@@ -73,7 +73,8 @@ static const struct {
 	{ "identity.backends", "must be a list of at most 8 mappings" },
 	{ "identity.backends.name",
 	  "must be 1 to 63 letters, digits, dots, hyphens or underscores" },
-	{ "identity.backends.type", "must be builtin, provided or files" },
+	{ "identity.backends.type",
+	  "must be builtin, provided, files, workload-api or delegated-identity" },
 	{ "identity.backends.trust", "must be true or false" },
 	{ "identity.backends.key_type", RULE_KEY_TYPE },
 	{ "identity.backends.root_ttl", RULE_ROOT_TTL },
@@ -90,6 +91,11 @@ static const struct {
 	{ "identity.backends.svid_file", RULE_FILE },
 	{ "identity.backends.key_file", RULE_FILE },
 	{ "identity.backends.bundle_file", RULE_FILE },
+	{ "identity.backends.socket",
+	  "must be an absolute path of at most 107 bytes, or unix:// and such a path" },
+	{ "identity.backends.hint", "must be 1 to 1024 bytes" },
+	{ "identity.backends.selectors",
+	  "must be a list of 1 to 32 selectors, each TYPE:VALUE of at most 1024 bytes" },
 	/* At run time, of the backend that is enabled. */
 	{ "identity.key_type", RULE_KEY_TYPE },
 	{ "identity.root_ttl", RULE_ROOT_TTL },
@@ -140,6 +146,8 @@ static const cyaml_strval_t backend_words[] = {
 	{ "builtin", KMTLS_BACKEND_BUILTIN },
 	{ "provided", KMTLS_BACKEND_PROVIDED },
 	{ "files", KMTLS_BACKEND_FILES },
+	{ "workload-api", KMTLS_BACKEND_WORKLOAD_API },
+	{ "delegated-identity", KMTLS_BACKEND_DELEGATED_IDENTITY },
 };
 static const cyaml_strval_t key_type_words[] = {
 	{ "ec-p256", KMTLS_KEY_EC_P256 },   { "ec-p384", KMTLS_KEY_EC_P384 },
@@ -176,6 +184,9 @@ static const cyaml_schema_field_t metrics_fields[] = {
 	STRING(listen, struct kmtls_config_file_metrics),
 	CYAML_FIELD_END,
 };
+static const cyaml_schema_value_t item_text = {
+	CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED),
+};
 /* Of all types; config_identity.c knows which has which. */
 static const cyaml_schema_field_t backend_fields[] = {
 	STRING(name, struct kmtls_config_file_backend),
@@ -196,10 +207,11 @@ static const cyaml_schema_field_t backend_fields[] = {
 	STRING(svid_file, struct kmtls_config_file_backend),
 	STRING(key_file, struct kmtls_config_file_backend),
 	STRING(bundle_file, struct kmtls_config_file_backend),
+	STRING(socket, struct kmtls_config_file_backend),
+	STRING(hint, struct kmtls_config_file_backend),
+	CYAML_FIELD_SEQUENCE("selectors", OPTIONAL_POINTER, struct kmtls_config_file_backend,
+			     selectors, &item_text, 0, CYAML_UNLIMITED),
 	CYAML_FIELD_END,
-};
-static const cyaml_schema_value_t path = {
-	CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED),
 };
 static const cyaml_schema_value_t backend = { CYAML_VALUE_MAPPING(
 	CYAML_FLAG_DEFAULT, struct kmtls_config_file_backend, backend_fields) };
@@ -209,7 +221,7 @@ static const cyaml_schema_field_t identity_fields[] = {
 	NUMBER(renew_at, struct kmtls_config_file_identity),
 	WORD(peer_expiry, struct kmtls_config_file_identity, expiry_words),
 	CYAML_FIELD_SEQUENCE("crl_files", OPTIONAL_POINTER, struct kmtls_config_file_identity,
-			     crl_files, &path, 0, CYAML_UNLIMITED),
+			     crl_files, &item_text, 0, CYAML_UNLIMITED),
 	CYAML_FIELD_SEQUENCE("backends", OPTIONAL_POINTER, struct kmtls_config_file_identity,
 			     backends, &backend, 0, KMTLS_BACKENDS_MAX),
 	CYAML_FIELD_END,

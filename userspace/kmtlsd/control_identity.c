@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent.h"
 #include "control_request.h"
 #include "daemon.h"
 #include "identity.h"
@@ -45,6 +46,24 @@ static const char *source_state(struct kmtls_identity *identity, char *ret_why)
 	return kmtls_identity_state_name(identity->operations->state(identity, NULL, ret_why));
 }
 
+/* NULL: there is no agent. */
+static json_t *agent_json(struct kmtls_identity *identity)
+{
+	struct kmtls_agent_view view;
+
+	if (!identity || !identity->operations->look)
+		return json_null();
+	identity->operations->look(identity, &view);
+	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "state",
+			 kmtls_agent_state_name(view.state), "connected",
+			 view.state == KMTLS_AGENT_STREAMING, "since", (json_int_t)view.since,
+			 "updated", (json_int_t)view.updated, "retry_in_ms",
+			 (json_int_t)view.retry_in, "tries", (json_int_t)view.tries, "failures",
+			 (json_int_t)view.failures, "answers", (json_int_t)view.answers,
+			 "bad_answers", (json_int_t)view.bad_answers, "error",
+			 kmtls_json_string(view.why));
+}
+
 static int count_roots(struct kmtls_identity *identity)
 {
 	STACK_OF(X509) *roots = identity ? identity->operations->roots(identity, NULL) : NULL;
@@ -57,7 +76,7 @@ static int count_roots(struct kmtls_identity *identity)
 static json_t *backend_json(struct kmtls_daemon *daemon, unsigned place)
 {
 	const struct kmtls_config_backend *backend = &daemon->config->identity.backends[place];
-	bool makes = backend->type != KMTLS_BACKEND_FILES;
+	bool makes = kmtls_backend_signs(backend->type);
 	const char *why = "";
 	struct kmtls_identity *identity = kmtls_identities_at(daemon->identities, place, &why);
 	X509 *authority = identity ? identity->operations->authority(identity) : NULL;
@@ -69,14 +88,15 @@ static json_t *backend_json(struct kmtls_daemon *daemon, unsigned place)
 		kmtls_verify_time(X509_get0_notBefore(authority), &not_before);
 		kmtls_verify_time(X509_get0_notAfter(authority), &not_after);
 	}
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:I, s:I, s:s, s:I}", "name",
+	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:I, s:I, s:s, s:I, s:o}", "name",
 			 backend->name, "type", kmtls_backend_type_name(backend->type), "state",
 			 kmtls_identities_role(daemon->identities, place), "source", source,
 			 "error", kmtls_json_string(*why ? why : source_why), "roots",
 			 count_roots(identity), "not_before", (json_int_t)not_before, "not_after",
 			 (json_int_t)not_after, "key_type",
 			 makes ? kmtls_key_type_name((enum kmtls_key_type)backend->key_type) : "",
-			 "svid_ttl", (json_int_t)(makes ? backend->svid_ttl : 0));
+			 "svid_ttl", (json_int_t)(makes ? backend->svid_ttl : 0), "agent",
+			 agent_json(identity));
 }
 
 int kmtls_control_identity_show(struct kmtls_daemon *daemon, const json_t *arguments,

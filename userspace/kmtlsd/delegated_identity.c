@@ -41,7 +41,7 @@ static int on_bundles(void *context, const uint8_t *bytes, size_t length)
 	}
 	pthread_mutex_lock(&source->lock);
 	if (err) {
-		source->view.bad_answers++;
+		kmtls_agent_view_bad(source->agent, &source->view);
 		kmtls_agent_drop(source->agent, KMTLS_GRPC_UNKNOWN, why);
 	} else {
 		if (bundles.skipped)
@@ -50,7 +50,7 @@ static int on_bundles(void *context, const uint8_t *bytes, size_t length)
 		kmtls_workload_bundles_free(&source->bundles);
 		source->bundles = bundles;
 		source->has_bundles = true;
-		source->view.answers++;
+		kmtls_agent_view_good(&source->view);
 		kmtls_agent_view_set(&source->view, KMTLS_AGENT_STREAMING);
 		kmtls_agent_good(source->agent);
 		for (struct kmtls_delegated_pod *pod = source->pods; pod; pod = pod->next)
@@ -252,6 +252,20 @@ kmtls_delegated_identity_get(struct kmtls_delegated_identity *source, uint64_t k
 		identity = kmtls_workload_identity_get(pod->identity);
 	pthread_mutex_unlock(&source->lock);
 	return identity;
+}
+
+STACK_OF(X509) * kmtls_delegated_identity_roots(struct kmtls_delegated_identity *source,
+						const char *trust_domain, unsigned *ret_version)
+{
+	const struct kmtls_workload_bundle *bundle;
+	STACK_OF(X509) * roots;
+
+	pthread_mutex_lock(&source->lock);
+	bundle = kmtls_workload_bundles_find(&source->bundles, trust_domain);
+	roots = bundle ? X509_chain_up_ref(bundle->roots) : sk_X509_new_null();
+	*ret_version = (unsigned)source->view.answers;
+	pthread_mutex_unlock(&source->lock);
+	return roots;
 }
 
 void kmtls_delegated_identity_look(struct kmtls_delegated_identity *source,

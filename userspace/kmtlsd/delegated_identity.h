@@ -21,6 +21,7 @@ struct kmtls_delegated_workload {
 	size_t selector_count;
 	int pid; /* as the agent sees it; 0: by selectors */
 	struct kmtls_workload_choice choice;
+	const char *name; /* of the pod, for the log; NULL: it has none */
 };
 
 struct kmtls_delegated_identity;
@@ -48,6 +49,10 @@ int kmtls_delegated_identity_remove(struct kmtls_delegated_identity *source, uin
 /* A reference; NULL: there is none, or it has expired, or was taken back. */
 struct kmtls_workload_identity *
 kmtls_delegated_identity_get(struct kmtls_delegated_identity *source, uint64_t key);
+/* The roots of a trust domain, to be freed with sk_X509_pop_free(); empty if there is no bundle of it.
+ * NULL: no memory. ret_version: another number whenever bundles have come. */
+STACK_OF(X509) * kmtls_delegated_identity_roots(struct kmtls_delegated_identity *source,
+						const char *trust_domain, unsigned *ret_version);
 /* Of the connection and its stream of bundles. */
 void kmtls_delegated_identity_look(struct kmtls_delegated_identity *source,
 				   struct kmtls_agent_view *ret_view);

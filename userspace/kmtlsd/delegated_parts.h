@@ -32,6 +32,7 @@ struct kmtls_delegated_pod {
 	size_t request_length;
 	struct kmtls_workload_choice choice;
 	char *wanted_id, *wanted_hint; /* what choice points to */
+	char *name; /* NULL: not known */
 	struct kmtls_grpc_call *call; /* NULL: none is open */
 	int64_t retry; /* when to call again, ms */
 	struct kmtls_agent_pause pause;

@@ -136,6 +136,10 @@ int kmtls_delegated_pod_new(struct kmtls_delegated_identity *source, uint64_t ke
 	err = workload->pid ? pack_pid(pod, workload->pid) : pack_selectors(pod, workload);
 	if (!err)
 		err = copy_choice(pod, &workload->choice);
+	if (!err && workload->name) {
+		pod->name = strdup(workload->name);
+		err = pod->name ? 0 : -ENOMEM;
+	}
 	if (err)
 		kmtls_delegated_pod_free(pod);
 	else
@@ -149,6 +153,7 @@ void kmtls_delegated_pod_free(struct kmtls_delegated_pod *pod)
 	kmtls_workload_identity_put(pod->svid);
 	kmtls_workload_names_free(&pod->names);
 	free(pod->request);
+	free(pod->name);
 	free(pod->wanted_id);
 	free(pod->wanted_hint);
 	free(pod);
@@ -159,8 +164,9 @@ void kmtls_delegated_pod_free(struct kmtls_delegated_pod *pod)
 static void fail(struct kmtls_delegated_pod *pod, unsigned code, const char *why)
 {
 	if (strcmp(pod->view.why, why))
-		log_warning("no SVID of a pod", "source=delegated key=%016llx state=%s why=%s",
-			    (unsigned long long)pod->key,
+		log_warning("no SVID of a pod", "source=delegated pod=%s id=%s state=%s why=%s",
+			    kmtls_log_quote(pod->name ? pod->name : "?"),
+			    kmtls_log_quote(pod->choice.id ? pod->choice.id : "any"),
 			    kmtls_agent_state_name(kmtls_agent_failed_state(code)),
 			    kmtls_log_quote(why));
 	kmtls_agent_view_fail(&pod->view, code, why);
@@ -221,11 +227,11 @@ static int take_answer(struct kmtls_delegated_pod *pod, const uint8_t *bytes, si
 		return 0;
 	}
 	if (err) {
-		pod->view.bad_answers++;
+		kmtls_agent_view_bad(pod->source->agent, &pod->view);
 		end_call(pod, KMTLS_GRPC_UNKNOWN, why);
 		return err;
 	}
-	pod->view.answers++;
+	kmtls_agent_view_good(&pod->view);
 	kmtls_workload_identity_put(pod->svid);
 	kmtls_workload_names_free(&pod->names);
 	pod->svid = svid;

@@ -20,6 +20,9 @@ static const struct {
 	[KMTLS_BACKEND_BUILTIN] = { "builtin", kmtls_identity_builtin_open },
 	[KMTLS_BACKEND_PROVIDED] = { "provided", kmtls_identity_provided_open },
 	[KMTLS_BACKEND_FILES] = { "files", kmtls_identity_files_open },
+	[KMTLS_BACKEND_WORKLOAD_API] = { "workload-api", kmtls_identity_workload_open },
+	[KMTLS_BACKEND_DELEGATED_IDENTITY] = { "delegated-identity",
+					       kmtls_identity_delegated_open },
 };
 
 struct kmtls_identities {
@@ -54,6 +57,7 @@ void kmtls_identity_material_clear(struct kmtls_identity_material *material)
 	EVP_PKEY_free(material->key); /* wipes */
 	X509_free(material->leaf);
 	sk_X509_pop_free(material->chain, X509_free);
+	kmtls_trust_put(material->others);
 	*material = (struct kmtls_identity_material){ 0 };
 }
 
@@ -65,6 +69,7 @@ static int open_one(const struct kmtls_identities_options *options, unsigned pla
 	const struct kmtls_identity_options one = {
 		.backend = backend,
 		.trust_domain = config->identity.trust_domain,
+		.enabled = backend == config->identity.enabled,
 		.secrets = options->secrets,
 		.prefer_kept = options->prefer_kept,
 		.not_taken = options->not_taken,
@@ -158,14 +163,55 @@ static STACK_OF(X509) * make_bundle(const struct kmtls_identities *identities,
 	return NULL;
 }
 
+/* The own bundle and those of other trust domains. */
+static int make_federated(const struct kmtls_identities *identities,
+			  const struct kmtls_identity_material *material, STACK_OF(X509) * own,
+			  struct kmtls_svid **ret_svid, const char **ret_rule)
+{
+	struct kmtls_trust_bundle bundles[KMTLS_TRUST_DOMAINS_MAX];
+	struct kmtls_trust *trust = NULL;
+	unsigned count = 0;
+	int err;
+
+	bundles[count++] = (struct kmtls_trust_bundle){
+		.trust_domain = identities->config->identity.trust_domain,
+		.roots = own,
+	};
+	for (unsigned i = 0; i < material->others->count && count < KMTLS_TRUST_DOMAINS_MAX; i++)
+		bundles[count++] = material->others->bundles[i];
+	err = kmtls_trust_new(bundles, count, &trust, ret_rule);
+	if (!err)
+		err = kmtls_svid_new_federated(material->leaf, material->chain, material->key,
+					       trust, ret_svid, ret_rule);
+	kmtls_trust_put(trust);
+	return err;
+}
+
+static int make_svid(const struct kmtls_identities *identities,
+		     const struct kmtls_identity_subject *subject,
+		     const struct kmtls_identity_material *material, struct kmtls_svid **ret_svid,
+		     const char **ret_rule)
+{
+	STACK_OF(X509) *own = make_bundle(identities, subject);
+	int err;
+
+	*ret_rule = "out of memory";
+	if (!own)
+		return -ENOMEM;
+	err = material->others ? make_federated(identities, material, own, ret_svid, ret_rule)
+			       : kmtls_svid_new(material->leaf, material->chain, material->key, own,
+						ret_svid, ret_rule);
+	sk_X509_pop_free(own, X509_free);
+	return err;
+}
+
 int kmtls_identities_issue(struct kmtls_identities *identities,
 			   const struct kmtls_identity_subject *subject,
 			   struct kmtls_svid **ret_svid, char *ret_why)
 {
 	struct kmtls_identity *enabled = identities->enabled;
 	struct kmtls_identity_material material = {};
-	STACK_OF(X509) * bundle;
-	const char *rule = "out of memory";
+	const char *rule;
 	int err;
 
 	if (!enabled) {
@@ -176,13 +222,9 @@ int kmtls_identities_issue(struct kmtls_identities *identities,
 	err = enabled->operations->issue(enabled, subject, &material, ret_why);
 	if (err)
 		return err;
-	bundle = make_bundle(identities, subject);
-	err = bundle ? kmtls_svid_new(material.leaf, material.chain, material.key, bundle, ret_svid,
-				      &rule)
-		     : -ENOMEM;
+	err = make_svid(identities, subject, &material, ret_svid, &rule);
 	if (err)
 		snprintf(ret_why, KMTLS_IDENTITY_WHY, "%.120s: %s", subject->id, rule);
-	sk_X509_pop_free(bundle, X509_free);
 	kmtls_identity_material_clear(&material);
 	return err;
 }

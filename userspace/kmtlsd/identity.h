@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * identity.h - where SVIDs come from. One interface, one file per type of source
- * (identity_builtin.c, identity_provided.c, identity_files.c); the configuration names backends, each of a type.
+ * (identity_builtin.c, identity_provided.c, identity_files.c, identity_workload.c,
+ * identity_delegated.c); the configuration names backends, each of a type.
  * One backend issues, or none: then mutual TLS is off. All are trusted, so that pods whose SVIDs
  * come from another one, before and after a switch, can talk to each other.
  *
@@ -27,6 +28,7 @@ struct kmtls_identity_material {
 	EVP_PKEY *key;
 	X509 *leaf;
 	STACK_OF(X509) * chain; /* nearest issuer first; NULL: leaf only */
+	struct kmtls_trust *others; /* bundles of other trust domains; NULL: none */
 };
 
 void kmtls_identity_material_clear(struct kmtls_identity_material *material);
@@ -44,9 +46,12 @@ enum kmtls_identity_state {
 	KMTLS_IDENTITY_REFUSED, /* what is there cannot be used */
 };
 
+struct kmtls_agent_view;
+
 /* All but tick and close may be called by any thread. */
 struct kmtls_identity_operations {
-	/* An SVID for subject, fresh if the source makes them. -errno and a sentence in ret_why. */
+	/* An SVID for subject, fresh if the source makes them. -errno and a sentence in ret_why;
+	 * -EKEYREVOKED: what subject was given before must not be used any more. */
 	int (*issue)(struct kmtls_identity *identity, const struct kmtls_identity_subject *subject,
 		     struct kmtls_identity_material *ret_material, char *ret_why);
 	/* What SVIDs of subject end in, or (NULL) all; the caller's (sk_X509_pop_free). NULL: no
@@ -71,6 +76,8 @@ struct kmtls_identity_operations {
 	/* Reads its files now, whatever the clock says; NULL: it has none. -errno, and a sentence in
 	 * ret_why: what is there is not taken, and what was goes on. */
 	int (*refresh)(struct kmtls_identity *identity, bool *ret_changed, char *ret_why);
+	/* NULL where there is no agent. How it stands with the connection to it. */
+	void (*look)(struct kmtls_identity *identity, struct kmtls_agent_view *ret_view);
 	/* Keeps what the next worker needs if the source is away then; NULL: there is nothing. */
 	int (*keep)(const struct kmtls_identity *identity);
 	void (*close)(struct kmtls_identity *identity);
@@ -81,6 +88,7 @@ struct kmtls_identity_options {
 	/* svid_ttl and key_type may change at any time. */
 	const struct kmtls_config_backend *backend;
 	const char *trust_domain; /* SVIDs of others are refused */
+	bool enabled; /* SVIDs will be asked for; else only roots */
 	/* Where it is kept for the next worker; NULL: nowhere. A file that cannot be read does not
 	 * matter as long as something is kept. */
 	struct kmtls_secret_region *secrets;
@@ -100,6 +108,10 @@ int kmtls_identity_provided_open(const struct kmtls_identity_options *options,
 				 struct kmtls_identity **ret_identity, char *ret_why);
 int kmtls_identity_files_open(const struct kmtls_identity_options *options,
 			      struct kmtls_identity **ret_identity, char *ret_why);
+int kmtls_identity_workload_open(const struct kmtls_identity_options *options,
+				 struct kmtls_identity **ret_identity, char *ret_why);
+int kmtls_identity_delegated_open(const struct kmtls_identity_options *options,
+				  struct kmtls_identity **ret_identity, char *ret_why);
 
 /* ---- all that are configured ---- */
 

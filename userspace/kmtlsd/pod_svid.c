@@ -117,6 +117,26 @@ static struct kmtls_identity_subject subject_of(const struct kmtls_pod *pod)
 	return (struct kmtls_identity_subject){ .id = pod->id, .pod = pod->name };
 }
 
+/* Whoever gave the SVID has taken it back. One that has expired stays, to be seen. */
+static void drop_svid(struct kmtls_pods *pods, struct kmtls_pod *pod)
+{
+	struct kmtls_svid *old = NULL;
+
+	pthread_mutex_lock(&pod->svid_lock);
+	if (pod->svid && pod->svid->not_after > kmtls_clock_now()) {
+		old = pod->svid;
+		pod->svid = NULL;
+		pod->rotation.issued = 0;
+	}
+	pthread_mutex_unlock(&pod->svid_lock);
+	if (!old)
+		return;
+	kmtls_svid_store_delete(pods->daemon->secrets, pod->id);
+	log_warning("svid taken back", "pod=%s id=%s", kmtls_log_quote(pod->name),
+		    kmtls_log_quote(pod->id));
+	kmtls_svid_put(old);
+}
+
 /* Asks the source: a fresh SVID, or the time of the next try. */
 static int renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 {
@@ -131,6 +151,8 @@ static int renew(struct kmtls_pods *pods, struct kmtls_pod *pod, char *ret_why)
 	err = kmtls_identities_issue(daemon->identities, &subject, &svid, ret_why);
 	if (err != -ENOMEM)
 		__atomic_store_n(&pod->rotation.version, version, __ATOMIC_RELAXED);
+	if (err == -EKEYREVOKED)
+		drop_svid(pods, pod);
 	if (err) {
 		count_failure(pods, pod, ret_why);
 		return err;

@@ -53,7 +53,7 @@ int kmtls_setting_parse(enum kmtls_setting setting, const char *text, unsigned *
 /* NULL: there is none, or it has no such thing. */
 static unsigned *place_in_backend(struct kmtls_config_backend *backend, enum kmtls_setting setting)
 {
-	if (!backend || backend->type == KMTLS_BACKEND_FILES)
+	if (!backend || !kmtls_backend_signs(backend->type))
 		return NULL;
 	if (setting == KMTLS_SETTING_SVID_TTL)
 		return &backend->svid_ttl;

@@ -54,14 +54,19 @@ static bool is_chosen(const struct kmtls_workload_choice *choice, const char *id
 	       (!choice->hint || !strcmp(choice->hint, hint));
 }
 
-static int not_chosen(const struct kmtls_workload_choice *choice, size_t count, char *ret_why)
+/* first: the SPIFFE ID of the first one. */
+static int not_chosen(const struct kmtls_workload_choice *choice, size_t count, const char *first,
+		      char *ret_why)
 {
 	if (choice->id && choice->hint)
 		return refuse(-EINVAL, ret_why,
-			      "none of the %zu SVIDs has the SPIFFE ID %.80s and the hint %.80s",
-			      count, choice->id, choice->hint);
-	return refuse(-EINVAL, ret_why, "none of the %zu SVIDs has the %s %.150s", count,
-		      choice->id ? "SPIFFE ID" : "hint", choice->id ? choice->id : choice->hint);
+			      "none of the %zu SVIDs has the SPIFFE ID %.70s and the hint %.40s; "
+			      "the first is of %.70s",
+			      count, choice->id, choice->hint, first);
+	return refuse(-EINVAL, ret_why,
+		      "none of the %zu SVIDs has the %s %.90s; the first is of %.90s", count,
+		      choice->id ? "SPIFFE ID" : "hint", choice->id ? choice->id : choice->hint,
+		      first);
 }
 
 static int check_count(size_t count, char *ret_why)
@@ -169,7 +174,77 @@ int kmtls_workload_answer_svid(const uint8_t *bytes, size_t length,
 		return err;
 	svid = choose(answer, choice);
 	return svid ? make_identity(answer, svid, ret_identity, ret_why)
-		    : not_chosen(choice, answer->n_svids, ret_why);
+		    : not_chosen(choice, answer->n_svids, answer->svids[0]->id, ret_why);
+}
+
+void kmtls_workload_svids_clear(struct kmtls_workload_svids *svids)
+{
+	while (svids->count)
+		kmtls_workload_identity_put(svids->items[--svids->count]);
+	*svids = (struct kmtls_workload_svids){ 0 };
+}
+
+static struct kmtls_workload_identity *find_svid(const struct kmtls_workload_svids *svids,
+						 const char *id)
+{
+	for (size_t i = 0; i < svids->count; i++)
+		if (!strcmp(svids->items[i]->id, id))
+			return svids->items[i];
+	return NULL;
+}
+
+/* What one breaks must not cost the others theirs. */
+static int add_svid(const Kmtls__Workload__SvidAnswer *answer, const Kmtls__Workload__Svid *svid,
+		    const struct kmtls_workload_svids *before, struct kmtls_workload_svids *svids,
+		    char *ret_why)
+{
+	struct kmtls_workload_identity *identity;
+	int err = make_identity(answer, svid, &identity, ret_why);
+
+	if (err == -ENOMEM)
+		return err;
+	if (err) {
+		svids->skipped++;
+		snprintf(svids->skipped_why, sizeof(svids->skipped_why), "%.80s: %.170s", svid->id,
+			 ret_why);
+		identity = find_svid(before, svid->id);
+		if (!identity)
+			return 0;
+		kmtls_workload_identity_get(identity);
+	}
+	svids->items[svids->count++] = identity;
+	return 0;
+}
+
+int kmtls_workload_answer_svids(const uint8_t *bytes, size_t length, const char *hint,
+				const struct kmtls_workload_svids *before,
+				struct kmtls_workload_svids *svids, char *ret_why)
+{
+	const struct kmtls_workload_choice choice = { .hint = hint };
+	__cleanup_unpacked struct unpacked unpacked = { 0 };
+	const Kmtls__Workload__SvidAnswer *answer;
+	int err = unpack(&kmtls__workload__svid_answer__descriptor, bytes, length, &unpacked,
+			 ret_why);
+
+	if (err)
+		return err;
+	answer = (const Kmtls__Workload__SvidAnswer *)unpacked.message;
+	if (!answer->n_svids)
+		return refuse(-EINVAL, ret_why, "the answer has no SVID");
+	err = check_count(answer->n_svids, ret_why);
+	for (size_t i = 0; !err && i < answer->n_svids; i++) {
+		const Kmtls__Workload__Svid *svid = answer->svids[i];
+
+		if (is_chosen(&choice, svid->id, svid->hint) && !find_svid(svids, svid->id))
+			err = add_svid(answer, svid, before, svids, ret_why);
+	}
+	if (!err && !svids->count && svids->skipped)
+		err = refuse(-EINVAL, ret_why, "%s", svids->skipped_why);
+	else if (!err && !svids->count)
+		err = not_chosen(&choice, answer->n_svids, answer->svids[0]->id, ret_why);
+	if (err)
+		kmtls_workload_svids_clear(svids);
+	return err;
 }
 
 int kmtls_workload_answer_bundles(const uint8_t *bytes, size_t length,
@@ -257,7 +332,8 @@ static int make_svid(const Kmtls__Delegated__SvidAnswer *answer,
 			return kmtls_workload_svid_make(&raw, ret_svid, ret_why);
 		}
 	}
-	return not_chosen(choice, answer->n_svids, ret_why);
+	write_id(answer->svids[0], id, sizeof(id));
+	return not_chosen(choice, answer->n_svids, id, ret_why);
 }
 
 int kmtls_delegated_answer_svid(const uint8_t *bytes, size_t length,

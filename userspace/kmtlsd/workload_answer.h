@@ -24,6 +24,22 @@ struct kmtls_workload_choice {
 int kmtls_workload_answer_svid(const uint8_t *bytes, size_t length,
 			       const struct kmtls_workload_choice *choice,
 			       struct kmtls_workload_identity **ret_identity, char *ret_why);
+/* SVIDs by their SPIFFE IDs, each ID once. */
+struct kmtls_workload_svids {
+	struct kmtls_workload_identity *items[KMTLS_WORKLOAD_SVIDS_MAX]; /* references */
+	size_t count;
+	/* Broke a rule: the one before of that ID was taken, or none. The last one's rule. */
+	unsigned skipped;
+	char skipped_why[KMTLS_WORKLOAD_WHY];
+};
+void kmtls_workload_svids_clear(struct kmtls_workload_svids *svids);
+
+/* X509SVIDResponse: all that it has, or (hint) all with that hint; of two with one ID the first.
+ * svids must be all zero; fails if none is of use. */
+int kmtls_workload_answer_svids(const uint8_t *bytes, size_t length, const char *hint,
+				const struct kmtls_workload_svids *before,
+				struct kmtls_workload_svids *svids, char *ret_why);
+
 /* X509BundlesResponse; bundles must be all zero. */
 int kmtls_workload_answer_bundles(const uint8_t *bytes, size_t length,
 				  struct kmtls_workload_bundles *bundles, char *ret_why);

@@ -22,46 +22,89 @@ struct kmtls_workload_api {
 	struct kmtls_agent *agent;
 	struct kmtls_workload_choice choice;
 	char *wanted_id, *wanted_hint; /* what choice points to */
+	bool all;
 	void (*changed)(struct kmtls_workload_api *api, void *context);
 	void *context;
-	pthread_mutex_t lock; /* of these two: */
-	struct kmtls_agent_view view;
-	struct kmtls_workload_identity *identity; /* NULL: none */
 	bool answered; /* by this connection; the thread's own */
+	pthread_mutex_t lock; /* of all below, which the thread alone changes */
+	struct kmtls_agent_view view;
+	struct kmtls_workload_svids svids;
+	unsigned versions[KMTLS_WORKLOAD_SVIDS_MAX]; /* of svids, by place */
+	unsigned changes; /* a number that only grows */
+	unsigned absent; /* the version of what is not among svids */
 };
 
 /* ---- what there is to give ---- */
 
-/* Takes the reference. */
-static void replace(struct kmtls_workload_api *api, struct kmtls_workload_identity *identity)
+static int find(const struct kmtls_workload_svids *svids, const char *id)
 {
-	struct kmtls_workload_identity *before;
+	for (size_t i = 0; i < svids->count; i++)
+		if (!strcmp(svids->items[i]->id, id))
+			return (int)i;
+	return -1;
+}
+
+/* What is as it was keeps its version; IDs that come or go are news for those that have none. */
+static void number(struct kmtls_workload_api *api, const struct kmtls_workload_svids *svids,
+		   unsigned *ret_versions)
+{
+	bool same_ids = api->changes && svids->count == api->svids.count;
+
+	for (size_t i = 0; i < svids->count; i++) {
+		int old = find(&api->svids, svids->items[i]->id);
+
+		same_ids = same_ids && old >= 0;
+		ret_versions[i] = old >= 0 && kmtls_workload_identity_is_same(api->svids.items[old],
+									      svids->items[i])
+					  ? api->versions[old]
+					  : ++api->changes;
+	}
+	if (!same_ids)
+		api->absent = ++api->changes;
+}
+
+/* Takes the references. good: by an answer. */
+static void replace(struct kmtls_workload_api *api, const struct kmtls_workload_svids *svids,
+		    bool good)
+{
+	unsigned versions[KMTLS_WORKLOAD_SVIDS_MAX];
+	struct kmtls_workload_svids before;
 
 	pthread_mutex_lock(&api->lock);
-	before = api->identity;
-	api->identity = identity;
-	if (identity) {
-		api->view.answers++;
+	number(api, svids, versions);
+	before = api->svids;
+	api->svids = *svids;
+	memcpy(api->versions, versions, sizeof(versions));
+	if (good) {
+		kmtls_agent_view_good(&api->view);
 		kmtls_agent_view_set(&api->view, KMTLS_AGENT_STREAMING);
 	}
 	pthread_mutex_unlock(&api->lock);
-	kmtls_workload_identity_put(before);
+	kmtls_workload_svids_clear(&before);
 	if (api->changed)
 		api->changed(api, api->context);
 }
 
+static void log_gone(const struct kmtls_workload_identity *identity, const char *why)
+{
+	log_warning("SVID gone", "source=workload-api id=%s why=%s", kmtls_log_quote(identity->id),
+		    kmtls_log_quote(why));
+}
+
 static void take_back(struct kmtls_workload_api *api, const char *why)
 {
-	log_warning("SVID gone", "source=workload-api id=%s why=%s",
-		    kmtls_log_quote(api->identity->id), kmtls_log_quote(why));
-	replace(api, NULL);
+	const struct kmtls_workload_svids none = { .count = 0 };
+
+	for (size_t i = 0; i < api->svids.count; i++)
+		log_gone(api->svids.items[i], why);
+	replace(api, &none, false);
 }
 
 static void note_bad_answer(struct kmtls_workload_api *api, const char *why)
 {
 	log_warning("answer not taken", "source=workload-api why=%s", kmtls_log_quote(why));
 	pthread_mutex_lock(&api->lock);
-	api->view.bad_answers++;
+	kmtls_agent_view_bad(api->agent, &api->view);
 	pthread_mutex_unlock(&api->lock);
 }
 
@@ -74,25 +117,60 @@ static void warn_of_bundles(unsigned skipped, const char *why)
 
 /* ---- FetchX509SVID ---- */
 
+static int read_answer(struct kmtls_workload_api *api, const uint8_t *bytes, size_t length,
+		       struct kmtls_workload_svids *svids, char *ret_why)
+{
+	int err;
+
+	if (api->all)
+		return kmtls_workload_answer_svids(bytes, length, api->choice.hint, &api->svids,
+						   svids, ret_why);
+	err = kmtls_workload_answer_svid(bytes, length, &api->choice, &svids->items[0], ret_why);
+	svids->count = !err;
+	return err;
+}
+
+/* What came, and what did not come again. */
+static void log_answer(struct kmtls_workload_api *api, const struct kmtls_workload_svids *svids)
+{
+	for (size_t i = 0; i < svids->count; i++) {
+		const struct kmtls_workload_identity *identity = svids->items[i];
+		int old = find(&api->svids, identity->id);
+
+		if (old >= 0 && kmtls_workload_identity_is_same(api->svids.items[old], identity))
+			continue;
+		log_info("SVID received", "source=workload-api id=%s not_after=%lld bundles=%zu",
+			 kmtls_log_quote(identity->id), (long long)identity->not_after,
+			 identity->bundles.count);
+	}
+	for (size_t i = 0; i < api->svids.count; i++)
+		if (find(svids, api->svids.items[i]->id) < 0)
+			log_gone(api->svids.items[i],
+				 "the agent's answer does not have it any more");
+	warn_of_bundles(svids->items[0]->bundles.skipped, svids->items[0]->bundles.skipped_why);
+	if (svids->items[0]->bundles.crls)
+		log_warning("revocation lists of an agent are not used (identity.crl_files)",
+			    "source=workload-api");
+}
+
 static int on_svid(void *context, const uint8_t *bytes, size_t length)
 {
 	struct kmtls_workload_api *api = context;
-	struct kmtls_workload_identity *identity;
+	struct kmtls_workload_svids svids = { .count = 0 };
 	char why[KMTLS_WORKLOAD_WHY];
-	int err = kmtls_workload_answer_svid(bytes, length, &api->choice, &identity, why);
+	int err = read_answer(api, bytes, length, &svids, why);
 
 	if (err) {
 		note_bad_answer(api, why);
 		kmtls_agent_drop(api->agent, KMTLS_GRPC_UNKNOWN, why);
 		return err;
 	}
+	if (svids.skipped)
+		note_bad_answer(api, svids.skipped_why);
 	api->answered = true;
 	kmtls_agent_good(api->agent);
-	log_info("SVID received", "source=workload-api id=%s not_after=%lld bundles=%zu",
-		 kmtls_log_quote(identity->id), (long long)identity->not_after,
-		 identity->bundles.count);
-	warn_of_bundles(identity->bundles.skipped, identity->bundles.skipped_why);
-	replace(api, identity);
+	log_answer(api, &svids);
+	replace(api, &svids, true);
 	return 0;
 }
 
@@ -105,7 +183,7 @@ static void on_svid_closed(void *context, unsigned code, const char *why)
 
 	snprintf(text, sizeof(text), "%s: %s", kmtls_grpc_code_name(code),
 		 *why ? why : "the agent ended the stream");
-	if (code == KMTLS_GRPC_PERMISSION_DENIED && api->answered && api->identity)
+	if (code == KMTLS_GRPC_PERMISSION_DENIED && api->answered && api->svids.count)
 		take_back(api, text);
 	kmtls_agent_drop(api->agent, code, text);
 }
@@ -116,23 +194,27 @@ static int on_bundles(void *context, const uint8_t *bytes, size_t length)
 {
 	struct kmtls_workload_api *api = context;
 	struct kmtls_workload_bundles bundles = { 0 };
-	struct kmtls_workload_identity *identity;
+	struct kmtls_workload_svids svids = { .count = 0 };
 	char why[KMTLS_WORKLOAD_WHY];
 	int err;
 
 	/* The SVID's answer has its own, and will be the later one. */
-	if (!api->answered || !api->identity)
+	if (!api->answered || !api->svids.count)
 		return 0;
 	err = kmtls_workload_answer_bundles(bytes, length, &bundles, why);
-	if (!err)
-		err = kmtls_workload_identity_join(api->identity, &bundles, NULL, 0, &identity,
-						   why);
+	for (size_t i = 0; !err && i < api->svids.count; i++) {
+		err = kmtls_workload_identity_join(api->svids.items[i], &bundles, NULL, 0,
+						   &svids.items[i], why);
+		svids.count += !err;
+	}
 	warn_of_bundles(bundles.skipped, bundles.skipped_why);
 	kmtls_workload_bundles_free(&bundles);
-	if (err)
+	if (err) {
+		kmtls_workload_svids_clear(&svids);
 		note_bad_answer(api, why);
-	else
-		replace(api, identity);
+	} else {
+		replace(api, &svids, true);
+	}
 	return err;
 }
 
@@ -180,33 +262,96 @@ static void stop(void *context, unsigned code, const char *why)
 			    kmtls_log_quote(why));
 }
 
+/* Those that are left, with a reference of each; whether there are fewer. */
+static bool drop_expired(struct kmtls_workload_api *api, struct kmtls_workload_svids *left,
+			 time_t *first_end)
+{
+	time_t now = time(NULL);
+
+	for (size_t i = 0; i < api->svids.count; i++) {
+		struct kmtls_workload_identity *identity = api->svids.items[i];
+
+		if (now > identity->not_after) {
+			log_gone(identity, "it has expired");
+			continue;
+		}
+		if (!left->count || identity->not_after < *first_end)
+			*first_end = identity->not_after;
+		left->items[left->count++] = kmtls_workload_identity_get(identity);
+	}
+	return left->count < api->svids.count;
+}
+
 static int64_t tick(void *context, struct kmtls_grpc *grpc)
 {
 	struct kmtls_workload_api *api = context;
-	time_t now = time(NULL);
+	struct kmtls_workload_svids left = { .count = 0 };
+	time_t first_end = 0;
+	bool any;
 
-	if (!api->identity)
+	if (!api->svids.count)
 		return KMTLS_GRPC_NEVER;
-	if (now > api->identity->not_after) {
-		take_back(api, "it has expired");
-		return KMTLS_GRPC_NEVER;
+	if (drop_expired(api, &left, &first_end)) {
+		any = left.count;
+		replace(api, &left, false);
+	} else {
+		any = true;
+		kmtls_workload_svids_clear(&left);
 	}
-	return kmtls_grpc_now() + (int64_t)(api->identity->not_after - now + 1) * 1000;
+	return any ? kmtls_grpc_now() + (int64_t)(first_end - time(NULL) + 1) * 1000
+		   : KMTLS_GRPC_NEVER;
 }
 
 static const struct kmtls_agent_handler handler = { start, stop, tick };
 
 /* ---- for the rest of the daemon ---- */
 
+static struct kmtls_workload_identity *get_at(struct kmtls_workload_api *api, int place)
+{
+	struct kmtls_workload_identity *identity =
+		place >= 0 && (size_t)place < api->svids.count ? api->svids.items[place] : NULL;
+
+	return identity && time(NULL) <= identity->not_after ? kmtls_workload_identity_get(identity)
+							     : NULL;
+}
+
 struct kmtls_workload_identity *kmtls_workload_api_get(struct kmtls_workload_api *api)
 {
-	struct kmtls_workload_identity *identity = NULL;
+	struct kmtls_workload_identity *identity;
 
 	pthread_mutex_lock(&api->lock);
-	if (api->identity && time(NULL) <= api->identity->not_after)
-		identity = kmtls_workload_identity_get(api->identity);
+	identity = get_at(api, 0);
 	pthread_mutex_unlock(&api->lock);
 	return identity;
+}
+
+struct kmtls_workload_identity *kmtls_workload_api_find(struct kmtls_workload_api *api,
+							const char *id, unsigned *ret_version)
+{
+	struct kmtls_workload_identity *identity;
+	int place;
+
+	pthread_mutex_lock(&api->lock);
+	place = find(&api->svids, id);
+	identity = get_at(api, place);
+	*ret_version = place < 0 ? api->absent : api->versions[place];
+	pthread_mutex_unlock(&api->lock);
+	return identity;
+}
+
+STACK_OF(X509) * kmtls_workload_api_roots(struct kmtls_workload_api *api, const char *trust_domain,
+					  unsigned *ret_version)
+{
+	const struct kmtls_workload_bundle *bundle = NULL;
+	STACK_OF(X509) * roots;
+
+	pthread_mutex_lock(&api->lock);
+	for (size_t i = 0; !bundle && i < api->svids.count; i++)
+		bundle = kmtls_workload_bundles_find(&api->svids.items[i]->bundles, trust_domain);
+	roots = bundle ? X509_chain_up_ref(bundle->roots) : sk_X509_new_null();
+	*ret_version = api->changes;
+	pthread_mutex_unlock(&api->lock);
+	return roots;
 }
 
 void kmtls_workload_api_look(struct kmtls_workload_api *api, struct kmtls_agent_view *ret_view)
@@ -225,7 +370,7 @@ void kmtls_workload_api_retry(struct kmtls_workload_api *api)
 
 static void free_api(struct kmtls_workload_api *api)
 {
-	kmtls_workload_identity_put(api->identity);
+	kmtls_workload_svids_clear(&api->svids);
 	pthread_mutex_destroy(&api->lock);
 	free(api->wanted_id);
 	free(api->wanted_hint);
@@ -251,6 +396,7 @@ int kmtls_workload_api_open(const struct kmtls_workload_api_options *options,
 	if (!api)
 		return err;
 	pthread_mutex_init(&api->lock, NULL);
+	api->all = options->all;
 	api->changed = options->changed;
 	api->context = options->context;
 	kmtls_agent_view_set(&api->view, KMTLS_AGENT_CONNECTING);

@@ -294,6 +294,41 @@ int kmtls_workload_identity_join(const struct kmtls_workload_identity *svid,
 	return err;
 }
 
+/* ---- is it news? ---- */
+
+static bool is_same_stack(const STACK_OF(X509) * a, const STACK_OF(X509) * b)
+{
+	if (sk_X509_num(a) != sk_X509_num(b))
+		return false;
+	for (int i = 0; i < sk_X509_num(a); i++)
+		if (X509_cmp(sk_X509_value(a, i), sk_X509_value(b, i)) != 0)
+			return false;
+	return true;
+}
+
+/* Those of other trust domains come in no order. */
+static bool are_same_bundles(const struct kmtls_workload_bundles *a,
+			     const struct kmtls_workload_bundles *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++) {
+		const struct kmtls_workload_bundle *other =
+			kmtls_workload_bundles_find(b, a->items[i].trust_domain);
+
+		if (!other || !is_same_stack(a->items[i].roots, other->roots))
+			return false;
+	}
+	return true;
+}
+
+bool kmtls_workload_identity_is_same(const struct kmtls_workload_identity *a,
+				     const struct kmtls_workload_identity *b)
+{
+	return !strcmp(a->id, b->id) && X509_cmp(a->leaf, b->leaf) == 0 &&
+	       is_same_stack(a->chain, b->chain) && are_same_bundles(&a->bundles, &b->bundles);
+}
+
 /* ---- references ---- */
 
 struct kmtls_workload_identity *

@@ -10,6 +10,7 @@
 #include <kmtls/abi.h>
 #include <openssl/x509.h>
 #include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
 
@@ -90,6 +91,10 @@ int kmtls_workload_identity_join(const struct kmtls_workload_identity *svid,
 				 const struct kmtls_workload_bundles *bundles, char *const *names,
 				 size_t name_count, struct kmtls_workload_identity **ret_identity,
 				 char *ret_why);
+
+/* The same SVID with the same bundles. */
+bool kmtls_workload_identity_is_same(const struct kmtls_workload_identity *a,
+				     const struct kmtls_workload_identity *b);
 
 struct kmtls_workload_identity *
 kmtls_workload_identity_get(struct kmtls_workload_identity *identity);
