@@ -45,8 +45,8 @@ def data_dir():
 
 def run(*command, **options):
     """A program that must succeed; its stdout."""
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
-                          errors="replace", **{"timeout": 300, **options})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace",
+                          **{"timeout": 300, **({} if "input" in options else {"stdin": subprocess.DEVNULL}), **options})
     if done.returncode:
         raise Trouble(f"{' '.join(command)[:160]}: status {done.returncode}: {(done.stderr or done.stdout)[-600:]}")
     return done.stdout
@@ -134,17 +134,18 @@ class Bed:
             shutil.copy(f"{self.tools}/{name}", DIR)
         for name in (*PODS, *NODES, "proxy"):
             os.makedirs(f"{self.cgroup}/{name}")
+        run("ip", "-batch", "-", input="".join(f"netns add kb-{name}\n" for name in (*PODS, *NODES)) +
+            "link add eth0 netns kb-a type veth peer name eth0 netns kb-b\n")
         for name in (*PODS, *NODES):
-            run("ip", "netns", "add", "kb-" + name)
-            run("ip", "-n", "kb-" + name, "link", "set", "lo", "up")
-        run("ip", "link", "add", "eth0", "netns", "kb-a", "type", "veth", "peer", "name", "eth0", "netns", "kb-b")
+            commands = "link set lo up\n"
+            if name in PODS:
+                commands += f"addr add {ADDRESS[name]}/24 dev eth0\nlink set eth0 up\n"
+            run("ip", "-n", "kb-" + name, "-batch", "-", input=commands)
         for name in PODS:
             with inside(name):
                 for key, value in (("ip_local_port_range", "10240 65000"), ("tcp_max_syn_backlog", "8192")):
                     with open("/proc/sys/net/ipv4/" + key, "w", encoding="ascii") as file:
                         file.write(value)
-            run("ip", "-n", "kb-" + name, "addr", "add", ADDRESS[name] + "/24", "dev", "eth0")
-            run("ip", "-n", "kb-" + name, "link", "set", "eth0", "up")
 
     def down(self):
         for name in (*PODS, *NODES, "proxy"):

@@ -68,7 +68,7 @@ def run_session(bed, clock, sizes, steps):
     """The steps of one arm's session."""
     first, begun = steps[0], 0
     try:
-        with Session(bed, first.arm, first.session, clock, sizes) as session:
+        with Session(bed, first.arm, *plan.SESSIONS[first.session], clock, sizes) as session:
             growth = Growth(session)
             with contextlib.closing(growth):
                 for step in steps:

@@ -2,19 +2,18 @@
 """An arm that is up, with the applications behind it."""
 from . import applications, arms
 from .bed import PORTS, wait_port
-from .plan import SESSIONS
 
 
 class Session:
-    def __init__(self, bed, name, kind, clock=None, sizes=None):
+    def __init__(self, bed, name, suite, resume, clock=None, sizes=None):
         self.bed, self.clock, self.sizes = bed, clock, sizes
         self.arm = arms.find(name)(bed)
-        self.suite, self.resume = SESSIONS[kind]
+        self.suite, self.resume = suite, resume
         self.services = {}
 
     def __enter__(self):
         try:
-            self.arm.up(self.suite, self.resume and self.arm.tls)
+            self.arm.up(self.suite, self.resume)
             self.start("load")
         except BaseException:
             self.__exit__()

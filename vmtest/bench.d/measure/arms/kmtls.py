@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 from . import Arm
-from ..bed import ADDRESS, SUITES, Trouble, build_dir, descendants, run, until
+from ..bed import ADDRESS, SUITES, Trouble, build_dir, run, until
 
 CONFIG = """
 node: bench-{node}
@@ -90,10 +90,8 @@ class Kmtls(Arm):
             if os.path.exists(f"{self.bed.dir}/{node}.yaml"):
                 subprocess.run([build_dir() + "/kmtlsd", "--uninstall", "--config", f"{self.bed.dir}/{node}.yaml"],
                                capture_output=True, check=True, timeout=600)
+            shutil.rmtree(f"{self.bed.dir}/{node}", ignore_errors=True)  # it remembers pods there
         shutil.rmtree(PINS, ignore_errors=True)
-
-    def processes(self):
-        return [pid for process in self.running for pid in descendants(process.pid)]
 
 
 ARM = Kmtls
