@@ -210,7 +210,7 @@ C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNI
 SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null) \
 	       $(wildcard selftests/infra/*.bash)
 PYTHON_FILES := $(shell grep -rlE '^\#!/usr/bin/python3' scripts selftests vmtest 2>/dev/null) \
-		$(wildcard selftests/vm/*/*.py)
+		$(wildcard selftests/vm/*/*.py vmtest/bench.d/*/*.py vmtest/bench.d/*/*/*.py)
 
 # Versions of clang-format disagree about details; this one decides.
 FORMAT_VERSION := 14
