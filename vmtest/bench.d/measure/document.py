@@ -29,7 +29,7 @@ is on hardware. What the figures are good for is comparing arms and versions: a 
 whatever else the machine does."""
 
 TIME = """**Figures are time**: of one operation the median in microseconds; of streams the CPU time of the whole machine for a
-gigabyte."""
+gigabyte, and their rate. Three numbers are the percentiles 50, 90 and 99."""
 
 METHOD = """
 ## How it is measured
@@ -73,10 +73,8 @@ def markdown_table(head, rows):
 
 
 def cell_text(cell, best):
-    text = f"{report.number(cell['value'], cell['unit'])}"
-    if best:
-        text = f"**{text}**"
-    return text + f" ±{cell['spread'] / 2:.1f} %"
+    value, *more = report.text_of(cell).split(" ")
+    return " ".join([f"**{value}**" if best else value, *more])
 
 
 def tables(results):

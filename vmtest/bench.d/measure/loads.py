@@ -17,7 +17,7 @@ PER_GB = 1e9
 
 def result(metric, unit, values, **more):
     value = statistics.median(values)
-    spread = (max(values) - min(values)) / value * 100 if value else 0.0
+    spread = (max(values) - min(values)) / abs(value) * 100 if value else 0.0
     return {"metric": metric, "unit": unit, "value": round(value, 3), "runs": len(values), "spread": round(spread, 2), **more}
 
 

@@ -9,6 +9,7 @@ from . import arms, plan
 PLOTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "plots")
 COLOURS = {"kmtls": 0x1B7837, "kmtls-accel": 0x5AAE61, "direct": 0xBBBBBB, "ktls": 0x999999}
 GREEN, PLAIN = "\033[32m", "\033[0m"
+WIDTH = 19
 OPERATIONS = ("rtt_64", "rtt_16k", "stream_64k_1", "stream_64k_16", "conn_full", "conn_resumed", "mem_user_idle", "mem_kernel_idle")
 
 
@@ -17,12 +18,21 @@ def number(value, unit):
     if unit.startswith("instructions/") or unit.startswith("CPU"):
         return f"{value:.2f}"
     if unit == "us":
-        return f"{value:.1f}"
+        return f"{value:.1f}" if value < 100 else f"{value:.0f}"
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             shown = value / size
             return f"{shown:.2f}{letter}" if shown < 10 else f"{shown:.1f}{letter}" if shown < 100 else f"{shown:.0f}{letter}"
     return f"{value:.0f}"
+
+
+def text_of(cell):
+    """In time the percentiles 50, 90 and 99, of streams how fast they were as well; else the value and its spread."""
+    unit = cell["unit"]
+    if "p99" in cell:
+        return "/".join(number(cell[mark], unit) for mark in ("p50", "p90", "p99"))
+    more = f" {cell['gbit_s']:.1f}Gbit/s" if "gbit_s" in cell else f" ±{cell['spread'] / 2:.1f}%"
+    return number(cell["value"], unit) + (more if cell["runs"] > 1 else "")
 
 
 def by_cell(results):
@@ -67,20 +77,20 @@ def table(results, colour=False):
     cells, names = by_cell(results), columns(results)
     lines = []
     for title, metrics in sections(results):
-        lines.append(f"{title:<22} {'':<15}" + "".join(f"{name:>17}" for name in names))
+        lines.append(f"{title:<22} {'':<15}" + "".join(f"{name:>{WIDTH}}" for name in names))
         for metric in metrics:
             unit = next(cell["unit"] for cell in results if cell["metric"] == metric)
             best, row = cheapest(cells, metric), f"{metric:<22} {unit:<15}"
             for name in names:
                 cell = cells.get((name, metric))
-                text = f"{number(cell['value'], unit)} ±{cell['spread'] / 2:.1f}%" if cell else ""
-                row += (GREEN if colour and name == best else "") + f"{text:>17}" + (PLAIN if colour and name == best else "")
+                text = text_of(cell) if cell else ""
+                row += (GREEN if colour and name == best else "") + f"{text:>{WIDTH}}" + (PLAIN if colour and name == best else "")
             lines.append(row)
         lines.append("")
     rows = growth_rows(results)
     if rows:
-        lines.append(f"{'kmtls, as it grows':<38}" + "".join(f"{metric:>17}" for metric in plan.GROWN))
-        lines += [f"{title:<38}" + "".join(f"{number(cell['value'], cell['unit'])} ±{cell['spread'] / 2:.1f}%".rjust(17) for cell in row)
+        lines.append(f"{'kmtls, as it grows':<38}" + "".join(f"{metric:>{WIDTH}}" for metric in plan.GROWN))
+        lines += [f"{title:<38}" + "".join(text_of(cell).rjust(WIDTH) for cell in row)
                   for title, row in rows] + [""]
     return lines
 

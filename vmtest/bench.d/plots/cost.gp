@@ -11,12 +11,12 @@ set border 3 lc rgb "#666666"
 set xtics rotate by -35 nomirror
 set ytics nomirror
 set yrange [0:*]
-set format y "%.3s%c"
+set format y "%.1s%c"
 unset key
 field(n) = system(sprintf("printf '%%s' '%s' | cut -d'|' -f%d", titles, n))
 set multiplot layout ceil(words(panels)/(1.0*columns)), columns
 do for [i=1:words(panels)] {
 	set title field(i)
-	plot word(panels, i) using 3:2:4:xtic(1) with boxes lc rgb variable
+	plot word(panels, i) using 3:(column(2) < 0 ? 0 : column(2)):4:xtic(1) with boxes lc rgb variable
 }
 unset multiplot
