@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real programs: what runs in b, and what a request to it costs from a. A program is run twice, with less and with
-more to do: the difference is the requests' own, without the start of either program. wrk runs for a time and not for
-a number of requests; its start, less than one percent, is in its figures."""
+more to do: the difference is the requests' own, without the start of either program."""
 import glob
 import os
 import re
@@ -129,25 +128,27 @@ def milliseconds(text):
 
 
 def wrk(session, metric):
+    """It knows no number of requests and no part of a second, but ends in order when it is interrupted."""
     host, port = session.arm.address(PORTS["web"])
     _, name, *new = metric.split("_")
-    command = ["wrk", "-t1", "-c4", "--latency", f"-d{session.sizes['seconds']}s", *(["-H", "Connection: close"] if new else []),
-               f"http://{host}:{port}/{name}"]
+    load = ["wrk", "-t1", "-c4", "-d600s", "--latency", *(["-H", "Connection: close"] if new else []), f"http://{host}:{port}/{name}"]
+    out = ""
 
-    def work():
-        out = client(session, *command)
+    def work(seconds):
+        nonlocal out
+        out = client(session, "timeout", "--preserve-status", "-s", "INT", str(seconds), *load)
         done = re.search(r"^ +(\d+) requests in", out, re.M)
         if not done or "Non-2xx" in out or "Socket errors" in out or not int(done[1]):
             raise Trouble(f"wrk: {out[-400:]}")
-        return int(done[1]), out
+        return int(done[1])
 
-    work()
-    values, out = [], ""
+    clock, values, amounts = session.clock, [], session.sizes["wrk"]
+    work(amounts[0])
     for _ in range(session.sizes["runs"]):
-        cost, (count, out) = session.clock.cost(work)
-        values.append(cost / count / (1 if session.clock.instructions else 1000))
-    good = result(metric, session.clock.unit("operation"), values)
-    if not session.clock.instructions:
+        (less, few), (more, many) = (clock.cost(lambda amount=amount: work(amount)) for amount in amounts)
+        values.append((more - less) / (many - few) / (1 if clock.instructions else 1000))
+    good = result(metric, clock.unit("operation"), values)
+    if not clock.instructions:
         good.update({f"p{mark}": round(milliseconds(value) * 1000, 1)
                      for mark, value in re.findall(r"^ +(50|90|99)% +(\S+)", out, re.M)})
     return good

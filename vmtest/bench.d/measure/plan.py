@@ -23,10 +23,10 @@ METRICS = (
     Metric("mem_kernel_idle", "kernel memory, idle connection", "base", "memory", 5),
     Metric("redis_p1", "redis-benchmark -P 1, a SET", "base", "operation", 3),
     Metric("redis_p16", "redis-benchmark -P 16, a SET", "base", "operation", 3),
-    Metric("wrk_small", "wrk, 612 B, keep-alive", "base", "operation", 10),
-    Metric("wrk_100k", "wrk, 100 KB, keep-alive", "base", "operation", 10),
-    Metric("wrk_small_new", "wrk, 612 B, new connection", "base", "operation", 10),
-    Metric("wrk_100k_new", "wrk, 100 KB, new connection", "base", "operation", 10),
+    Metric("wrk_small", "wrk, 612 B, keep-alive", "base", "operation", 5),
+    Metric("wrk_100k", "wrk, 100 KB, keep-alive", "base", "operation", 5),
+    Metric("wrk_small_new", "wrk, 612 B, new connection", "base", "operation", 5),
+    Metric("wrk_100k_new", "wrk, 100 KB, new connection", "base", "operation", 5),
     Metric("pgbench", "pgbench -S, a transaction", "base", "operation", 8),
     Metric("rtt_64_aes256", "round trip, 64 B", "aes256", "operation", 1),
     Metric("rtt_16k_aes256", "round trip, 16 KB", "aes256", "operation", 2),
@@ -39,20 +39,20 @@ APPLICATIONS = ("redis_p1", "redis_p16", "wrk_small", "wrk_100k", "wrk_small_new
 TOGETHER = {"mem_user_idle": ("mem_user_idle", "mem_kernel_idle")}  # one step fills both
 
 GROWN = ("rtt_64", "stream_64k_1", "conn_full")
-FLOWS = {False: (1, 100, 10000), True: (1, 100, 1000)}  # by quick
+FLOWS = {False: (1, 100, 10000), True: (1, 100)}  # by quick
 PEERS = {False: (10, 10000, 100000), True: (10, 10000)}
 
 # Counts of a full and of a quick run. memory: idle connections; the pairs are how much a program does in
 # two runs, of which the difference counts.
 SIZES = {
-    False: {"runs": 5, "rtt": 400, "rtt_16k": 200, "stream": 16 << 20, "conn": 25, "memory": 1000, "seconds": 2,
+    False: {"runs": 5, "rtt": 400, "rtt_16k": 200, "stream": 16 << 20, "conn": 25, "memory": 1000, "wrk": (0.2, 1.2),
             "redis": (1000, 5000), "redis_p16": (8000, 40000), "pgbench": (50, 450)},
-    True: {"runs": 3, "rtt": 100, "rtt_16k": 60, "stream": 4 << 20, "conn": 6, "memory": 150, "seconds": 1,
-           "redis": (200, 1000), "redis_p16": (1600, 8000), "pgbench": (20, 120)},
+    True: {"runs": 3, "rtt": 60, "rtt_16k": 40, "stream": 2 << 20, "conn": 4, "memory": 80, "wrk": (0.05, 0.15),
+           "redis": (100, 600), "redis_p16": (800, 4800), "pgbench": (10, 60)},
 }
 
 # In time, where a machine does as much in a moment.
-TIMES = {"rtt": 20, "rtt_16k": 20, "stream": 32, "conn": 8, "redis": 20, "redis_p16": 20, "pgbench": 20}
+TIMES = {"rtt": 20, "rtt_16k": 20, "stream": 32, "conn": 8, "redis": 20, "redis_p16": 20, "pgbench": 20, "wrk": 4}
 
 
 def sizes(quick, instructions):
@@ -98,7 +98,7 @@ def steps(only, quick):
                      if metric.name not in arm.missing and metric.name != "mem_kernel_idle" and
                      (not chosen or metric.name in chosen or (metric.name == "mem_user_idle" and "mem_kernel_idle" in chosen))]
         if name == "kmtls" and (not chosen or "growth" in chosen):
-            plan += [Step(name, "growth", tuple(growth_name(metric, kind, count) for metric in GROWN), 8 + count // 20)
+            plan += [Step(name, "growth", tuple(growth_name(metric, kind, count) for metric in GROWN), 8 + count // 40)
                      for kind, count in growth_points(quick)]
     return plan
 
