@@ -395,8 +395,8 @@ static int stream(const union address *to, unsigned count, uint64_t bytes, unsig
 		watch(epoll, EPOLL_CTL_ADD, links[i].fd, 0, &links[i]);
 	}
 	/* Windows and buffers have grown after that. */
-	stream_once(epoll, links, count, OP_SINK, each / 4 + CHUNK);
-	stream_once(epoll, links, count, OP_GENERATE, each / 4 + CHUNK);
+	stream_once(epoll, links, count, OP_SINK, each);
+	stream_once(epoll, links, count, OP_GENERATE, each);
 	for (unsigned run = 0; run < runs; run++) {
 		start(&readings[run]);
 		stream_once(epoll, links, count, OP_SINK, each);

@@ -25,8 +25,8 @@ each, mutual TLS 1.3, ECDSA P-256 certificates with one CA above them.
 INSTRUCTIONS = """**Figures are instructions that the guest executed, not time.** All of them count: both applications, both
 proxies or daemons, the kernel. Instructions are not cycles: a cache miss costs one here, and AES-NI and AVX count as the
 few instructions they are; the emulated processor has AES-NI but no AVX2, which makes ChaCha20 (WireGuard) dearer than it
-is on hardware. What the figures are good for is comparing arms and versions: a repeated run agrees to about one percent,
-whatever else the machine does."""
+is on hardware. What the figures are good for is comparing arms and versions: round trips and handshakes of a repeated
+run agree to about one percent, streams to a few, whatever else the machine does."""
 
 TIME = """**Figures are time**: of one operation the median in microseconds; of streams the CPU time of the whole machine for a
 gigabyte, and their rate. Three numbers are the percentiles 50, 90 and 99."""

@@ -114,6 +114,8 @@ def main():
     loads.raise_limits()
     bed = Bed()
     clock, sizes = loads.Clock(not options.time), plan.sizes(options.quick, not options.time)
+    if not options.time:
+        clock.idle()  # not every kernel tells it
     say(facts=facts())
     bed.up()
     try:

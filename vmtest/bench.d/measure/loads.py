@@ -36,8 +36,12 @@ class Clock:
 
     @staticmethod
     def idle():
+        """Nanoseconds that the CPU slept: nothing was executed, but the clock went on."""
         with open("/proc/timer_list", encoding="ascii", errors="replace") as file:
-            return sum(int(line.split()[2]) for line in file if ".idle_sleeptime" in line)
+            slept = [int(line.split()[2]) for line in file if ".idle_sleeptime" in line]
+        if not slept:
+            raise Trouble("this kernel does not say in /proc/timer_list how long it slept")
+        return sum(slept)
 
     def cost(self, work):
         """What it costs, of the one CPU; in time: how long it takes. With what it returns."""
