@@ -41,8 +41,8 @@ METHOD = """
   done for it after its end counts. **Resumed**: the same with a session of before. Plaintext and WireGuard have no handshake
   per connection; their figure is that of a plain connection, measured again.
 - **Memory**: {memory} connections are opened and left alone. User memory is what the PSS of all proxies or daemons grows by,
-  kernel memory what grows of that which is neither free nor of processes nor of files, each divided by their number. The
-  kernel's part has the applications' own two sockets in it: the row of plaintext shows how much that is.
+  kernel memory what slab, socket buffers, page tables, stacks and per-CPU data grow by, each divided by their number. The
+  kernel's part has the applications' own two sockets in it: the column of plaintext shows how much that is.
 - **Applications** are Debian's: redis-benchmark (SET of 64 B, 4 clients), wrk (1 thread, 4 connections) against nginx, pgbench -S.
   Each runs twice, with less and with more to do; the difference counts, so neither program's start does.
 - Boot, setting up and the first operations are not counted. Each figure is the median of {runs} runs; ± is half of what lies
