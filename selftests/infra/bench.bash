@@ -125,7 +125,17 @@ bench_document() {
 	expect_in tree/docs/performance.md "vmtest/bench --quick --out results"
 	expect_in tree/docs/performance.md "64 B (\`rtt_64\`) | instructions |"
 	expect_in tree/docs/performance.md "kmtls-accel: kmtls pod add has no option --accel"
+	expect_not_in tree/docs/performance.md "The run is incomplete"
 	[[ -s tree/docs/performance/cost.svg && -s tree/docs/performance/results.json ]] || fail "$(ls tree/docs/performance)"
+}
+
+# What is published says what it lacks.
+bench_document_lacks() {
+	make_bench_tree
+	bench fails --quick --out out
+	bench good --document out
+	expect_status 0
+	expect_in tree/docs/performance.md "**The run is incomplete**: it lacks, for one arm or all, \`rtt_16k\`."
 }
 
 check "bench: a whole run" bench_whole
@@ -135,3 +145,4 @@ check "bench: a guest that dies" bench_misses dies "MISSING wireguard pgbench: t
 check "bench: names" bench_names
 check "bench: a part" bench_only
 check "bench: the document" bench_document
+check "bench: the document of a run that failed" bench_document_lacks

@@ -111,6 +111,15 @@ def versions(facts):
     return markdown_table(["", "version"], rows + [[name, version] for name, version in facts["versions"].items()])
 
 
+def incomplete(results, quick):
+    """A sentence about cells that a whole run has and this one has not."""
+    filled = {(cell["arm"], cell["metric"]) for cell in results}
+    missing = sorted({metric for arm, metric in plan.cells(plan.steps([], quick)) if (arm, metric) not in filled})
+    if not missing:
+        return ""
+    return " **The run is incomplete**: it lacks, for one arm or all, " + ", ".join(f"`{name}`" for name in missing) + "."
+
+
 def text_of(results, facts):
     quick, there = facts["quick"], set(report.columns(results))
     sizes = plan.sizes(quick, facts["counts"])
@@ -124,6 +133,7 @@ def text_of(results, facts):
                            quick=" --quick" if quick else "")
     said = "Of " + facts["date"] + (", a quick run: fewer operations, and less growth, than a full one." if quick else ".")
     latency = "\n\n![latency](performance/latency.svg)" if not facts["counts"] else ""
+    said += incomplete(results, quick)
     return (head.rstrip() + f"\n\n{said} In bold: the cheapest for a mesh.\n\n" + tables(results) + latency + "\n" + method +
             "\n## Versions\n\n" + versions(facts) + "\n")
 
