@@ -105,6 +105,8 @@ FUZZERS := $(FUZZ_SOURCES:selftests/fuzz/%.c=$(O)/%)
 AGENT_SOURCES := $(wildcard selftests/agent/*.c)
 AGENT_SCRIPTS := $(wildcard selftests/agent/*/*.py)
 TOOLS := $(TOOL_SOURCES:selftests/vm/tools/%.c=$(O)/tools/%)
+PRELOAD_SOURCES := $(wildcard selftests/vm/preload/*.c)
+PRELOADS := $(PRELOAD_SOURCES:selftests/vm/preload/%.c=$(O)/tools/%.so)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -113,7 +115,7 @@ TOOLS := $(TOOL_SOURCES:selftests/vm/tools/%.c=$(O)/tools/%)
 all: $(O)/kmtlsd $(O)/kmtls bpf tools
 
 bpf: $(BPF_OBJECTS)
-tools: $(TOOLS)
+tools: $(TOOLS) $(PRELOADS)
 
 # A change of flags, compiler or version rebuilds: the objects depend on this file.
 $(O)/flags: FORCE
@@ -166,6 +168,12 @@ $(O)/tools/%: $(O)/selftests/vm/tools/%.o
 	$(say) LINK $@
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
 
+# What vmtest/bench loads into programs before their libraries.
+$(O)/tools/%.so: selftests/vm/preload/%.c $(O)/flags
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fPIE,$(CFLAGS)) -Wno-missing-prototypes -fPIC -shared -o $@ $< -lssl -lcrypto
+
 # Drives the daemon's clients of SPIFFE agents (selftests/agent/run).
 $(O)/agentctl: $(call objects,$(AGENT_SOURCES)) $(LIB_OBJECTS) \
 	       $(filter-out $(O)/userspace/kmtlsd/main.o,$(DAEMON_OBJECTS))
@@ -197,12 +205,12 @@ fuzz:
 	$(Q)selftests/fuzz/run
 
 C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNIT_HELPERS) \
-	   $(TOOL_SOURCES) $(FUZZ_SOURCES) $(AGENT_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
+	   $(TOOL_SOURCES) $(PRELOAD_SOURCES) $(FUZZ_SOURCES) $(AGENT_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
 	   userspace/*/*.h selftests/unit/*.h selftests/fuzz/*.h selftests/vm/tools/*.h selftests/agent/*.h)
 SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null) \
 	       $(wildcard selftests/infra/*.bash)
 PYTHON_FILES := $(shell grep -rlE '^\#!/usr/bin/python3' scripts selftests vmtest 2>/dev/null) \
-		$(wildcard selftests/vm/*/*.py)
+		$(wildcard selftests/vm/*/*.py vmtest/bench.d/*/*.py vmtest/bench.d/*/*/*.py)
 
 # Versions of clang-format disagree about details; this one decides.
 FORMAT_VERSION := 14

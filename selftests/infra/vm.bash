@@ -174,6 +174,16 @@ vm_icount() {
 	expect_in stderr "--icount needs TCG"
 }
 
+# Which accelerator a run takes is told without a guest, and without a command.
+vm_which() {
+	run "$VM" --which --accel tcg
+	expect_status 0
+	[[ $(<stdout) == tcg ]] || fail "says '$(<stdout)'"
+	run "$VM" --which --icount
+	expect_status 0
+	[[ $(<stdout) == tcg ]] || fail "says '$(<stdout)' with --icount"
+}
+
 # The backtrace that sysrq l prints stands for a warning.
 vm_complaint() {
 	run "$VM" -t 120 -- sh -c 'echo l >/proc/sysrq-trigger; exit 3'
@@ -246,4 +256,5 @@ check "vm: interrupted (TERM)" vm_ended TERM 143
 check "vm: killed" vm_ended KILL 137
 check "vm: two guests at once" vm_two_at_once
 check "vm: --icount" vm_icount
+check "vm: --which" vm_which
 check "vm: complaints of the kernel" vm_complaint

@@ -7,8 +7,9 @@ import time
 from lib.tap import case, check, equal
 
 PROGRAMS = ("ip", "nsenter", "tcpdump", "ss", "curl", "nginx", "redis-server", "redis-cli", "redis-benchmark",
-            "iperf3", "psql", "dnsmasq", "dig", "wrk", "nft", "bpftool", "strace")
-TOOLS = ("enter", "serve", "load", "nonblocking", "wirecheck", "dial", "certify", "crosswise", "killer", "stepkill")
+            "iperf3", "psql", "dnsmasq", "dig", "wrk", "nft", "bpftool", "strace", "haproxy", "stunnel4", "wg")
+TOOLS = ("enter", "serve", "load", "nonblocking", "wirecheck", "dial", "certify", "crosswise", "killer", "stepkill",
+         "benchload", "ktls.so", "suites.so")
 
 
 @case("every program the tests need is there")
@@ -17,7 +18,7 @@ def programs(bed):
     os.environ["PATH"] = path
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     missing += [bed.tools + "/" + name for name in TOOLS if not os.access(bed.tools + "/" + name, os.X_OK)]
-    missing += [bed.data + "/" + name for name in ("gocopy", "godial", "postgresql.tar") if not
+    missing += [bed.data + "/" + name for name in ("gocopy", "godial", "postgresql.tar", "bench-pki/server.pem") if not
                 os.path.exists(bed.data + "/" + name)]
     if not bed.plain:
         missing += [bed.build + "/" + name for name in ("kmtlsd", "kmtls") if not

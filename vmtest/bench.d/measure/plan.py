@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What belongs to a run: sessions of an arm, and the cells that each fills. The host asks what is missing, the
+guest does it in this order."""
+import collections
+
+from . import arms
+
+# weight: about how long it takes, a round trip of 64 bytes being 1.
+Metric = collections.namedtuple("Metric", "name title session kind weight")
+Step = collections.namedtuple("Step", "arm session metrics weight")
+
+# Of a session: the cipher suite, and whether TLS sessions are resumed.
+SESSIONS = {"base": ("aes128", False), "resumed": ("aes128", True), "aes256": ("aes256", False), "growth": ("aes128", False)}
+
+METRICS = (
+    Metric("rtt_64", "round trip, 64 B", "base", "operation", 1),
+    Metric("rtt_16k", "round trip, 16 KB", "base", "operation", 2),
+    Metric("stream_64k_1", "stream, 1 connection", "base", "byte", 3),
+    Metric("stream_64k_16", "stream, 16 connections", "base", "byte", 3),
+    Metric("conn_full", "new connection, full handshake", "base", "operation", 4),
+    Metric("conn_resumed", "new connection, resumed", "resumed", "operation", 4),
+    Metric("mem_user_idle", "user memory, idle connection", "base", "memory", 5),
+    Metric("mem_kernel_idle", "kernel memory, idle connection", "base", "memory", 5),
+    Metric("redis_p1", "redis-benchmark -P 1, a SET", "base", "operation", 3),
+    Metric("redis_p16", "redis-benchmark -P 16, a SET", "base", "operation", 3),
+    Metric("wrk_small", "wrk, 612 B, keep-alive", "base", "operation", 5),
+    Metric("wrk_100k", "wrk, 100 KB, keep-alive", "base", "operation", 5),
+    Metric("wrk_small_new", "wrk, 612 B, new connection", "base", "operation", 5),
+    Metric("wrk_100k_new", "wrk, 100 KB, new connection", "base", "operation", 5),
+    Metric("pgbench", "pgbench -S, a transaction", "base", "operation", 8),
+    Metric("rtt_64_aes256", "round trip, 64 B", "aes256", "operation", 1),
+    Metric("rtt_16k_aes256", "round trip, 16 KB", "aes256", "operation", 2),
+    Metric("stream_64k_1_aes256", "stream, 1 connection", "aes256", "byte", 3),
+    Metric("stream_64k_16_aes256", "stream, 16 connections", "aes256", "byte", 3),
+    Metric("conn_full_aes256", "new connection, full handshake", "aes256", "operation", 4),
+)
+BY_NAME = {metric.name: metric for metric in METRICS}
+APPLICATIONS = ("redis_p1", "redis_p16", "wrk_small", "wrk_100k", "wrk_small_new", "wrk_100k_new", "pgbench")
+TOGETHER = {"mem_user_idle": ("mem_user_idle", "mem_kernel_idle")}  # one step fills both
+
+GROWN = ("rtt_64", "stream_64k_1", "conn_full")
+FLOWS = {False: (1, 100, 10000), True: (1, 100)}  # by quick
+PEERS = {False: (10, 10000, 100000), True: (10, 10000)}
+
+# Counts of a full and of a quick run. memory: idle connections; the pairs are how much a program does in
+# two runs, of which the difference counts.
+SIZES = {
+    False: {"runs": 5, "rtt": 400, "rtt_16k": 200, "stream": 16 << 20, "conn": 25, "memory": 1000, "wrk": (0.2, 1.2),
+            "redis": (1000, 5000), "redis_p16": (8000, 40000), "pgbench": (50, 450)},
+    True: {"runs": 3, "rtt": 60, "rtt_16k": 40, "stream": 2 << 20, "conn": 4, "memory": 80, "wrk": (0.08, 0.2),
+           "redis": (100, 600), "redis_p16": (800, 4800), "pgbench": (10, 60)},
+}
+
+# In time, where a machine does as much in a moment.
+TIMES = {"rtt": 20, "rtt_16k": 20, "stream": 32, "conn": 8, "redis": 20, "redis_p16": 20, "pgbench": 20, "wrk": 4}
+
+
+def sizes(quick, instructions):
+    if instructions:
+        return SIZES[quick]
+    return {name: tuple(TIMES[name] * count for count in value) if isinstance(value, tuple) else value * TIMES.get(name, 1)
+            for name, value in SIZES[quick].items()}
+
+
+def growth_points(quick):
+    return [("flows", count) for count in FLOWS[quick]] + [("peers", count) for count in PEERS[quick]]
+
+
+def growth_name(metric, kind, count):
+    return f"{metric}_{kind}_{count}"
+
+
+def names():
+    """What --only takes."""
+    return [*arms.NAMES, *BY_NAME, "applications", "growth"]
+
+
+def of_session(arm, session):
+    """Without TLS there is nothing to resume and no other cipher: the same connection is measured as for the others."""
+    if arm.tls:
+        return [metric for metric in METRICS if metric.session == session]
+    return [metric for metric in METRICS if metric.session in ("base", "resumed")] if session == "base" else []
+
+
+def steps(only, quick):
+    """In order. only: names of arms, of metrics, or of both; empty: all."""
+    chosen_arms = [name for name in arms.NAMES if name in only] or arms.NAMES
+    chosen = {name for name in only if name not in arms.NAMES}
+    if "applications" in chosen:
+        chosen |= set(APPLICATIONS)
+    plan = []
+    for name in chosen_arms:
+        arm = arms.find(name)
+        if arm.unavailable():
+            continue
+        for session in SESSIONS:
+            plan += [step_of(name, session, metric) for metric in of_session(arm, session)
+                     if metric.name not in arm.missing and metric.name != "mem_kernel_idle" and
+                     (not chosen or metric.name in chosen or (metric.name == "mem_user_idle" and "mem_kernel_idle" in chosen))]
+        if name == "kmtls" and (not chosen or "growth" in chosen):
+            plan += [Step(name, "growth", tuple(growth_name(metric, kind, count) for metric in GROWN), 8 + count // 40)
+                     for kind, count in growth_points(quick)]
+    return plan
+
+
+def step_of(name, session, metric):
+    return Step(name, session, TOGETHER.get(metric.name, (metric.name,)), metric.weight)
+
+
+def cells(plan):
+    """All (arm, metric) that a run of this plan must fill."""
+    return [(step.arm, metric) for step in plan for metric in step.metrics]
