@@ -19,8 +19,9 @@
 #include "shared.h"
 #include "worker.h"
 
-/* So long may handshakes in progress take to their end when a successor is asked for. */
-#define DRAIN_MS 2000
+/* So long may handshakes in progress take to their end when a successor is asked for. The worker
+ * does not wait for those that do not get on. */
+#define DRAIN_MS 10000
 
 static bool worker_lives(const struct kmtls_keeper *keeper)
 {

@@ -36,6 +36,8 @@
 #define ADMIT_SHAKING 4
 /* Until a flow that found no descriptor for a pipe tries again. */
 #define STARVED_MS 10
+/* So long do handshakes that do not get on keep an upgrade waiting. */
+#define DRAIN_QUIET_MS 1000
 /* Until a listener is looked at again that could not accept. */
 #define PAUSE_MS 100
 
@@ -277,6 +279,8 @@ static void on_listener(struct kmtls_loop *loop, unsigned index, unsigned genera
 
 static void begin_to_drain(struct kmtls_loop *loop)
 {
+	if (!loop->draining)
+		loop->last_shaking = kmtls_loop_now_ms();
 	loop->draining = true;
 	loop->hold_pending = false;
 	loop->pause_count = 0;
@@ -285,8 +289,14 @@ static void begin_to_drain(struct kmtls_loop *loop)
 static void drain(struct kmtls_loop *loop)
 {
 	struct kmtls_daemon *daemon = loop->daemon;
+	__u64 now;
 
-	if (!loop->draining || loop->drained || kmtls_handshake_any_half_done(loop))
+	if (!loop->draining || loop->drained)
+		return;
+	now = kmtls_loop_now_ms();
+	if (loop->shaking)
+		loop->last_shaking = now;
+	if (now - loop->last_shaking < DRAIN_QUIET_MS && kmtls_handshake_any_half_done(loop))
 		return;
 	loop->drained = true;
 	if (atomic_fetch_sub(&daemon->loops->undrained, 1) != 1)
@@ -414,7 +424,8 @@ static int next_timeout(struct kmtls_loop *loop)
 		return 0;
 	if (loop->again_count)
 		return loop->starved ? STARVED_MS : 0;
-	if (loop->lingering && (timeout < 0 || timeout > 1000))
+	if (((loop->draining && !loop->drained) || loop->lingering) &&
+	    (timeout < 0 || timeout > 1000))
 		return 1000;
 	return timeout;
 }

@@ -90,6 +90,7 @@ struct kmtls_loop {
 	bool hold_pending; /* events are left in the ring buffer for this loop */
 	bool shaking; /* handshakes made progress in this round */
 	bool draining, drained; /* nothing new is taken in; and no handshake is half done */
+	__u64 last_shaking; /* ms, while draining: when a handshake got on */
 	struct kmtls_answer *answers; /* a ring of KMTLS_ANSWERS, in the order they are due */
 	unsigned answer_first, answer_count;
 	struct kmtls_pause *pauses; /* KMTLS_PAUSES */
@@ -127,7 +128,8 @@ void kmtls_loops_sync(struct kmtls_loops *loops);
 
 /*
  * Takes in nothing new, and says so in shared memory as soon as no handshake is in a state that
- * the next worker could not carry on. There is no way back from it.
+ * the next worker could not carry on, or those that are have not got on for a second. There is no
+ * way back from it.
  */
 void kmtls_loops_drain(struct kmtls_loops *loops);
 

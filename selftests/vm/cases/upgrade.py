@@ -11,7 +11,7 @@ import time
 from lib.bed import MARKER
 from lib.tap import Skip, case, check, equal, until
 
-from .connect import end_dial, result, start_dial
+from .connect import end_dial, start_dial
 from .policy import connect_and_talk
 from .streams import pair
 
@@ -117,7 +117,7 @@ def handshakes(bed):
     failed, totals = end_dial(dialing, 120)
     tried = sum(totals["totals"].values())
     check(tried >= 10 * upgraded, f"only {tried} connects in {seconds} s")
-    equal([(each["id"], result(each)) for each in failed[:9]], [], f"what failed of {tried}")
+    equal(failed[:3], [], f"what failed of {tried}, {len(failed)} in all")
     now = [bed.counters(node).get("interrupted", 0) for node in (1, 2)]
     equal(now, cut, "handshakes cut so far, by node")
     return f"{tried} connects, slowest {totals['slowest']:.0f} ms; {upgraded} upgrades of both"
