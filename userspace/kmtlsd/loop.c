@@ -37,7 +37,7 @@
 /* Until a flow that found no descriptor for a pipe tries again. */
 #define STARVED_MS 10
 /* So long do handshakes that do not get on keep an upgrade waiting. */
-#define DRAIN_QUIET_MS 1000
+#define DRAIN_QUIET_MS 3000
 /* Until a listener is looked at again that could not accept. */
 #define PAUSE_MS 100
 
@@ -362,7 +362,6 @@ static bool answer(struct kmtls_loop *loop)
 
 	if (!atomic_exchange(&loop->asked, false))
 		return false;
-	kmtls_loop_deliver(loop);
 	pthread_mutex_lock(&loop->lock);
 	stop = loop->stop;
 	asked_to_drain = loop->drain;
@@ -371,6 +370,8 @@ static bool answer(struct kmtls_loop *loop)
 	expiry = loop->expiry_pending;
 	loop->review_pending = loop->expiry_pending = false;
 	pthread_mutex_unlock(&loop->lock);
+	/* After that: who asks for a reset may rely on what was posted before (kmtls_loops_sync()). */
+	kmtls_loop_deliver(loop);
 	if (asked_to_drain)
 		begin_to_drain(loop);
 	if (review)

@@ -128,8 +128,8 @@ void kmtls_loops_sync(struct kmtls_loops *loops);
 
 /*
  * Takes in nothing new, and says so in shared memory as soon as no handshake is in a state that
- * the next worker could not carry on, or those that are have not got on for a second. There is no
- * way back from it.
+ * the next worker could not carry on, or those that are have not got on for three seconds. There is
+ * no way back from it.
  */
 void kmtls_loops_drain(struct kmtls_loops *loops);
 
