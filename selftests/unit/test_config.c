@@ -184,6 +184,10 @@ static const struct bad bad_files[] = {
 	  ":3: limits.memory_percent: must be a number from 0 to 100" },
 	{ "peer_timeout long", TD "peer_timeout: 25h\n",
 	  ":3: peer_timeout: must be 0 or between 1s and 24h" },
+	{ "resumption long", TD "resumption: 61m\n",
+	  ":3: resumption: must be 0 or between 1s and 1h" },
+	{ "resumption word", TD "resumption: off\n",
+	  ":3: resumption: must be 0 or between 1s and 1h" },
 	{ "keepalive number", TD "keepalive: 60\n", ":3: keepalive: must be a mapping" },
 	{ "keepalive.idle long", TD "keepalive: {idle: 10h}\n",
 	  ":3: keepalive.idle: must be 0 or between 1s and 9h" },
@@ -502,6 +506,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config->limits.flows_per_pod, 32768);
 	assert_int_equal(config->limits.memory_percent, 90);
 	assert_int_equal(config->peer_timeout, 0);
+	assert_int_equal(config->resumption, 3600);
 	assert_int_equal(config->keepalive.idle, 60);
 	assert_int_equal(config->keepalive.interval, 10);
 	assert_int_equal(config->keepalive.probes, 6);
@@ -609,6 +614,7 @@ static void test_everything(void **state)
 			  "  refusal_lines: 1000000\n"
 			  "keepalive: {idle: 9h, interval: 8h, probes: 127}\n"
 			  "peer_timeout: 24h\n"
+			  "resumption: 59m\n"
 			  "mode: off\n"
 			  "exclude:\n"
 			  "  outbound_ports: [22, 65535]\n"
@@ -677,6 +683,7 @@ static void test_everything(void **state)
 	assert_int_equal(config->limits.flows_per_pod, 1048576);
 	assert_int_equal(config->limits.memory_percent, 100);
 	assert_int_equal(config->peer_timeout, 86400);
+	assert_int_equal(config->resumption, 59 * 60);
 	assert_int_equal(config->keepalive.idle, 9 * 3600);
 	assert_int_equal(config->keepalive.interval, 8 * 3600);
 	assert_int_equal(config->keepalive.probes, 127);

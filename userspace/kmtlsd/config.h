@@ -73,6 +73,8 @@ struct kmtls_config {
 	unsigned max_udp_peers; /* entries of the UDP ledger, 64..1048576; 16384 */
 	unsigned handshake_timeout; /* seconds, 1..300; 10 */
 	unsigned peek_timeout_ms; /* 10..10000; 100 */
+	unsigned
+		resumption; /* seconds that a full handshake counts for others; 0: none is resumed */
 	unsigned peer_timeout; /* seconds, TCP_USER_TIMEOUT of the wire; 0: the kernel's own */
 	struct { /* of the wire, unless the application asks by itself */
 		unsigned idle, interval, probes; /* seconds, seconds; 60, 10, 6. idle 0: none */

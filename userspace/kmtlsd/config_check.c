@@ -264,6 +264,9 @@ static int check_timeouts(struct kmtls_config_load *load, struct kmtls_config *c
 		err = kmtls_config_check_duration(load, "peer_timeout", load->file->peer_timeout, 0,
 						  KMTLS_CONFIG_DAY, &config->peer_timeout);
 	if (!err)
+		err = kmtls_config_check_duration(load, "resumption", load->file->resumption, 0,
+						  KMTLS_CONFIG_HOUR, &config->resumption);
+	if (!err)
 		err = kmtls_config_check_duration(load, "keepalive.idle", keepalive->idle, 0,
 						  KEEPALIVE_MAX, &config->keepalive.idle);
 	if (!err)

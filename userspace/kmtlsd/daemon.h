@@ -23,6 +23,7 @@ struct kmtls_loops;
 struct kmtls_metrics_server;
 struct kmtls_pods;
 struct kmtls_pressure;
+struct kmtls_resumption;
 struct kmtls_sources;
 struct kmtls_subscription;
 struct kmtls_control;
@@ -53,6 +54,7 @@ struct kmtls_daemon {
 	struct kmtls_pods *pods;
 	struct kmtls_sources *sources; /* inbound handshakes in progress */
 	struct kmtls_pressure *pressure; /* of the daemon's cgroup */
+	struct kmtls_resumption *resumption; /* handshakes that others may stand on */
 	struct kmtls_hold *hold; /* held connects */
 	struct kmtls_denials *denials; /* what the programs refused */
 	struct kmtls_loops *loops;

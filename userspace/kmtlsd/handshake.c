@@ -220,6 +220,7 @@ void kmtls_handshake_free(struct kmtls_handshake *handshake)
 	kmtls_hold_forget(handshake->loop->daemon->hold, handshake);
 	kmtls_loop_private(handshake->loop, handshake->slot)->handshake = NULL;
 	SSL_free(handshake->ssl);
+	kmtls_resumption_leave(&handshake->resumption, false);
 	ERR_clear_error();
 	kmtls_traffic_secrets_wipe(&handshake->secrets);
 	kmtls_svid_put(handshake->svid);
@@ -426,6 +427,7 @@ static void retry(struct kmtls_handshake *handshake)
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 
 	handshake->retried = true;
+	kmtls_resumption_leave(&handshake->resumption, false);
 	kmtls_counters_add(KMTLS_REASON_RETRIED);
 	log_debug("handshake tried once more", "flow=%u.%u", handshake->slot, flow->generation);
 	SSL_free(handshake->ssl);

@@ -18,6 +18,7 @@
 #include "key_schedule.h"
 #include "kmtls/internal_maps.h"
 #include "loop.h"
+#include "resumption.h"
 #include "svid.h"
 #include "verify.h"
 
@@ -43,6 +44,7 @@ struct kmtls_handshake {
 	struct kmtls_svid *svid;
 	SSL *ssl; /* NULL while dialing */
 	struct kmtls_verify verify;
+	struct kmtls_resumption_party resumption;
 	struct kmtls_traffic_secrets secrets;
 	char expected_id[KMTLS_SPIFFE_ID_MAX + 1]; /* client */
 	struct kmtls_socket_options options; /* client: for the wire socket */

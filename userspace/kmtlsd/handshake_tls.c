@@ -28,6 +28,7 @@
 #include "policy.h"
 #include "rekey.h"
 #include "relay.h"
+#include "settings.h"
 #include "shared.h"
 #include "tls.h"
 
@@ -101,6 +102,7 @@ static bool hand_over(struct kmtls_handshake *handshake)
 		kmtls_handshake_fail(handshake, KMTLS_REASON_KTLS_FAILED, strerror(-err));
 		return false;
 	}
+	kmtls_resumption_remember(handshake->ssl, &handshake->resumption);
 	SSL_free(handshake->ssl);
 	handshake->ssl = NULL;
 	flow->ticket = server ? KMTLS_TICKET_DUE : KMTLS_TICKET_NONE;
@@ -215,14 +217,23 @@ static void do_handshake(struct kmtls_handshake *handshake)
 	ERR_clear_error();
 	result = SSL_do_handshake(handshake->ssl);
 	if (result != 1) {
-		if (!wants_more(handshake, result))
-			kmtls_handshake_fail_tls(handshake);
+		if (wants_more(handshake, result))
+			return;
+		/* It may be for what was offered: not a second time. */
+		kmtls_resumption_leave(&handshake->resumption, true);
+		kmtls_handshake_fail_tls(handshake);
 		return;
 	}
 	if (!kmtls_tls_alpn_ok(handshake->ssl)) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_NOT_MESH, "no ALPN");
 		return;
 	}
+	if (!kmtls_resumption_adopt(handshake->ssl, &handshake->resumption)) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_HANDSHAKE_FAILED, "resumed by nobody");
+		return;
+	}
+	if (SSL_session_reused(handshake->ssl))
+		kmtls_counters_add(KMTLS_REASON_RESUMED);
 	kmtls_expiry_show(handshake->loop->daemon,
 			  kmtls_loop_flow(handshake->loop, handshake->slot)->self_identity,
 			  kmtls_hash_text(handshake->verify.peer_id),
@@ -263,6 +274,23 @@ void kmtls_handshake_watch_wire(struct kmtls_handshake *handshake)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
 }
 
+static void begin_resumption(struct kmtls_handshake *handshake)
+{
+	struct kmtls_daemon *daemon = handshake->loop->daemon;
+
+	handshake->resumption = (struct kmtls_resumption_party){
+		.resumption = daemon->resumption,
+		.svid = handshake->svid->number,
+		.not_after = handshake->svid->not_after,
+		.seconds = kmtls_setting_get(daemon, KMTLS_SETTING_RESUMPTION),
+		.peer = kmtls_loop_flow(handshake->loop, handshake->slot)->peer.address,
+		.verify = &handshake->verify,
+	};
+	if (handshake->resumption.seconds &&
+	    kmtls_policy_generation(daemon->bpf, &handshake->resumption.policy) < 0)
+		handshake->resumption.seconds = 0;
+}
+
 void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
@@ -288,7 +316,9 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 	}
 	kmtls_handshake_watch_wire(handshake);
 	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
+	begin_resumption(handshake);
 	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
+	    kmtls_resumption_attach(ssl, &handshake->resumption) < 0 ||
 	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||
 	    SSL_set_fd(ssl, flow->wire_fd) != 1) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, NULL);

@@ -110,6 +110,17 @@ int kmtls_policy_bump_generation(struct kmtls_bpf *bpf)
 	return kmtls_settings_map_bump(kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS));
 }
 
+int kmtls_policy_generation(struct kmtls_bpf *bpf, __u64 *ret_generation)
+{
+	struct kmtls_settings settings;
+	__u32 key = 0;
+
+	if (bpf_map_lookup_elem(kmtls_bpf_map(bpf, KMTLS_MAP_SETTINGS), &key, &settings) < 0)
+		return -errno;
+	*ret_generation = settings.generation;
+	return 0;
+}
+
 /* ---- peers ---- */
 
 static int peer_put(struct kmtls_bpf *bpf, const struct kmtls_peer_key *key,

@@ -17,6 +17,7 @@ struct kmtls_bpf;
 int kmtls_policy_map_refused(int error);
 /* After a change of a policy map. */
 int kmtls_policy_bump_generation(struct kmtls_bpf *bpf);
+int kmtls_policy_generation(struct kmtls_bpf *bpf, __u64 *ret_generation);
 
 struct kmtls_peer_info {
 	struct kmtls_peer_key key;

@@ -10,6 +10,7 @@
 static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
 static __u64 *revoked;
 static size_t revoked_count;
+static __u64 generation;
 
 __u64 kmtls_revocation_hash(const X509 *issuer, const ASN1_INTEGER *serial)
 {
@@ -60,10 +61,17 @@ bool kmtls_revocation_replace(__u64 *hashes, size_t count)
 	pthread_rwlock_wrlock(&lock);
 	changed = count != revoked_count ||
 		  (count && memcmp(hashes, revoked, count * sizeof(*hashes)) != 0);
+	if (changed)
+		__atomic_add_fetch(&generation, 1, __ATOMIC_RELEASE);
 	old = revoked;
 	revoked = hashes;
 	__atomic_store_n(&revoked_count, count, __ATOMIC_RELAXED);
 	pthread_rwlock_unlock(&lock);
 	free(old);
 	return changed;
+}
+
+__u64 kmtls_revocation_generation(void)
+{
+	return __atomic_load_n(&generation, __ATOMIC_ACQUIRE);
 }

@@ -22,5 +22,7 @@ bool kmtls_revocation_holds(__u64 hash);
 /* All that are revoked from now on; sorts hashes and takes them over (free()). true: that is
  * something else than before. */
 bool kmtls_revocation_replace(__u64 *hashes, size_t count);
+/* How often that was so. */
+__u64 kmtls_revocation_generation(void);
 
 #endif

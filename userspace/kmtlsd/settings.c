@@ -8,6 +8,7 @@
 #include "flow_table.h"
 #include "pressure.h"
 #include "refusals.h"
+#include "resumption.h"
 #include "settings.h"
 #include "shared.h"
 #include "sources.h"
@@ -27,6 +28,7 @@ const struct kmtls_setting_range kmtls_setting_ranges[KMTLS_SETTING_COUNT] = {
 				     false },
 	[KMTLS_SETTING_KEY_TYPE] = { "identity.key_type", KMTLS_KEY_EC_P256, KMTLS_KEY_RSA_4096,
 				     false, true },
+	[KMTLS_SETTING_RESUMPTION] = { "resumption", 0, KMTLS_CONFIG_HOUR, true, false },
 };
 
 int kmtls_setting_parse(enum kmtls_setting setting, const char *text, unsigned *ret_value)
@@ -80,6 +82,8 @@ static unsigned *place(const struct kmtls_daemon *daemon, enum kmtls_setting set
 		return &config->limits.refusal_lines;
 	case KMTLS_SETTING_RENEW_AT:
 		return &config->identity.renew_at;
+	case KMTLS_SETTING_RESUMPTION:
+		return &config->resumption;
 	case KMTLS_SETTING_SVID_TTL:
 	case KMTLS_SETTING_ROOT_TTL:
 	case KMTLS_SETTING_KEY_TYPE:
@@ -120,6 +124,9 @@ static void tell(struct kmtls_daemon *daemon, enum kmtls_setting setting)
 		break;
 	case KMTLS_SETTING_FLOWS_PER_POD:
 		kmtls_flow_table_limit(daemon->flows, config->limits.flows_per_pod);
+		break;
+	case KMTLS_SETTING_RESUMPTION: /* asked for with every handshake; a shorter time is another */
+		kmtls_resumption_clear(daemon->resumption);
 		break;
 	case KMTLS_SETTING_RENEW_AT: /* with every SVID */
 	case KMTLS_SETTING_SVID_TTL:

@@ -110,6 +110,8 @@ static int complete(struct kmtls_svid *svid, X509 *leaf, STACK_OF(X509) * chain,
 	return err;
 }
 
+static __u64 last_number;
+
 static struct kmtls_svid *allocate(X509 *leaf, EVP_PKEY *key, int *ret_err, const char **ret_why)
 {
 	struct kmtls_svid *svid = calloc(1, sizeof(*svid));
@@ -119,6 +121,7 @@ static struct kmtls_svid *allocate(X509 *leaf, EVP_PKEY *key, int *ret_err, cons
 	if (!svid)
 		return NULL;
 	svid->references = 1;
+	svid->number = __atomic_add_fetch(&last_number, 1, __ATOMIC_RELAXED);
 	*ret_err = check_leaf(leaf, key, svid, ret_why);
 	if (!*ret_err)
 		return svid;

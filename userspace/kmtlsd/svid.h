@@ -15,6 +15,7 @@
 
 struct kmtls_svid {
 	int references; /* atomic */
+	__u64 number; /* no other of this process has it */
 	char id[KMTLS_SPIFFE_ID_MAX + 1]; /* SPIFFE ID, as in the certificate */
 	__u64 id_hash;
 	time_t not_before, not_after; /* of the leaf */

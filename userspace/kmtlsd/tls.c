@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "key_schedule.h"
+#include "resumption.h"
 #include "verify.h"
 
 #define AES_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
@@ -78,7 +79,7 @@ unsigned kmtls_tls_tickets_seen(const SSL *ssl)
 	return tickets_index < 0 ? 0 : (uintptr_t)SSL_get_ex_data(ssl, tickets_index);
 }
 
-/* Client. The session itself is not kept: nothing is resumed for now. */
+/* Client. The session itself is not kept: what is resumed comes from resumption.c. */
 static int count_ticket(SSL *ssl, SSL_SESSION *session)
 {
 	SSL_set_ex_data(ssl, tickets_index, (void *)(uintptr_t)(kmtls_tls_tickets_seen(ssl) + 1));
@@ -141,7 +142,8 @@ static int select_alpn(SSL *ssl, const unsigned char **ret_name, unsigned char *
 	return SSL_TLSEXT_ERR_OK;
 }
 
-/* Server. A ticket means "the application accepted" and nothing else: no resumption. */
+/* Server. A ticket means "the application accepted" and nothing else: what is resumed comes from
+ * resumption.c. */
 static SSL_TICKET_RETURN ignore_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
 				       size_t length, SSL_TICKET_STATUS status, void *unused)
 {
@@ -195,6 +197,7 @@ static bool set_client(SSL_CTX *context)
 {
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(context, count_ticket);
+	SSL_CTX_set_psk_use_session_callback(context, kmtls_resumption_offer);
 	/* This one returns 0 for success. */
 	return (global.rekey ? SSL_CTX_set_alpn_protos(context, alpn_both, sizeof(alpn_both) - 1)
 			     : SSL_CTX_set_alpn_protos(context, alpn_plain,
@@ -208,6 +211,7 @@ static bool set_server(SSL_CTX *context)
 	SSL_CTX_set_client_hello_cb(context, check_client_hello, NULL);
 	SSL_CTX_set_alpn_select_cb(context, select_alpn, NULL);
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_psk_find_session_callback(context, kmtls_resumption_find);
 	return SSL_CTX_set_num_tickets(context, 0) == 1 &&
 	       SSL_CTX_set_session_ticket_cb(context, NULL, ignore_ticket, NULL) == 1 &&
 	       SSL_CTX_set_session_id_context(context, session_context,

@@ -2,7 +2,7 @@
 /*
  * tls.h - the two kinds of SSL_CTX of kmtls and what the handshake code may ask of an SSL
  * made from them. TLS 1.3 and ALPN kmtls/1 only, both sides authenticated by verify.h,
- * nothing resumed, nothing read ahead, no ticket unless the caller issues it.
+ * resumed by resumption.h only, nothing read ahead, no ticket unless the caller issues it.
  *
  * How a handshake ends. Server: SSL_do_handshake() returns 1; ask the application; then
  * SSL_new_session_ticket() and SSL_do_handshake() again send the one ticket (record 0 of

@@ -38,6 +38,7 @@
 #include "pressure.h"
 #include "refusals.h"
 #include "rekey.h"
+#include "resumption.h"
 #include "review.h"
 #include "sandbox.h"
 #include "secret_region.h"
@@ -130,6 +131,8 @@ static int open_limits(struct kmtls_daemon *daemon)
 	kmtls_refusals_set_lines(config->limits.refusal_lines);
 	err = kmtls_sources_open(config->limits.handshakes_per_source, config->limits.handshakes,
 				 config->max_flows + daemon->loops->count, &daemon->sources);
+	if (!err)
+		err = kmtls_resumption_open(&daemon->resumption);
 	if (!err)
 		err = kmtls_pressure_open(daemon->cgroup_fd, config->limits.memory_percent,
 					  &daemon->pressure);
@@ -242,6 +245,7 @@ static void stop(struct kmtls_daemon *daemon)
 	kmtls_hold_close(daemon->hold);
 	kmtls_pressure_close(daemon->pressure);
 	kmtls_sources_close(daemon->sources);
+	kmtls_resumption_close(daemon->resumption);
 	kmtls_pods_close(daemon->pods);
 	kmtls_identities_close(daemon->identities);
 }

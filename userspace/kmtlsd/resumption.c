@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * resumption.c - see resumption.h. One table a role: servers find an entry by the identity that a
+ * client offers, clients by their SVID and the address they connect to. An entry does not change
+ * and is counted, so that a handshake under way keeps what it began with.
+ */
+#include "resumption.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "key_schedule.h"
+#include "match.h"
+#include "revocation.h"
+
+#define BUCKETS 1024 /* a power of 2 */
+#define IDENTITY 32
+
+static const char label_identity[] = "EXPORTER-kmtls-resumption-identity";
+static const char label_key[] = "EXPORTER-kmtls-resumption-key";
+
+struct kmtls_resumption_entry {
+	unsigned references; /* atomic */
+	struct kmtls_resumption_entry *next; /* in its bucket */
+	struct kmtls_resumption_entry *older, *newer; /* by last use */
+	unsigned bucket;
+	unsigned char identity[IDENTITY];
+	struct kmtls_secret key;
+	__u16 cipher;
+	__u64 svid, policy, revocations;
+	struct kmtls_address peer; /* client */
+	struct timespec made; /* CLOCK_BOOTTIME */
+	time_t not_after; /* of both SVIDs, the earlier */
+	time_t peer_not_after;
+	__u64 peer_certificate;
+	char peer_id[]; /* of the one that was verified */
+};
+
+struct table {
+	pthread_mutex_t lock;
+	struct kmtls_resumption_entry *buckets[BUCKETS];
+	struct kmtls_resumption_entry *oldest, *newest;
+	unsigned count;
+};
+
+struct kmtls_resumption {
+	struct table server, client;
+};
+
+static int party_index = -1;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void allocate_index(void)
+{
+	party_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+}
+
+static struct kmtls_resumption_party *party_of(const SSL *ssl)
+{
+	pthread_once(&once, allocate_index);
+	return party_index < 0 ? NULL : SSL_get_ex_data(ssl, party_index);
+}
+
+/* ---- entries ---- */
+
+static void put(struct kmtls_resumption_entry *entry)
+{
+	if (!entry || __atomic_sub_fetch(&entry->references, 1, __ATOMIC_ACQ_REL))
+		return;
+	kmtls_secret_wipe(&entry->key);
+	free(entry);
+}
+
+/* Under the lock, like the rest of the table's. */
+static void use(struct table *table, struct kmtls_resumption_entry *entry)
+{
+	entry->older = table->newest;
+	entry->newer = NULL;
+	if (table->newest)
+		table->newest->newer = entry;
+	else
+		table->oldest = entry;
+	table->newest = entry;
+}
+
+static void unuse(struct table *table, struct kmtls_resumption_entry *entry)
+{
+	if (entry->older)
+		entry->older->newer = entry->newer;
+	else
+		table->oldest = entry->newer;
+	if (entry->newer)
+		entry->newer->older = entry->older;
+	else
+		table->newest = entry->older;
+}
+
+static void take_out(struct table *table, struct kmtls_resumption_entry *entry)
+{
+	struct kmtls_resumption_entry **place = &table->buckets[entry->bucket];
+
+	while (*place != entry)
+		place = &(*place)->next;
+	*place = entry->next;
+	unuse(table, entry);
+	table->count--;
+	put(entry);
+}
+
+static void put_in(struct table *table, struct kmtls_resumption_entry *entry)
+{
+	if (table->count == KMTLS_RESUMPTION_ROOM)
+		take_out(table, table->oldest);
+	entry->next = table->buckets[entry->bucket];
+	table->buckets[entry->bucket] = entry;
+	use(table, entry);
+	table->count++;
+}
+
+static void clear(struct table *table)
+{
+	pthread_mutex_lock(&table->lock);
+	while (table->oldest)
+		take_out(table, table->oldest);
+	pthread_mutex_unlock(&table->lock);
+}
+
+/* FNV-1a; the identities are random, and clients choose where they connect to. */
+static unsigned bucket_of(const void *bytes, size_t length)
+{
+	__u64 hash = 0xcbf29ce484222325ull;
+
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3ull;
+	return (hash ^ hash >> 32) & (BUCKETS - 1);
+}
+
+static unsigned client_bucket(const struct kmtls_resumption_party *party)
+{
+	return bucket_of(&party->peer, sizeof(party->peer));
+}
+
+static bool is_wanted(const struct kmtls_resumption_entry *entry,
+		      const struct kmtls_resumption_party *party, const unsigned char *identity)
+{
+	if (entry->svid != party->svid)
+		return false;
+	return identity ? !memcmp(entry->identity, identity, IDENTITY)
+			: !memcmp(&entry->peer, &party->peer, sizeof(entry->peer));
+}
+
+static bool is_over(const struct kmtls_resumption_entry *entry,
+		    const struct kmtls_resumption_party *party)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return now.tv_sec - entry->made.tv_sec >= (time_t)party->seconds ||
+	       kmtls_clock_now() > entry->not_after || entry->policy != party->policy ||
+	       entry->revocations != kmtls_revocation_generation();
+}
+
+/* The entry, the caller's reference, if it still holds; one that does not is forgotten. identity:
+ * what a client offers, or NULL for a client itself. */
+static struct kmtls_resumption_entry *look_up(struct table *table, unsigned bucket,
+					      const struct kmtls_resumption_party *party,
+					      const unsigned char *identity)
+{
+	struct kmtls_resumption_entry *entry;
+
+	pthread_mutex_lock(&table->lock);
+	entry = table->buckets[bucket];
+	while (entry && !is_wanted(entry, party, identity))
+		entry = entry->next;
+	if (entry && is_over(entry, party)) {
+		take_out(table, entry);
+		entry = NULL;
+	}
+	if (entry) {
+		unuse(table, entry);
+		use(table, entry);
+		__atomic_add_fetch(&entry->references, 1, __ATOMIC_RELAXED);
+	}
+	pthread_mutex_unlock(&table->lock);
+	return entry;
+}
+
+/* In the place of one that it replaces. */
+static void store(struct table *table, struct kmtls_resumption_entry *entry,
+		  const struct kmtls_resumption_party *party, const unsigned char *identity)
+{
+	struct kmtls_resumption_entry *old;
+
+	pthread_mutex_lock(&table->lock);
+	old = table->buckets[entry->bucket];
+	while (old && !is_wanted(old, party, identity))
+		old = old->next;
+	if (old)
+		take_out(table, old);
+	put_in(table, entry);
+	pthread_mutex_unlock(&table->lock);
+}
+
+/* ---- OpenSSL asks ---- */
+
+static SSL_SESSION *make_session(SSL *ssl, const struct kmtls_resumption_entry *entry)
+{
+	const unsigned char number[2] = { entry->cipher >> 8, entry->cipher & 0xff };
+	const SSL_CIPHER *cipher = SSL_CIPHER_find(ssl, number);
+	SSL_SESSION *session = SSL_SESSION_new();
+
+	if (session && cipher &&
+	    SSL_SESSION_set1_master_key(session, entry->key.bytes, entry->key.length) == 1 &&
+	    SSL_SESSION_set_cipher(session, cipher) == 1 &&
+	    SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION) == 1)
+		return session;
+	SSL_SESSION_free(session);
+	ERR_clear_error();
+	return NULL;
+}
+
+/* A cipher's hash must be that of the key: asked for again after a HelloRetryRequest. */
+static bool fits(const SSL_SESSION *session, const EVP_MD *digest)
+{
+	return !digest ||
+	       EVP_MD_get_type(digest) == EVP_MD_get_type(SSL_CIPHER_get_handshake_digest(
+						  SSL_SESSION_get0_cipher(session)));
+}
+
+/* Client: the entry to offer, which is the party's from then on. NULL: none. */
+static struct kmtls_resumption_entry *choose(struct kmtls_resumption_party *party)
+{
+	const struct kmtls_verify *verify = party->verify;
+	struct kmtls_resumption_entry *entry;
+
+	if (party->entry) /* after a HelloRetryRequest */
+		return party->entry;
+	entry = look_up(&party->resumption->client, client_bucket(party), party, NULL);
+	/* The peers map may promise somebody else by now. */
+	if (entry &&
+	    (!verify->expected_id ||
+	     !kmtls_match_holds(verify->expected_match, verify->expected_id, entry->peer_id))) {
+		put(entry);
+		entry = NULL;
+	}
+	return party->entry = entry;
+}
+
+/* Client. Whether the server takes it up is its affair: it may have forgotten. */
+int kmtls_resumption_offer(SSL *ssl, const EVP_MD *digest, const unsigned char **ret_identity,
+			   size_t *ret_length, SSL_SESSION **ret_session)
+{
+	struct kmtls_resumption_party *party = party_of(ssl);
+	struct kmtls_resumption_entry *entry = party && party->seconds ? choose(party) : NULL;
+	SSL_SESSION *session;
+
+	*ret_session = NULL;
+	if (!entry)
+		return 1;
+	session = make_session(ssl, entry);
+	if (session && !fits(session, digest)) {
+		SSL_SESSION_free(session);
+		session = NULL;
+	}
+	*ret_session = session;
+	*ret_identity = entry->identity;
+	*ret_length = sizeof(entry->identity);
+	return 1;
+}
+
+/* Server. What is not found gets a full handshake. */
+int kmtls_resumption_find(SSL *ssl, const unsigned char *identity, size_t length,
+			  SSL_SESSION **ret_session)
+{
+	struct kmtls_resumption_party *party = party_of(ssl);
+	struct kmtls_resumption_entry *entry;
+
+	*ret_session = NULL;
+	if (!party || !party->seconds || length != IDENTITY)
+		return 1;
+	entry = look_up(&party->resumption->server, bucket_of(identity, IDENTITY), party, identity);
+	if (!entry)
+		return 1;
+	put(party->entry); /* a client may offer several */
+	party->entry = entry;
+	*ret_session = make_session(ssl, entry);
+	return 1;
+}
+
+/* ---- around a handshake ---- */
+
+int kmtls_resumption_attach(SSL *ssl, struct kmtls_resumption_party *party)
+{
+	pthread_once(&once, allocate_index);
+	if (party_index >= 0 && SSL_set_ex_data(ssl, party_index, party))
+		return 0;
+	ERR_clear_error();
+	return -ENOMEM;
+}
+
+bool kmtls_resumption_adopt(SSL *ssl, struct kmtls_resumption_party *party)
+{
+	const struct kmtls_resumption_entry *entry = party->entry;
+	struct kmtls_verify *verify = party->verify;
+
+	if (!SSL_session_reused(ssl))
+		return true;
+	if (!entry)
+		return false;
+	verify->reason = KMTLS_REASON_NONE;
+	verify->detail[0] = '\0';
+	strcpy(verify->peer_id, entry->peer_id); /* it came from there */
+	verify->peer_not_after = entry->peer_not_after;
+	verify->peer_certificate = entry->peer_certificate;
+	return true;
+}
+
+static bool export(SSL *ssl, struct kmtls_resumption_entry *entry)
+{
+	entry->cipher = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl));
+	entry->key.length = kmtls_secret_length(entry->cipher);
+	if (entry->key.length &&
+	    SSL_export_keying_material(ssl, entry->identity, IDENTITY, label_identity,
+				       sizeof(label_identity) - 1, NULL, 0, 0) == 1 &&
+	    SSL_export_keying_material(ssl, entry->key.bytes, entry->key.length, label_key,
+				       sizeof(label_key) - 1, NULL, 0, 0) == 1)
+		return true;
+	ERR_clear_error();
+	return false;
+}
+
+static struct kmtls_resumption_entry *make_entry(SSL *ssl,
+						 const struct kmtls_resumption_party *party)
+{
+	const struct kmtls_verify *verify = party->verify;
+	size_t length = strlen(verify->peer_id) + 1;
+	struct kmtls_resumption_entry *entry = calloc(1, sizeof(*entry) + length);
+
+	if (!entry)
+		return NULL;
+	entry->references = 1;
+	entry->svid = party->svid;
+	entry->policy = party->policy;
+	entry->revocations = kmtls_revocation_generation();
+	entry->peer = party->peer;
+	entry->peer_not_after = verify->peer_not_after;
+	entry->not_after = party->not_after < verify->peer_not_after ? party->not_after
+								     : verify->peer_not_after;
+	entry->peer_certificate = verify->peer_certificate;
+	memcpy(entry->peer_id, verify->peer_id, length);
+	clock_gettime(CLOCK_BOOTTIME, &entry->made);
+	if (export(ssl, entry))
+		return entry;
+	put(entry);
+	return NULL;
+}
+
+void kmtls_resumption_remember(SSL *ssl, struct kmtls_resumption_party *party)
+{
+	struct kmtls_resumption_entry *entry;
+
+	if (!party->seconds || SSL_session_reused(ssl) || !party->verify->peer_id[0])
+		return;
+	entry = make_entry(ssl, party);
+	if (!entry)
+		return; /* then it is not resumed */
+	if (SSL_is_server(ssl)) {
+		entry->bucket = bucket_of(entry->identity, IDENTITY);
+		store(&party->resumption->server, entry, party, entry->identity);
+	} else {
+		entry->bucket = client_bucket(party);
+		store(&party->resumption->client, entry, party, NULL);
+	}
+}
+
+static void forget(struct table *table, struct kmtls_resumption_entry *gone)
+{
+	struct kmtls_resumption_entry *entry;
+
+	pthread_mutex_lock(&table->lock);
+	entry = table->buckets[gone->bucket];
+	while (entry && entry != gone)
+		entry = entry->next;
+	if (entry)
+		take_out(table, entry);
+	pthread_mutex_unlock(&table->lock);
+}
+
+void kmtls_resumption_leave(struct kmtls_resumption_party *party, bool failed)
+{
+	/* A server's client may be anybody: what it offers is not forgotten for its mistakes. */
+	if (failed && party->entry)
+		forget(&party->resumption->client, party->entry);
+	put(party->entry);
+	party->entry = NULL;
+}
+
+/* ---- the tables ---- */
+
+int kmtls_resumption_open(struct kmtls_resumption **ret_resumption)
+{
+	struct kmtls_resumption *resumption = calloc(1, sizeof(*resumption));
+
+	if (!resumption)
+		return -ENOMEM;
+	pthread_mutex_init(&resumption->server.lock, NULL);
+	pthread_mutex_init(&resumption->client.lock, NULL);
+	*ret_resumption = resumption;
+	return 0;
+}
+
+void kmtls_resumption_clear(struct kmtls_resumption *resumption)
+{
+	clear(&resumption->server);
+	clear(&resumption->client);
+}
+
+void kmtls_resumption_close(struct kmtls_resumption *resumption)
+{
+	if (!resumption)
+		return;
+	kmtls_resumption_clear(resumption);
+	free(resumption);
+}
