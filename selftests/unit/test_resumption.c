@@ -116,6 +116,10 @@ static void handshake(bool resumed)
 	assert_string_equal(server.verify.peer_id, TEST_CLIENT_ID);
 	assert_int_not_equal(client.verify.peer_not_after, 0);
 	assert_int_not_equal(server.verify.peer_certificate, 0);
+	/* There are none: they stand for some that were. */
+	if (!resumed)
+		client.verify.peer_issuers[0] = 77;
+	assert_int_equal(client.verify.peer_issuers[0], 77);
 	assert_same(&client.secrets.client, &server.secrets.client);
 	assert_same(&client.secrets.server, &server.secrets.server);
 	kmtls_resumption_remember(client.ssl, &client_party);

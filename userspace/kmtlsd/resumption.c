@@ -36,7 +36,7 @@ struct kmtls_resumption_entry {
 	struct timespec made; /* CLOCK_BOOTTIME */
 	time_t not_after; /* of both SVIDs, the earlier */
 	time_t peer_not_after;
-	__u64 peer_certificate;
+	__u64 peer_certificate, peer_issuers[KMTLS_TLS_INTERMEDIATES_MAX];
 	char peer_id[]; /* of the one that was verified */
 };
 
@@ -316,6 +316,7 @@ bool kmtls_resumption_adopt(SSL *ssl, struct kmtls_resumption_party *party)
 	strcpy(verify->peer_id, entry->peer_id); /* it came from there */
 	verify->peer_not_after = entry->peer_not_after;
 	verify->peer_certificate = entry->peer_certificate;
+	memcpy(verify->peer_issuers, entry->peer_issuers, sizeof(verify->peer_issuers));
 	return true;
 }
 
@@ -351,6 +352,7 @@ static struct kmtls_resumption_entry *make_entry(SSL *ssl,
 	entry->not_after = party->not_after < verify->peer_not_after ? party->not_after
 								     : verify->peer_not_after;
 	entry->peer_certificate = verify->peer_certificate;
+	memcpy(entry->peer_issuers, verify->peer_issuers, sizeof(entry->peer_issuers));
 	memcpy(entry->peer_id, verify->peer_id, length);
 	clock_gettime(CLOCK_BOOTTIME, &entry->made);
 	if (export(ssl, entry))
