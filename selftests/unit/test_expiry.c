@@ -251,7 +251,7 @@ static void review(__u64 hash)
 	hashes[0] = hash;
 	assert_true(kmtls_revocation_replace(hashes, 1));
 	kmtls_review_begin(loop());
-	while (loop()->review.left)
+	while (loop()->review.walk.left)
 		kmtls_review_some(loop());
 }
 
