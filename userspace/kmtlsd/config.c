@@ -71,7 +71,6 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 	config->max_flows = 65536;
 	config->max_udp_peers = 16384;
 	config->handshake_timeout = 10;
-	config->resumption = KMTLS_CONFIG_HOUR;
 	config->peek_timeout_ms = 100;
 	config->key_limit = KMTLS_CONFIG_KEY_LIMIT;
 	config->identity.renew_at = 80;
