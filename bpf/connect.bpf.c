@@ -337,12 +337,8 @@ static __always_inline struct kmtls_pod_value *pod_of_connecting(struct bpf_sock
 static __always_inline __u16 shown_port(struct bpf_sock_addr *context)
 {
 	struct kmtls_socket *socket = application_socket(context);
-	struct kmtls_endpoint *name;
 
-	if (socket)
-		return socket->kind == KMTLS_SOCKET_CONNECTING ? socket->shown_port : 0;
-	name = turned_name(context);
-	return name ? name->pad : 0;
+	return socket && socket->kind == KMTLS_SOCKET_CONNECTING ? socket->shown_port : 0;
 }
 
 SEC("cgroup/getsockname4")

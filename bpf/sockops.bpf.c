@@ -85,22 +85,13 @@ static __always_inline void publish_dial(struct bpf_sock_ops *context)
 static __always_inline void learn_port(struct bpf_sock_ops *context)
 {
 	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_CONNECTING);
-	struct kmtls_leg_key key = {};
 	struct kmtls_verdict *verdict;
-	struct kmtls_endpoint *name;
 
 	if (!socket || !(socket->flags & KMTLS_SOCKET_HELD))
 		return;
 	verdict = bpf_map_lookup_elem(&verdicts, &socket->cookie);
-	if (!verdict || !verdict->pass || verdict->port == context->local_port)
-		return;
-	socket->shown_port = verdict->port;
-	if (!is_mptcp(context))
-		return;
-	leg_key(context, true, &key);
-	name = bpf_map_lookup_elem(&turned_names, &key);
-	if (name)
-		name->pad = verdict->port;
+	if (verdict && verdict->pass && verdict->port != context->local_port)
+		socket->shown_port = verdict->port;
 }
 
 /* A connect came to nothing: refused, timed out, or the application closed the socket. */

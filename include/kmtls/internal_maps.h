@@ -91,7 +91,7 @@ struct kmtls_verdict {
 
 /*
  * turned_names: LRU hash, both ends -> peer, for MPTCP sockets only: what getpeername
- * is asked about there is not the socket that connected. Its pad: the port on the wire, as shown_port.
+ * is asked about there is not the socket that connected.
  */
 
 /* events: ring buffer, from the programs to the daemon. */

@@ -9,7 +9,6 @@ Rows that need no mesh are also dialled from the pod's network namespace outside
 kmtls does nothing: errno and time must be the same, and where both are refused poll's events, too.
 """
 import collections
-import contextlib
 import errno
 import json
 import socket
@@ -434,52 +433,6 @@ def mptcp(bed):
         if attempt["id"].startswith("ok"):
             version = 6 if attempt["id"].endswith("6") else 4
             equal(attempt["local"].rsplit(":", 1)[0].strip("[]"), bed.address("a", version), "getsockname")
-            equal(attempt["local"], attempt["saw"], "getsockname, and what the server sees")
-    settle(bed, before)
-
-
-def connect_twice(address, to, port, protocol):
-    """In an agent: from one port of its own, as soon as the kernel lets it. What getsockname says each time."""
-    names = []
-    for _ in range(2):
-        deadline = time.monotonic() + 20
-        while True:
-            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, protocol)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.settimeout(20)
-            with contextlib.suppress(OSError):  # MPTCP of 6.1
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 5)
-            sock.bind(("", port))
-            code = sock.connect_ex((address, to))
-            if not code:
-                break
-            sock.close()
-            # The first one's leg inside the pod, for a second.
-            if code != errno.EADDRNOTAVAIL or time.monotonic() > deadline:
-                raise OSError(code, "connect")
-            time.sleep(0.2)
-        names.append(sock.getsockname()[:2])
-        sock.close()
-    return names
-
-
-@case("a port that is not free again on the wire: another one there, and getsockname() tells that; MPTCP, too", mesh=True)
-def taken_port(bed):
-    network(bed)
-    before = held_state(bed)
-    for version in (4, 6):
-        for protocol, own in ((socket.IPPROTO_TCP, 34800 + version), (socket.IPPROTO_MPTCP, 34810 + version)):
-            listener = bed.agent("b").listen(bed.address("b", version), 5620)
-            attempt = bed.agent("a").start(connect_twice, bed.address("b", version), 5620, own, protocol)
-            seen = []
-            for _ in range(2):
-                server, peer = listener.accept()
-                seen.append(peer[:2])
-                equal(server.recv_to_end(), (b"", 0), "the client's end")
-                server.close()
-            listener.close()
-            equal(bed.agent("a").result(attempt), seen, f"getsockname, and accept (IPv{version}, protocol {protocol})")
-            equal((seen[0], seen[1][1] == own), ((bed.address("a", version), own), False), "the port, and another one")
     settle(bed, before)
 
 

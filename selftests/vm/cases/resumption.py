@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handshakes that stand on an earlier one: when, and when not any more."""
+import contextlib
 import time
 
 from lib.bed import MARKER
@@ -39,10 +40,26 @@ def setting(bed, node, value):
     bed.kmtls(node, "settings", "set", "resumption", value)
 
 
+@contextlib.contextmanager
+def switched_on(bed):
+    for node in (1, 2):
+        setting(bed, node, "1h")
+    try:
+        yield
+    finally:
+        for node in (1, 2):
+            setting(bed, node, "0")
+
+
 @case("the second handshake of a pair is resumed, and nothing but the policy of now decides about it", mesh=True, kernel="6.12")
 def bounds(bed):
-    for node in (1, 2):  # whatever the cases before this one have left
-        setting(bed, node, "1h")
+    connects(bed, False, "off, as it is by default")
+    connects(bed, False, "off")
+    with switched_on(bed):
+        walk_bounds(bed)
+
+
+def walk_bounds(bed):
     for version in (4, 6):
         both(bed, f"IPv{version}", version=version)
     both(bed, "another client", near="c")
@@ -73,12 +90,11 @@ def bounds(bed):
 
 @case("a rule that forbids a peer is obeyed though its handshake is resumed", mesh=True, kernel="6.12")
 def forbidden(bed):
-    both(bed, "allowed")
-    with clean(bed):
+    with switched_on(bed), clean(bed):
+        both(bed, "allowed")
         before = counts(bed)
         ByBpftool(bed).add("deny", *ids(bed))  # the generation of the policy stays
         denied(bed, 4, PORT + 1)
         after = counts(bed)
         equal([after[node][1] - before[node][1] for node in (1, 2)], [1, 1], "handshakes resumed, by node")
         equal([after[node][0] - before[node][0] for node in (1, 2)], [0, 0], "flows established, by node")
-    connects(bed, True, "allowed again")
