@@ -28,8 +28,9 @@ struct kmtls_verify {
 	char detail[160]; /* for the log; of our own making, no byte of the peer's */
 	char peer_id[KMTLS_SPIFFE_ID_MAX + 1]; /* as soon as it could be read; "" before */
 	time_t peer_not_after; /* of the SVID, or of a CA above it that ends sooner */
-	__u64 peer_issuers[KMTLS_TLS_INTERMEDIATES_MAX]; /* likewise, of CAs below the root */
 	__u64 peer_certificate; /* kmtls_revocation_hash() of the SVID; 0: not verified */
+	/* Likewise, of CAs above it but the root, the SVID's issuer first. */
+	__u64 peer_issuers[KMTLS_TLS_INTERMEDIATES_MAX];
 };
 
 /* Attaches verify to ssl (ex_data); it must live as long as ssl. -ENOMEM. */

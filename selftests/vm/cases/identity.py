@@ -244,7 +244,7 @@ def intermediate(bed):
         bed.testbed("upgrade", "2")
         bed.wait_log(2, since, "CRL file taken", "revoked=0")
         before = bed.counter(2, "peer-revoked")
-        near, far = pair(bed, 4, "a", "b", PORT + 1), pair(bed, 6, "d", "b", PORT + 2)
+        near, far = pair(bed, 4, "a", "b", PORT + 1), pair(bed, 4, "d", "b", PORT + 2)
         bed.kill_worker(2)
         for client, server in (near, far):
             client.sendall(TEXT)

@@ -264,7 +264,15 @@ def dump_core(bed, pid):
     with open("/proc/sys/kernel/core_pattern", "w", encoding="ascii") as file:
         file.write(f"{bed.dir}/core.%p")
     os.kill(pid, signal.SIGSEGV)
-    until(lambda: not os.path.exists(f"/proc/{pid}"), f"process {pid} is gone", 40)
+
+    def gone():
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+                return stat.read().rpartition(")")[2].split()[0] in "ZX"
+        except OSError:
+            return True
+
+    until(gone, f"process {pid} is gone", 40)
     if not os.path.exists(path):
         return None
     with open(path, "rb") as file:
