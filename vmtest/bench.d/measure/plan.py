@@ -47,7 +47,7 @@ PEERS = {False: (10, 10000, 100000), True: (10, 10000)}
 SIZES = {
     False: {"runs": 5, "rtt": 400, "rtt_16k": 200, "stream": 16 << 20, "conn": 25, "memory": 1000, "wrk": (0.2, 1.2),
             "redis": (1000, 5000), "redis_p16": (8000, 40000), "pgbench": (50, 450)},
-    True: {"runs": 3, "rtt": 60, "rtt_16k": 40, "stream": 2 << 20, "conn": 4, "memory": 60, "wrk": (0.05, 0.15),
+    True: {"runs": 3, "rtt": 60, "rtt_16k": 40, "stream": 2 << 20, "conn": 4, "memory": 50, "wrk": (0.05, 0.15),
            "redis": (200, 1700), "redis_p16": (800, 8000), "pgbench": (20, 320)},
 }
 
