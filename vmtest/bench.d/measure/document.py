@@ -10,8 +10,8 @@ HEAD = """# What kmtls costs
 
 <!-- Written by `vmtest/bench --document DIR`. Do not edit: the text is in vmtest/bench.d/measure/document.py. -->
 
-kmtls, and what one would pick instead, measured in one run: {where}, the same two pods joined by the same link, one worker
-each, mutual TLS 1.3, ECDSA P-256 certificates with one CA above them.
+kmtls, and what one would pick instead, measured in one run: {where}. The same
+two pods joined by the same link, one worker each, mutual TLS 1.3, ECDSA P-256 certificates with one CA above them.
 
 {figures}
 

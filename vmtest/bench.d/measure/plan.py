@@ -47,8 +47,8 @@ PEERS = {False: (10, 10000, 100000), True: (10, 10000)}
 SIZES = {
     False: {"runs": 5, "rtt": 400, "rtt_16k": 200, "stream": 16 << 20, "conn": 25, "memory": 1000, "wrk": (0.2, 1.2),
             "redis": (1000, 5000), "redis_p16": (8000, 40000), "pgbench": (50, 450)},
-    True: {"runs": 3, "rtt": 60, "rtt_16k": 40, "stream": 2 << 20, "conn": 4, "memory": 80, "wrk": (0.08, 0.2),
-           "redis": (100, 600), "redis_p16": (800, 4800), "pgbench": (10, 60)},
+    True: {"runs": 3, "rtt": 60, "rtt_16k": 40, "stream": 2 << 20, "conn": 4, "memory": 50, "wrk": (0.05, 0.15),
+           "redis": (200, 1700), "redis_p16": (800, 8000), "pgbench": (20, 320)},
 }
 
 # In time, where a machine does as much in a moment.
