@@ -116,7 +116,8 @@ def write_crl(bed, path, revoked, days=1, root=None, key=None, serial=SERIAL):
     os.makedirs(base, exist_ok=True)
     with open(base + "/index", "w", encoding="ascii") as file:
         if revoked:
-            file.write(f"R\t491231235959Z\t260101000000Z\t{serial:04X}\tunknown\t/CN=x\n")
+            digits = f"{serial:X}"  # openssl wants an even number of them
+            file.write(f"R\t491231235959Z\t260101000000Z\t{'0' * (len(digits) % 2)}{digits}\tunknown\t/CN=x\n")
     with open(base + "/config", "w", encoding="ascii") as file:
         file.write(f"[ca]\ndefault_ca=own\n[own]\ndatabase={base}/index\ndefault_md=sha256\ncertificate={root}\n"
                    f"private_key={key or root}\ndefault_crl_days={days}\n")
