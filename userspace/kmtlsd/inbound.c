@@ -96,18 +96,27 @@ static void spread_source(int fd, const struct kmtls_endpoint *client)
 	(void)bind(fd, (struct sockaddr *)&source, sizeof(source));
 }
 
-/* IPv6 has one loopback address only. The kernel would take that of the pod which is connected to: if it
- * is younger than the pod's enrolment, the programs take it for a client's, and bring us our own leg. */
-static void bind_to_loopback(int fd)
+/*
+ * IPv6 has one loopback address only, and what the kernel says without a socket, resets and the last
+ * acknowledgement, does not find its way to it from another device's address. So an address of the
+ * pod's from the time of its enrolment. The kernel would take the one that is connected to: if it is
+ * younger, the programs take it for a client's, and bring us our own leg.
+ */
+static void bind_to_own(int fd, const struct kmtls_pod *pod)
 {
-	struct sockaddr_in6 source = { .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback };
+	struct kmtls_endpoint own = { .address = pod->addresses.primary6 };
+	struct sockaddr_storage source;
+	socklen_t length;
 	int one = 1;
 
+	if (kmtls_address_is_zero(&own.address))
+		own.address.bytes[15] = 1; /* there was none: ::1 */
+	length = kmtls_endpoint_to_sockaddr(&own, &source);
 	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
-	(void)bind(fd, (struct sockaddr *)&source, sizeof(source));
+	(void)bind(fd, (struct sockaddr *)&source, length);
 }
 
-static int bind_source(int fd, const struct kmtls_listener *listener,
+static int bind_source(int fd, const struct kmtls_pod *pod, const struct kmtls_listener *listener,
 		       const struct kmtls_endpoint *client)
 {
 	if (listener->device)
@@ -115,7 +124,7 @@ static int bind_source(int fd, const struct kmtls_listener *listener,
 	if (kmtls_address_is_v4(&client->address))
 		spread_source(fd, client);
 	else
-		bind_to_loopback(fd);
+		bind_to_own(fd, pod);
 	return 0;
 }
 
@@ -137,7 +146,7 @@ static int open_local(struct kmtls_handshake *handshake, const struct kmtls_list
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	err = bind_source(fd, listener, &flow->peer);
+	err = bind_source(fd, handshake->pod, listener, &flow->peer);
 	if (!err && bpf_map_update_elem(sockets, &fd, &delivering, BPF_ANY) < 0)
 		err = -errno;
 	if (err) {
