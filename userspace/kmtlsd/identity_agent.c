@@ -15,12 +15,15 @@
 
 void kmtls_identity_agent_init(struct kmtls_identity_agent *agent,
 			       const struct kmtls_identity_operations *operations,
-			       const struct kmtls_identity_options *options)
+			       const struct kmtls_identity_options *options,
+			       STACK_OF(X509) * (*told)(struct kmtls_identity_agent * agent,
+							unsigned *ret_version))
 {
 	char name[KMTLS_BACKEND_KEPT_NAME];
 
 	agent->identity.operations = operations;
 	agent->identity.options = *options;
+	agent->told = told;
 	agent->patience = PATIENCE;
 	pthread_mutex_init(&agent->lock, NULL);
 	if (options->secrets && options->prefer_kept)
@@ -139,9 +142,18 @@ void kmtls_identity_agent_wait(struct kmtls_identity_agent *agent,
 
 /* ---- roots ---- */
 
-STACK_OF(X509) *
-	kmtls_identity_agent_roots(struct kmtls_identity_agent *agent, STACK_OF(X509) * told)
+static struct kmtls_identity_agent *agent_of(const struct kmtls_identity *identity)
 {
+	return (struct kmtls_identity_agent *)identity;
+}
+
+STACK_OF(X509) * kmtls_identity_agent_roots(struct kmtls_identity *identity,
+					    const struct kmtls_identity_subject *subject)
+{
+	struct kmtls_identity_agent *agent = agent_of(identity);
+	unsigned ignored;
+	STACK_OF(X509) *told = agent->told(agent, &ignored);
+
 	if (!told || sk_X509_num(told) > 0)
 		return told;
 	pthread_mutex_lock(&agent->lock);
@@ -153,11 +165,21 @@ STACK_OF(X509) *
 	return told;
 }
 
-int kmtls_identity_agent_keep(struct kmtls_identity_agent *agent, const STACK_OF(X509) * told,
-			      unsigned version)
+unsigned kmtls_identity_agent_version(struct kmtls_identity_agent *agent)
 {
-	const struct kmtls_identity_options *options = &agent->identity.options;
+	unsigned version;
+
+	sk_X509_pop_free(agent->told(agent, &version), X509_free);
+	return version;
+}
+
+int kmtls_identity_agent_keep(const struct kmtls_identity *identity)
+{
+	struct kmtls_identity_agent *agent = agent_of(identity);
+	const struct kmtls_identity_options *options = &identity->options;
 	char name[KMTLS_BACKEND_KEPT_NAME];
+	unsigned version;
+	STACK_OF(X509) *told = agent->told(agent, &version);
 	int err = 0;
 
 	pthread_mutex_lock(&agent->lock);
@@ -167,5 +189,6 @@ int kmtls_identity_agent_keep(struct kmtls_identity_agent *agent, const STACK_OF
 			options->secrets, kmtls_backend_kept_name(options->backend, name), told);
 	}
 	pthread_mutex_unlock(&agent->lock);
+	sk_X509_pop_free(told, X509_free);
 	return err;
 }

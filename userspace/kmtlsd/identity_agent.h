@@ -15,6 +15,8 @@
 
 struct kmtls_identity_agent {
 	struct kmtls_identity identity; /* first: what the interface passes around */
+	/* The type's: roots of the own trust domain as the agent says them, and how often they changed. */
+	STACK_OF(X509) * (*told)(struct kmtls_identity_agent *agent, unsigned *ret_version);
 	pthread_mutex_t lock; /* of all below, and of what a type has beside it */
 	STACK_OF(X509) * kept; /* roots of a worker before, until the agent tells; NULL: none */
 	unsigned kept_version; /* of the roots that the next worker has */
@@ -23,7 +25,9 @@ struct kmtls_identity_agent {
 
 void kmtls_identity_agent_init(struct kmtls_identity_agent *agent,
 			       const struct kmtls_identity_operations *operations,
-			       const struct kmtls_identity_options *options);
+			       const struct kmtls_identity_options *options,
+			       STACK_OF(X509) * (*told)(struct kmtls_identity_agent * agent,
+							unsigned *ret_version));
 void kmtls_identity_agent_clear(struct kmtls_identity_agent *agent);
 X509 *kmtls_identity_agent_authority(const struct kmtls_identity *identity);
 
@@ -42,11 +46,12 @@ void kmtls_identity_agent_wait(struct kmtls_identity_agent *agent,
 					       const struct kmtls_identity_subject *subject),
 			       const struct kmtls_identity_subject *subject);
 
-/* Of the own trust domain. told: what the agent says, which is taken; none: what was kept. */
-STACK_OF(X509) *
-	kmtls_identity_agent_roots(struct kmtls_identity_agent *agent, STACK_OF(X509) * told);
-/* For the next worker, if they are others than it has. */
-int kmtls_identity_agent_keep(struct kmtls_identity_agent *agent, const STACK_OF(X509) * told,
-			      unsigned version);
+/* For the interface: what the agent says; none: what was kept. */
+STACK_OF(X509) * kmtls_identity_agent_roots(struct kmtls_identity *identity,
+					    const struct kmtls_identity_subject *subject);
+/* Of what the agent says. */
+unsigned kmtls_identity_agent_version(struct kmtls_identity_agent *agent);
+/* For the interface: what the agent says, for the next worker, if it has something else. */
+int kmtls_identity_agent_keep(const struct kmtls_identity *identity);
 
 #endif

@@ -246,19 +246,12 @@ static int issue(struct kmtls_identity *identity, const struct kmtls_identity_su
 	return err;
 }
 
-static STACK_OF(X509) * told_roots(struct delegated *delegated, unsigned *ret_version)
+static STACK_OF(X509) * told(struct kmtls_identity_agent *agent, unsigned *ret_version)
 {
+	struct delegated *delegated = (struct delegated *)agent;
+
 	return kmtls_delegated_identity_roots(
 		delegated->source, delegated->agent.identity.options.trust_domain, ret_version);
-}
-
-static STACK_OF(X509) *
-	roots(struct kmtls_identity *identity, const struct kmtls_identity_subject *subject)
-{
-	struct delegated *delegated = delegated_of(identity);
-	unsigned ignored;
-
-	return kmtls_identity_agent_roots(&delegated->agent, told_roots(delegated, &ignored));
 }
 
 static unsigned version(struct kmtls_identity *identity,
@@ -269,10 +262,8 @@ static unsigned version(struct kmtls_identity *identity,
 	unsigned number = 0;
 	struct pod *pod;
 
-	if (!identity->options.enabled) {
-		sk_X509_pop_free(told_roots(delegated, &number), X509_free);
-		return number;
-	}
+	if (!identity->options.enabled)
+		return kmtls_identity_agent_version(&delegated->agent);
 	pthread_mutex_lock(&delegated->agent.lock);
 	pod = find(delegated, subject, ignored);
 	if (pod)
@@ -323,22 +314,11 @@ static void look(struct kmtls_identity *identity, struct kmtls_agent_view *ret_v
 	kmtls_delegated_identity_look(delegated_of(identity)->source, ret_view);
 }
 
-static int keep(const struct kmtls_identity *identity)
-{
-	struct delegated *delegated = delegated_of((struct kmtls_identity *)identity);
-	unsigned number;
-	STACK_OF(X509) *told = told_roots(delegated, &number);
-	int err = kmtls_identity_agent_keep(&delegated->agent, told, number);
-
-	sk_X509_pop_free(told, X509_free);
-	return err;
-}
-
 static void tick(struct kmtls_identity *identity)
 {
 	struct delegated *delegated = delegated_of(identity);
 
-	keep(identity);
+	kmtls_identity_agent_keep(identity);
 	pthread_mutex_lock(&delegated->agent.lock);
 	forget_idle(delegated);
 	pthread_mutex_unlock(&delegated->agent.lock);
@@ -357,13 +337,13 @@ static void close_delegated(struct kmtls_identity *identity)
 
 static const struct kmtls_identity_operations operations = {
 	.issue = issue,
-	.roots = roots,
+	.roots = kmtls_identity_agent_roots,
 	.authority = kmtls_identity_agent_authority,
 	.version = version,
 	.tick = tick,
 	.state = state,
 	.look = look,
-	.keep = keep,
+	.keep = kmtls_identity_agent_keep,
 	.close = close_delegated,
 };
 
@@ -383,7 +363,7 @@ int kmtls_identity_delegated_open(const struct kmtls_identity_options *options,
 		snprintf(ret_why, KMTLS_IDENTITY_WHY, "out of memory");
 		return -ENOMEM;
 	}
-	kmtls_identity_agent_init(&delegated->agent, &operations, options);
+	kmtls_identity_agent_init(&delegated->agent, &operations, options, told);
 	err = kmtls_delegated_identity_open(&source, &delegated->source, ret_why);
 	if (err)
 		close_delegated(&delegated->agent.identity);

@@ -120,19 +120,12 @@ static int issue(struct kmtls_identity *identity, const struct kmtls_identity_su
 	return err;
 }
 
-static STACK_OF(X509) * told_roots(struct workload *workload, unsigned *ret_version)
+static STACK_OF(X509) * told(struct kmtls_identity_agent *agent, unsigned *ret_version)
 {
+	struct workload *workload = (struct workload *)agent;
+
 	return kmtls_workload_api_roots(workload->api,
 					workload->agent.identity.options.trust_domain, ret_version);
-}
-
-static STACK_OF(X509) *
-	roots(struct kmtls_identity *identity, const struct kmtls_identity_subject *subject)
-{
-	struct workload *workload = workload_of(identity);
-	unsigned ignored;
-
-	return kmtls_identity_agent_roots(&workload->agent, told_roots(workload, &ignored));
 }
 
 static unsigned version(struct kmtls_identity *identity,
@@ -141,11 +134,9 @@ static unsigned version(struct kmtls_identity *identity,
 	struct workload *workload = workload_of(identity);
 	unsigned number;
 
-	if (identity->options.enabled)
-		kmtls_workload_identity_put(
-			kmtls_workload_api_find(workload->api, subject->id, &number));
-	else
-		sk_X509_pop_free(told_roots(workload, &number), X509_free);
+	if (!identity->options.enabled)
+		return kmtls_identity_agent_version(&workload->agent);
+	kmtls_workload_identity_put(kmtls_workload_api_find(workload->api, subject->id, &number));
 	return number;
 }
 
@@ -174,20 +165,9 @@ static void look(struct kmtls_identity *identity, struct kmtls_agent_view *ret_v
 	kmtls_workload_api_look(workload_of(identity)->api, ret_view);
 }
 
-static int keep(const struct kmtls_identity *identity)
-{
-	struct workload *workload = workload_of((struct kmtls_identity *)identity);
-	unsigned number;
-	STACK_OF(X509) *told = told_roots(workload, &number);
-	int err = kmtls_identity_agent_keep(&workload->agent, told, number);
-
-	sk_X509_pop_free(told, X509_free);
-	return err;
-}
-
 static void tick(struct kmtls_identity *identity)
 {
-	keep(identity);
+	kmtls_identity_agent_keep(identity);
 }
 
 static void close_workload(struct kmtls_identity *identity)
@@ -201,13 +181,13 @@ static void close_workload(struct kmtls_identity *identity)
 
 static const struct kmtls_identity_operations operations = {
 	.issue = issue,
-	.roots = roots,
+	.roots = kmtls_identity_agent_roots,
 	.authority = kmtls_identity_agent_authority,
 	.version = version,
 	.tick = tick,
 	.state = state,
 	.look = look,
-	.keep = keep,
+	.keep = kmtls_identity_agent_keep,
 	.close = close_workload,
 };
 
@@ -227,7 +207,7 @@ int kmtls_identity_workload_open(const struct kmtls_identity_options *options,
 		snprintf(ret_why, KMTLS_IDENTITY_WHY, "out of memory");
 		return -ENOMEM;
 	}
-	kmtls_identity_agent_init(&workload->agent, &operations, options);
+	kmtls_identity_agent_init(&workload->agent, &operations, options, told);
 	err = kmtls_workload_api_open(&api, &workload->api, ret_why);
 	if (err)
 		close_workload(&workload->agent.identity);

@@ -67,6 +67,12 @@ def dial(bed, place, *jobs, timeout=100, **options):
     return end_dial(start_dial(bed, place, jobs, **options), timeout)
 
 
+def repeated(bed):
+    """Jobs: pod a connects again and again to pods of both nodes."""
+    return [f"id={near}{family},to={bed.at(far, 5001, family)},mode={mode},count=4,repeat,reset,syncnt=6" for near, far, family,
+            mode in (("a", "b", 4, "blocking"), ("a", "b", 6, "epoll"), ("a", "d", 4, "poll"), ("a", "c", 4, "blocking"))]
+
+
 def result(attempt):
     """The errno's name, or what became of it."""
     if attempt["gave_up"]:

@@ -10,7 +10,7 @@ from lib.bed import MARKER
 from lib.tap import case, check, equal, until
 from lib.traffic import BAD, Killer, Traffic
 
-from .connect import dial, result
+from .connect import dial, repeated, result
 from .policy import connect_and_talk
 
 # Both nodes have both roles, IPv4 and IPv6.
@@ -101,10 +101,8 @@ def new_connections(bed):
     since = {node: bed.log_size(node) for node in (1, 2)}
     taken = bed.listen_on_wire("wire", "br0", capture)
     seconds = 120 if bed.scale > 1 else 12
-    jobs = [f"id={near}{family},to={bed.at(far, 5001, family)},mode={mode},count=4,repeat,reset,syncnt=6" for near, far, family,
-            mode in (("a", "b", 4, "blocking"), ("a", "b", 6, "epoll"), ("a", "d", 4, "poll"), ("a", "c", 4, "blocking"))]
     with Killer(bed, interval=(3900, 4100)) as killer:
-        failed, totals = dial(bed, "a", *jobs, seconds=seconds, quiet=True, timeout=seconds + 90)
+        failed, totals = dial(bed, "a", *repeated(bed), seconds=seconds, quiet=True, timeout=seconds + 90)
         killed = killer.end()
     bed.stop_listening(taken)
     tried = sum(totals["totals"].values())

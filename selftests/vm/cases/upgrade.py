@@ -11,7 +11,7 @@ import time
 from lib.bed import MARKER
 from lib.tap import Skip, case, check, equal, until
 
-from .connect import end_dial, start_dial
+from .connect import end_dial, repeated, start_dial
 from .policy import connect_and_talk
 from .streams import pair
 
@@ -104,10 +104,8 @@ def handshakes(bed):
     bed.serve("b", "c", "d")
     before = sum(bed.counters(node).get("interrupted", 0) for node in (1, 2))
     rounds = 10 if bed.scale > 1 else 3
-    jobs = [f"id={near}{family},to={bed.at(far, 5001, family)},mode={mode},count=4,repeat,reset,syncnt=6" for near, far, family,
-            mode in (("a", "b", 4, "blocking"), ("a", "b", 6, "epoll"), ("a", "d", 4, "poll"), ("a", "c", 4, "blocking"))]
     seconds = 8 * rounds
-    dialing = start_dial(bed, "a", jobs, seconds=seconds, quiet=True)
+    dialing = start_dial(bed, "a", repeated(bed), seconds=seconds, quiet=True)
     end = time.monotonic() + seconds
     upgraded = 0
     while time.monotonic() < end - 4:
