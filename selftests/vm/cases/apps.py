@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from lib.bed import MARKER
-from lib.tap import case, check, contains, equal, until
+from lib.tap import Failure, case, check, contains, equal, until
 
 SIZE = 20_000_000
 NGINX = """
@@ -88,11 +88,23 @@ def curl_keepalive(bed):
     equal(out.split(), ["404", "1"] + ["404", "0"] * 9, "status and new connections")
 
 
+def start_redis(bed, port):
+    """In b, on a port that no other case takes: it stays until the testbed ends. IPv4 and IPv6."""
+    log = f"{bed.dir}/redis.{port}.log"
+    process = bed.spawn("b", "redis-server", "--port", str(port), "--bind", "*", "::*", "--protected-mode", "no",
+                        "--save", "", "--dir", bed.dir, "--daemonize", "no", output=log)
+    try:
+        for version in (4, 6):
+            bed.wait_port("b", port, version)
+    except Failure as error:
+        with open(log, encoding="utf-8") as file:
+            raise Failure(f"{error}; redis, status {process.poll()}: {file.read()}") from error
+    return process
+
+
 @case("redis-cli and redis-benchmark against redis", kernel="6.12")
 def redis(bed):
-    bed.spawn("b", "redis-server", "--port", "6379", "--bind", "*", "-::*", "--protected-mode", "no", "--save", "",
-              "--dir", bed.dir, "--daemonize", "no", output=bed.dir + "/redis.log")
-    bed.wait_port("b", 6379)
+    start_redis(bed, 6379)
     for version in (4, 6):
         host = bed.address("b", version)
         equal(bed.run("a", "redis-cli", "-h", host, "set", f"key{version}", MARKER + "-REDIS").strip(), "OK", "set")

@@ -14,7 +14,7 @@ import time
 from lib.bed import MARKER
 from lib.tap import Skip, case, check, contains, equal
 
-from .apps import start_nginx
+from .apps import start_nginx, start_redis
 from .connect import network, number
 
 SLACK = 12  # seconds that an emulated guest may lose to its load
@@ -56,15 +56,13 @@ def curl(bed):
 @case("redis-cli says why it cannot connect", kernel="6.12")
 def redis(bed):
     network(bed)
-    port = "6390"
-    bed.spawn("b", "redis-server", "--port", port, "--bind", "*", "--protected-mode", "no", "--save", "", "--dir",
-              bed.dir, "--daemonize", "no", output=bed.dir + "/redis-connect.log")
+    port = "6389"
+    start_redis(bed, int(port))
     done, seconds = timed(bed, "redis-cli", "-h", bed.address("b"), "-p", str(CLOSED), "ping")
     contains(done.stdout + done.stderr, "Connection refused", "redis-cli at a closed port")
     within(seconds, 0, 2, "a refusal")
     if bed.scale > 1:
         swallowed_redis(bed, port)
-    bed.wait_port("b", int(port))
     equal(bed.run("a", "redis-cli", "-h", bed.address("b"), "-p", port, "echo", MARKER).strip(), MARKER, "an answer")
 
 

@@ -11,7 +11,7 @@ import time
 
 from lib.tap import case, check, equal, until
 
-from .apps import start_nginx
+from .apps import start_nginx, start_redis
 
 REDIS, BANNER = 6390, 2526
 GREETING, FAREWELL = b"220 ready\r\n", b"221 bye\r\n"
@@ -96,12 +96,10 @@ class Loads:
         start_nginx(bed)
         with open(bed.dir + "/www/small", "wb") as file:
             file.write(b"s" * 2000)
-        self.server = bed.spawn("b", "redis-server", "--port", str(REDIS), "--bind", "*", "-::*", "--protected-mode", "no", "--save",
-                                "", "--dir", bed.dir, "--daemonize", "no", output=bed.dir + "/redis.migration.log")
+        self.server = start_redis(bed, REDIS)
         both = [bed.address("b", version) for version in (4, 6)]
         bed.agent("b").call(serve_banners, both, BANNER)
-        for port, version in ((REDIS, 6), (80, 4)):  # those that are asked for
-            bed.wait_port("b", port, version)
+        bed.wait_port("b", 80)
         self.bed, self.stop, self.report = bed, bed.dir + "/stop", bed.dir + "/wrk"
         self.wrk = bed.spawn("a", "wrk", "-t", "1", "-c", "2", "-d", "600s", "--timeout", "20s", "-H", "Connection: close",
                              f"http://{both[0]}/small", output=self.report)
