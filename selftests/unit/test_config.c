@@ -506,7 +506,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config->limits.flows_per_pod, 32768);
 	assert_int_equal(config->limits.memory_percent, 90);
 	assert_int_equal(config->peer_timeout, 0);
-	assert_int_equal(config->resumption, 0);
+	assert_int_equal(config->resumption, 60 * 60);
 	assert_int_equal(config->keepalive.idle, 60);
 	assert_int_equal(config->keepalive.interval, 10);
 	assert_int_equal(config->keepalive.probes, 6);

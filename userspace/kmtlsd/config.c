@@ -72,6 +72,7 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 	config->max_udp_peers = 16384;
 	config->handshake_timeout = 10;
 	config->peek_timeout_ms = 100;
+	config->resumption = KMTLS_CONFIG_HOUR;
 	config->key_limit = KMTLS_CONFIG_KEY_LIMIT;
 	config->identity.renew_at = 80;
 	config->limits.flows_per_pod = UINT_MAX; /* not said */

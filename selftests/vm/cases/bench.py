@@ -108,7 +108,7 @@ def ktls(bed):
     return smoke_of(bed, "ktls")
 
 
-@case("vmtest/bench, kmtls: mutual TLS, both suites, the right bytes", mesh=True, kernel="6.12")
+@case("vmtest/bench, kmtls: mutual TLS, both suites, resumed or not, the right bytes", mesh=True, kernel="6.12")
 def kmtls(bed):
     return smoke_of(bed, "kmtls")
 

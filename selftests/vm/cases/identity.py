@@ -125,7 +125,12 @@ def both(bed, enabled):
         equal({pod["source"] for pod in identity(bed, node)["pods"]}, {enabled}, f"sources on node {node}")
 
 
-def rotate(bed, times):
+def rotations(bed):
+    """How often, how long an SVID is valid, and at how many percent of that it is replaced."""
+    return (10, 30, 80) if bed.scale > 1 else (3, 10, 30)
+
+
+def rotate(bed, times, lifetime):
     """Until every pod has so many new SVIDs; what it had and has."""
     before = pods(bed)
 
@@ -134,7 +139,7 @@ def rotate(bed, times):
         found = pods(bed)
         return all(pod["rotations"] - before[name]["rotations"] >= times for name, pod in found.items()) and found
 
-    after = until(turned, f"{times} rotations of every pod", 60 + 10 * times)
+    after = until(turned, f"{times} rotations of every pod", 60 + lifetime * times)
     for name, pod in after.items():
         check(pod["serial"] != before[name]["serial"], f"another serial of {name}")
         equal((pod["failures"], pod["last_error"]), (before[name]["failures"], ""), f"failures of {name}")
@@ -142,11 +147,11 @@ def rotate(bed, times):
 
 
 @case("rotation (SVIDs of 10 s, 3 times each) and switching, builtin, provided, builtin, under load: nothing fails",
-      mesh=True, timeout=900, kernel="6.12")
+      mesh=True, timeout=1500, kernel="6.12")
 def switching(bed):
     both(bed, "own")  # both roots are known everywhere, before anyone uses the second
-    times = 10 if bed.scale > 1 else 3
-    settings(bed, svid_ttl="10s", renew_at=80 if bed.scale > 1 else 30)
+    times, lifetime, percent = rotations(bed)
+    settings(bed, svid_ttl=f"{lifetime}s", renew_at=percent)
     for node in (1, 2):
         equal(bed.kmtls(node, "identity", "renew"), {"renewed": 2}, "SVIDs renewed by hand")
     before = balance.take(bed)
@@ -154,11 +159,11 @@ def switching(bed):
         for backend in (None, "pki", "own"):
             if backend:
                 both(bed, backend)
-            held = rotate(bed, times)
+            held = rotate(bed, times, lifetime)
             if backend == "pki":
                 equal({pod["issuer"] for pod in held.values()}, {"CN=ca"}, "issuers")
             for pod in held.values():
-                check(0 < pod["not_after"] - pod["issued"] <= 10, f"lifetime of an SVID: {pod}")
+                check(0 < pod["not_after"] - pod["issued"] <= lifetime, f"lifetime of an SVID: {pod}")
                 check(pod["issued"] <= pod["next"] < pod["not_after"], f"next rotation: {pod}")
         count = new.stop()
         said = traffic.stop_whole()
@@ -170,22 +175,23 @@ def switching(bed):
     return f"{count} new connections; {said}"
 
 
-@case("rotation (SVIDs of 10 s, 3 times each), builtin, under load: nothing fails", mesh=True, timeout=150)
+@case("rotation (SVIDs of 10 s, 3 times each), builtin, under load: nothing fails", mesh=True, timeout=500)
 def rotation(bed):
     """On every kernel, for established flows are the kernel's; switching has the rest."""
     for node in (1, 2):
         write_identity(bed, node, "own", OWN % bed.env["state"])
         bed.testbed("upgrade", str(node))
-    settings(bed, svid_ttl="10s", renew_at=30)
+    times, lifetime, percent = rotations(bed)
+    settings(bed, svid_ttl=f"{lifetime}s", renew_at=percent)
     try:
         for node in (1, 2):
             equal(bed.kmtls(node, "identity", "renew"), {"renewed": 2}, "SVIDs renewed by hand")
         with Traffic(bed, ROUTES, 2, 20000) as traffic, NewConnections(bed) as new:
-            held = rotate(bed, 3)
+            held = rotate(bed, times, lifetime)
             count = new.stop()
             said = traffic.stop_whole()
         for pod in held.values():
-            check(0 < pod["not_after"] - pod["issued"] <= 10, f"lifetime of an SVID: {pod}")
+            check(0 < pod["not_after"] - pod["issued"] <= lifetime, f"lifetime of an SVID: {pod}")
         check(count >= 4, f"only {count} new connections")
     finally:
         settings(bed, svid_ttl="24h", renew_at=80)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handshakes that stand on an earlier one: when, and when not any more."""
-import contextlib
 import time
 
 from lib.bed import MARKER
@@ -40,26 +39,11 @@ def setting(bed, node, value):
     bed.kmtls(node, "settings", "set", "resumption", value)
 
 
-@contextlib.contextmanager
-def switched_on(bed):
-    for node in (1, 2):
-        setting(bed, node, "1h")
-    try:
-        yield
-    finally:
-        for node in (1, 2):
-            setting(bed, node, "0")
-
-
 @case("the second handshake of a pair is resumed, and nothing but the policy of now decides about it", mesh=True, kernel="6.12")
 def bounds(bed):
-    connects(bed, False, "off, as it is by default")
-    connects(bed, False, "off")
-    with switched_on(bed):
-        walk_bounds(bed)
-
-
-def walk_bounds(bed):
+    for node in (1, 2):
+        setting(bed, node, "0")  # others may have connected before
+        setting(bed, node, "1h")
     for version in (4, 6):
         both(bed, f"IPv{version}", version=version)
     both(bed, "another client", near="c")
@@ -90,8 +74,9 @@ def walk_bounds(bed):
 
 @case("a rule that forbids a peer is obeyed though its handshake is resumed", mesh=True, kernel="6.12")
 def forbidden(bed):
-    with switched_on(bed), clean(bed):
-        both(bed, "allowed")
+    with clean(bed):
+        connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), PORT, TEXT)
+        connects(bed, True, "allowed")
         before = counts(bed)
         ByBpftool(bed).add("deny", *ids(bed))  # the generation of the policy stays
         denied(bed, 4, PORT + 1)

@@ -16,6 +16,7 @@ cgroup: {cgroup}/{node}
 workers: 1
 mode: strict
 handshake_timeout: 60s
+resumption: {resumption}
 log_level: info
 identity:
   trust_domain: example.org
@@ -32,19 +33,16 @@ class Kmtls(Arm):
     name = "kmtls"
     title = "kmtls"
     packages = ("libssl3",)
-    missing = {"conn_resumed": "the daemon does not resume sessions"}
     pod_options = ()
 
     def up(self, suite, resume):
-        if resume:
-            raise Trouble(self.missing["conn_resumed"])
         # The daemon has no setting for the order of suites, and takes the first.
         environment = {}
         if suite != "aes128":
             environment = {"LD_PRELOAD": self.bed.dir + "/suites.so", "BENCH_SUITE": SUITES[suite]}
         os.makedirs(PINS, exist_ok=True)
         for node in "12":
-            self._start(node, environment)
+            self._start(node, environment, resume)
         peers = "".join(f"{ADDRESS[pod]}/32 --id {self.identity(pod)}\n" for pod in "ab")
         with open(self.bed.dir + "/peers", "w", encoding="ascii") as file:
             file.write(peers)
@@ -54,11 +52,12 @@ class Kmtls(Arm):
             self.kmtls(node, "peer", "load", self.bed.dir + "/peers")
             self.kmtls(node, "log", "error")
 
-    def _start(self, node, environment):
+    def _start(self, node, environment, resume):
         os.makedirs(f"{self.bed.dir}/{node}", 0o700, exist_ok=True)
         config, log = f"{self.bed.dir}/{node}.yaml", f"{self.bed.dir}/{node}.log"
         with open(config, "w", encoding="ascii") as file:
-            file.write(CONFIG.format(node=node, pins=PINS, dir=self.bed.dir, cgroup=self.bed.cgroup))
+            file.write(CONFIG.format(node=node, pins=PINS, dir=self.bed.dir, cgroup=self.bed.cgroup,
+                                     resumption="1h" if resume else "0"))
         with open(log, "w", encoding="ascii"):
             pass
         process = self.bed.spawn(node, build_dir() + "/kmtlsd", "--config", config, env=environment, output=log)
