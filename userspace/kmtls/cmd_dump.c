@@ -46,6 +46,7 @@ static const char readme[] =
 	"settings and identity are what the daemon answered; check is kmtls check; modes is read "
 	"from the "
 	"pinned map;\n"
+	"metrics.txt is what Prometheus would be told;\n"
 	"log.txt are the last lines of the unit kmtlsd in the journal, if there is one. A file "
 	"with an\n"
 	"\"error\" says why there is nothing else. There are names and addresses in here, and no "
@@ -108,6 +109,25 @@ static int put_version(const struct dump *dump)
 				  (json_int_t)time(NULL), "kernel", kernel.release,
 				  "kernel_version", kernel.version, "machine", kernel.machine,
 				  "host", kmtls_json_string(kernel.nodename)));
+}
+
+/* As a scraper has it. */
+static int put_metrics(struct dump *dump)
+{
+	__cleanup_json json_t *result = NULL;
+	const char *text = NULL;
+	FILE *file;
+
+	if (!kmtls_client_call(&dump->cli, "metrics", NULL, KMTLS_CLIENT_SECONDS, &result))
+		text = json_string_value(json_object_get(result, "text"));
+	file = create(dump, "metrics.txt");
+	if (!file)
+		return -errno;
+	if (text)
+		fputs(text, file);
+	else
+		fprintf(file, "# error: %s\n", dump->why);
+	return fclose(file) ? -errno : 0;
 }
 
 static int put_readme(const struct dump *dump)
@@ -218,6 +238,8 @@ static int fill(struct dump *dump, struct kmtls_cli *cli)
 		err = put_json(dump, "check.json", json_incref(report));
 	for (size_t i = 0; !err && i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		err = put_verb(dump, verbs[i].file, verbs[i].verb);
+	if (!err)
+		err = put_metrics(dump);
 	if (!err)
 		err = put_log(dump);
 	json_decref(report);

@@ -421,7 +421,7 @@ def settings(bed):
 # --- dump --------------------------------------------------------------------------------------------
 
 FILES = {"README.txt", "version.json", "check.json", "status.json", "pods.json", "peers.json", "authorizations.json",
-         "default.json", "flows.json", "udp.json", "settings.json", "identity.json", "modes.json", "log.txt"}
+         "default.json", "flows.json", "udp.json", "settings.json", "identity.json", "modes.json", "metrics.txt", "log.txt"}
 
 
 def bundle(path):
@@ -453,6 +453,7 @@ def dump(bed):
     check(any(flow["peer"]["port"] == PORT for flow in parsed["flows.json"]), "the flow is in it")
     equal({pod["name"] for pod in parsed["pods.json"]}, {"a", "c"}, "pods")
     check(any(mode["scope"] == 1 for mode in parsed["modes.json"]), "the mesh's mode is in it")
+    contains(files["metrics.txt"].decode(), "\nkmtls_", "what Prometheus would be told")
     files["archive"] = open(path, "rb").read()
     for part in [b"PRIVATE KEY", b"BEGIN CERTIFICATE", *secrets(root)]:
         equal([name for name, text in files.items() if part in text], [], f"files with {part[:40]!r}")
@@ -460,6 +461,7 @@ def dump(bed):
     done = kmtls(bed, 9, "dump", path)  # a socket where nobody is
     equal(done.returncode, 0, "dump without a daemon")
     contains(bundle(path)["status.json"].decode(), "No such file or directory", "the error in the place of the status")
+    contains(bundle(path)["metrics.txt"].decode(), "# error: ", "that of the metrics")
     wrong(bed, 1, ((("dump", path), 1, f"dump: {path}: File exists"),
                    (("dump", "/nowhere/dump.tar.gz"), 1, "dump: /nowhere/dump.tar.gz: No such file or directory"),
                    (("dump", "a", "b"), 2, "dump: b: unexpected argument")))

@@ -235,6 +235,75 @@ def provided(bed):
     both(bed, "own")
 
 
+ENDING = {
+    "builtin": "    - {{name: ending, type: builtin, svid_ttl: 10s, root_file: {0}/both.pem}}\n",
+    "provided": "    - {{name: ending, type: provided, svid_ttl: 10s, cert_file_path: {0}/root.pem, key_file_path: {0}/key.pem,\n"
+                "       bundle_file_path: {0}/root.pem}}\n",
+}
+
+
+def write_root(where, seconds):
+    """A new root that is valid so long: certificate, key, and both in one file. When it ends."""
+    end = int(time.time()) + seconds
+    with open(where + "/config", "w", encoding="ascii") as file:
+        file.write(f"[ca]\ndefault_ca=own\n[own]\ndatabase={where}/index\nserial={where}/serial\nnew_certs_dir={where}\n"
+                   "default_md=sha256\npolicy=policy\nx509_extensions=root\nunique_subject=no\n[policy]\ncommonName=supplied\n"
+                   "[root]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n"
+                   "subjectKeyIdentifier=hash\n")
+    open(where + "/index", "a", encoding="ascii").close()
+    for argv in (("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN=until {end}",
+                  "-keyout", "key.pem", "-out", "request"),
+                 ("ca", "-batch", "-selfsign", "-notext", "-config", "config", "-create_serial", "-rand_serial", "-keyfile", "key.pem",
+                  "-in", "request", "-startdate", time.strftime("%y%m%d%H%M%SZ", time.gmtime(end - seconds - 1)),
+                  "-enddate", time.strftime("%y%m%d%H%M%SZ", time.gmtime(end)), "-out", "root.pem")):
+        done = subprocess.run(["openssl", *argv], cwd=where, capture_output=True, text=True, timeout=60, check=False)
+        equal(done.returncode, 0, f"openssl: {done.stderr}")
+    with open(os.open(where + "/both.new", os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+        for name in ("root.pem", "key.pem"):
+            with open(f"{where}/{name}", encoding="ascii") as part:
+                file.write(part.read())
+    os.rename(where + "/both.new", where + "/both.pem")
+    return end
+
+
+def use_ending(bed, where, kind):
+    for node in (1, 2):
+        write_identity(bed, node, "ending", OWN % bed.env["state"], ENDING[kind].format(where))
+        bed.testbed("upgrade", str(node))
+
+
+@case("builtin, provided: a CA ends: no SVID, each connection refused, and with its successor they talk again", mesh=True,
+      timeout=400, kernel="6.12")
+def ending(bed):
+    where, near, far = bed.dir + "/ending", bed.agent("a"), bed.agent("b")
+    os.makedirs(where)
+    try:
+        for kind in ENDING:
+            end = write_root(where, int(20 + 4 * bed.up_seconds))
+            since = bed.log_size(1)
+            use_ending(bed, where, kind)
+            connect_and_talk(near, far, bed.address("b"), PORT, TEXT)
+            check(max(pod["not_after"] for pod in pods(bed).values()) <= end, "an SVID beyond its CA")
+            until(lambda: max(pod["not_after"] for pod in pods(bed).values()) < time.time(), "the end of all SVIDs",
+                  end - time.time() + 15)
+            contains(bed.wait_log(1, since, "svid has no successor yet", "pod=a"), "the CA has expired", f"{kind}: why")
+            listener, count = far.listen(bed.address("b"), PORT), bed.counter(1, "no-identity")
+            code, _ = refusal(near, bed.address("b"), PORT)
+            check(code, f"{kind}: a connection without an SVID succeeds")
+            until(lambda: bed.counter(1, "no-identity") > count, "the refusal is counted", 5)
+            listener.close()
+            write_root(where, 3600)
+            if kind == "builtin":
+                use_ending(bed, where, kind)
+            else:
+                for node in (1, 2):
+                    bed.kmtls(node, "identity", "renew")
+            connect_and_talk(near, far, bed.address("b"), PORT, TEXT)
+            connect_and_talk(far, near, bed.address("a", 6), PORT, TEXT)
+    finally:
+        both(bed, "own")
+
+
 @case("a CRL revokes the intermediate that issues: flows below it are reset, also by a worker that did not see their handshakes",
       mesh=True, timeout=200, kernel="6.12")
 def intermediate(bed):

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real programs: what runs in b, and what a request to it costs from a. A program is run twice, with less and with
-more to do: the difference is the requests' own, without the start of either program."""
+more to do: the difference is the requests' own, without the start of either program. wrk is looked at while it runs."""
 import contextlib
 import glob
 import os
 import re
+import signal
+import socket
 import subprocess
+import time
 
-from .bed import PORTS, Trouble, data_dir, run, wait_port
+from .bed import PORTS, Trouble, data_dir, run, until, wait_port
 from .loads import result
 
 WEB = """
@@ -31,9 +34,14 @@ http {{
 	uwsgi_temp_path {dir}/web-4;
 	scgi_temp_path {dir}/web-5;
 	server {{ listen {port} backlog=4096; root {dir}/www; }}
+	server {{ listen unix:{status}; stub_status; }}
 }}
 """
 OBJECTS = {"small": 612, "100k": 102400}
+
+
+def status_path(session):
+    return session.bed.dir + "/web-status.sock"
 
 
 def start_load(session):
@@ -52,9 +60,11 @@ def start_web(session):
     for name, size in OBJECTS.items():
         with open(f"{where}/{name}", "wb") as file:
             file.write(b"x" * size)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(status_path(session))  # of a server that was killed
     path = session.bed.dir + "/web.conf"
     with open(path, "w", encoding="ascii") as file:
-        file.write(WEB.format(dir=session.bed.dir, port=PORTS["web"]))
+        file.write(WEB.format(dir=session.bed.dir, port=PORTS["web"], status=status_path(session)))
     return session.bed.spawn("b", "nginx", "-c", path, env=session.arm.environment)
 
 
@@ -130,40 +140,50 @@ def milliseconds(text):
     return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
 
-def shortest(work, seconds):
-    """For how long it must run to have done anything, at least seconds. A guest's clock goes on while programs are read
-    from the host: the first time it takes longer."""
-    for _ in range(7):
-        with contextlib.suppress(Trouble):
-            work(seconds)
-            return seconds
-        seconds *= 2
-    work(seconds)
-    return seconds
+def served(session):
+    """How many requests the web server has answered, by itself: its status, which no pod's network carries."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(status_path(session))
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        text = b""
+        while part := sock.recv(4096):
+            text += part
+    counts = re.search(rb"accepts handled requests\s+\d+ \d+ (\d+)", text)
+    if not counts:
+        raise Trouble(f"nginx' status: {text[-200:]}")
+    return int(counts[1])
 
 
 def wrk(session, metric):
-    """It knows no number of requests and no part of a second, but ends in order when it is interrupted."""
+    """It knows no number of requests: it goes on until it is interrupted, and the server says how many there were in a while."""
     host, port = session.arm.address(PORTS["web"])
     _, name, *new = metric.split("_")
-    load = ["wrk", "-t1", "-c4", "-d10s", "--latency", *(["-H", "Connection: close"] if new else []), f"http://{host}:{port}/{name}"]
-    out = ""
+    load = ["wrk", "-t1", "-c4", "-d3600s", "--latency", *(["-H", "Connection: close"] if new else []), f"http://{host}:{port}/{name}"]
+    clock, seconds, values = session.clock, session.sizes["wrk"], []
 
-    def work(seconds):
-        nonlocal out
-        out = client(session, "timeout", "--preserve-status", "-s", "INT", str(seconds), *load)
-        done = re.search(r"^ +(\d+) requests in", out, re.M)
-        if not done or "Non-2xx" in out or "Socket errors" in out or not int(done[1]):
-            raise Trouble(f"wrk: {out[-400:]}")
-        return int(done[1])
+    def a_while():
+        """One request more than wrk's: the one that asks."""
+        before = served(session)
+        time.sleep(seconds)
+        count = served(session) - before - 1
+        if count < 10:
+            raise Trouble(f"wrk: only {count} requests in {seconds} s")
+        return count
 
-    clock, values, amounts = session.clock, [], session.sizes["wrk"]
-    shortest(work, amounts[0])
-    least = 2 * shortest(work, amounts[0])  # an interrupt that comes before wrk expects it is its end
-    amounts = least, least + amounts[1] - amounts[0]
-    for _ in range(session.sizes["runs"]):
-        (less, few), (more, many) = (clock.cost(lambda amount=amount: work(amount)) for amount in amounts)
-        values.append((more - less) / (many - few) / (1 if clock.instructions else 1000))
+    process = session.bed.spawn("a", *load, env=session.arm.environment, pipe=True)
+    try:
+        start = served(session)
+        until(lambda: process.poll() is not None or served(session) > start + 20, "wrk's requests are answered")
+        for _ in range(session.sizes["runs"]):
+            cost, count = clock.cost(a_while)
+            values.append(cost / count / (1 if clock.instructions else 1000))
+        process.send_signal(signal.SIGINT)
+        out = process.communicate(timeout=600)[0].decode()
+    finally:
+        process.kill()
+        process.wait(60)
+    if process.returncode or "Non-2xx" in out or "Socket errors" in out:
+        raise Trouble(f"wrk: status {process.returncode}: {out[-400:]}")
     good = result(metric, clock.unit("operation"), values)
     if not clock.instructions:
         good.update({f"p{mark}": round(milliseconds(value) * 1000, 1)

@@ -44,7 +44,8 @@ METHOD = """
   kernel memory what slab, socket buffers, page tables, stacks and per-CPU data grow by, each divided by their number. The
   kernel's part has the applications' own two sockets in it: the column of plaintext shows how much that is.
 - **Applications** are Debian's: redis-benchmark (SET of 64 B, 4 clients), wrk (1 thread, 4 connections) against nginx, pgbench -S.
-  Each runs twice, with less and with more to do; the difference counts, so neither program's start does.
+  redis-benchmark and pgbench run twice, with less and with more to do; the difference counts, so neither program's start
+  does. wrk is looked at for a while in the middle, and nginx says how many requests there were.
 - Boot, setting up and the first operations are not counted. Each figure is the median of {runs} runs; ± is half of what lies
   between the smallest and the largest.
 - The proxies' configuration is in [vmtest/bench.d/measure/arms/](../vmtest/bench.d/measure/arms/), one file each. That each arm moves the

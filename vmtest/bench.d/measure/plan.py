@@ -43,16 +43,16 @@ FLOWS = {False: (1, 100, 10000), True: (1, 100)}  # by quick
 PEERS = {False: (10, 10000, 100000), True: (10, 10000)}
 
 # Counts of a full and of a quick run. memory: idle connections; the pairs are how much a program does in
-# two runs, of which the difference counts.
+# two runs, of which the difference counts. wrk: seconds that are looked at.
 SIZES = {
-    False: {"runs": 5, "rtt": 400, "rtt_16k": 200, "stream": 16 << 20, "conn": 25, "memory": 1000, "wrk": (0.2, 1.2),
+    False: {"runs": 5, "rtt": 400, "rtt_16k": 200, "stream": 16 << 20, "conn": 25, "memory": 1000, "wrk": 2,
             "redis": (1000, 5000), "redis_p16": (8000, 40000), "pgbench": (50, 450)},
-    True: {"runs": 3, "rtt": 60, "rtt_16k": 40, "stream": 2 << 20, "conn": 4, "memory": 50, "wrk": (0.05, 0.15),
+    True: {"runs": 3, "rtt": 60, "rtt_16k": 40, "stream": 2 << 20, "conn": 4, "memory": 50, "wrk": 0.4,
            "redis": (200, 1700), "redis_p16": (800, 8000), "pgbench": (20, 320)},
 }
 
 # In time, where a machine does as much in a moment.
-TIMES = {"rtt": 20, "rtt_16k": 20, "stream": 32, "conn": 8, "redis": 20, "redis_p16": 20, "pgbench": 20, "wrk": 4}
+TIMES = {"rtt": 20, "rtt_16k": 20, "stream": 32, "conn": 8, "redis": 20, "redis_p16": 20, "pgbench": 20, "wrk": 5}
 
 
 def sizes(quick, instructions):
