@@ -95,7 +95,7 @@ def tables(results):
     rows = report.growth_rows(results)
     if rows:
         text = [[title, *(cell_text(cell, False) for cell in row)] for title, row in rows]
-        parts += ["## As it grows\n\nkmtls with open flows beside the one that is measured, and with peers in its map.\n\n" +
+        parts += ["## As it grows\n\nkmtls with open flows beside the one that is measured, with more than one event loop, and with peers in its map.\n\n" +
                   markdown_table(["", *plan.GROWN], text), "![growth](performance/growth.svg)"]
     return "\n\n".join(parts)
 

@@ -18,7 +18,7 @@ def say(**what):
 
 
 class Growth:
-    """What kmtls has to carry beside what is measured: open flows, or peers in its map."""
+    """What kmtls has to carry beside what is measured: open flows, event loops, or peers in its map."""
 
     def __init__(self, session):
         self.session = session
@@ -26,6 +26,7 @@ class Growth:
 
     def set(self, kind, count):
         self.close()
+        self.session.arm.set_loops(count if kind == "loops" else 1)
         if kind == "flows" and count > 1:
             self.idle = loads.hold(self.session, count - 1)
         if kind == "peers":

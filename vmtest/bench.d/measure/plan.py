@@ -40,6 +40,7 @@ TOGETHER = {"mem_user_idle": ("mem_user_idle", "mem_kernel_idle")}  # one step f
 
 GROWN = ("rtt_64", "stream_64k_1", "conn_full")
 FLOWS = {False: (1, 100, 10000), True: (1, 100)}  # by quick
+LOOPS = {False: (1, 2), True: (1, 2)}  # event loops of each daemon
 PEERS = {False: (10, 10000, 100000), True: (10, 10000)}
 
 # Counts of a full and of a quick run. memory: idle connections; the pairs are how much a program does in
@@ -63,7 +64,7 @@ def sizes(quick, instructions):
 
 
 def growth_points(quick):
-    return [("flows", count) for count in FLOWS[quick]] + [("peers", count) for count in PEERS[quick]]
+    return [(kind, count) for kind, counts in (("flows", FLOWS), ("loops", LOOPS), ("peers", PEERS)) for count in counts[quick]]
 
 
 def growth_name(metric, kind, count):

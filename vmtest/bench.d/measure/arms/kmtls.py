@@ -13,7 +13,7 @@ bpf_dir: {pins}/{node}
 run_dir: {dir}/{node}
 control_socket: {dir}/{node}/control.sock
 cgroup: {cgroup}/{node}
-workers: 1
+workers: {loops}
 mode: strict
 handshake_timeout: 60s
 resumption: {resumption}
@@ -34,15 +34,17 @@ class Kmtls(Arm):
     title = "kmtls"
     packages = ("libssl3",)
     pod_options = ()
+    loops, resume = 1, False
 
     def up(self, suite, resume):
+        self.resume = resume
         # The daemon has no setting for the order of suites, and takes the first.
         environment = {}
         if suite != "aes128":
             environment = {"LD_PRELOAD": self.bed.dir + "/suites.so", "BENCH_SUITE": SUITES[suite]}
         os.makedirs(PINS, exist_ok=True)
         for node in "12":
-            self._start(node, environment, resume)
+            self._start(node, environment)
         peers = "".join(f"{ADDRESS[pod]}/32 --id {self.identity(pod)}\n" for pod in "ab")
         with open(self.bed.dir + "/peers", "w", encoding="ascii") as file:
             file.write(peers)
@@ -52,12 +54,24 @@ class Kmtls(Arm):
             self.kmtls(node, "peer", "load", self.bed.dir + "/peers")
             self.kmtls(node, "log", "error")
 
-    def _start(self, node, environment, resume):
+    def _configure(self, node):
+        with open(f"{self.bed.dir}/{node}.yaml", "w", encoding="ascii") as file:
+            file.write(CONFIG.format(node=node, pins=PINS, dir=self.bed.dir, cgroup=self.bed.cgroup, loops=self.loops,
+                                     resumption="1h" if self.resume else "0"))
+
+    def set_loops(self, count):
+        """Event loops of each daemon."""
+        if count == self.loops:
+            return
+        self.loops = count
+        for node in "12":
+            self._configure(node)
+            self.kmtls(node, "upgrade")
+
+    def _start(self, node, environment):
         os.makedirs(f"{self.bed.dir}/{node}", 0o700, exist_ok=True)
         config, log = f"{self.bed.dir}/{node}.yaml", f"{self.bed.dir}/{node}.log"
-        with open(config, "w", encoding="ascii") as file:
-            file.write(CONFIG.format(node=node, pins=PINS, dir=self.bed.dir, cgroup=self.bed.cgroup,
-                                     resumption="1h" if resume else "0"))
+        self._configure(node)
         with open(log, "w", encoding="ascii"):
             pass
         process = self.bed.spawn(node, build_dir() + "/kmtlsd", "--config", config, env=environment, output=log)
