@@ -286,7 +286,7 @@ def ending(bed):
             check(max(pod["not_after"] for pod in pods(bed).values()) <= end, "an SVID beyond its CA")
             until(lambda: max(pod["not_after"] for pod in pods(bed).values()) < time.time(), "the end of all SVIDs",
                   end - time.time() + 15)
-            contains(bed.wait_log(1, since, "svid has no successor yet", "pod=a"), "the CA has expired", f"{kind}: why")
+            contains(bed.wait_log(1, since, "svid not renewed", "pod=a"), "the CA has expired", f"{kind}: why")
             listener, count = far.listen(bed.address("b"), PORT), bed.counter(1, "no-identity")
             code, _ = refusal(near, bed.address("b"), PORT)
             check(code, f"{kind}: a connection without an SVID succeeds")
