@@ -167,7 +167,7 @@ def rotate(bed, agent, times):
         held = rotated(bed, agent, seconds)
         equal({name: pod["serial"] for name, pod in held.items()}, {name: has[3] for name, has in agent.has.items()}, "serials")
         if bed.scale > 1:
-            time.sleep(20)
+            time.sleep(15)
 
 
 def restart(bed, agent):

@@ -106,11 +106,11 @@ def rotation(bed):
         until(lambda: {pod["source"] for pod in pods(bed).values()} == {"files"}, "every SVID from files", 10)
         with NewConnections(bed) as new:
             for _ in range(10 if bed.scale > 1 else 3):
-                # The next one at once, if time is short: writing takes a while on a slow machine, and the clock runs.
-                held = rotated(bed, writer, 30 if bed.scale > 1 else 20)
+                # Writing takes a while on a slow machine, and the clock runs: the next one at once, or with much left.
+                held = rotated(bed, writer, max(30, int(3 * bed.up_seconds)) if bed.scale > 1 else 20)
                 equal({pod["issuer"] for pod in held.values()}, {"CN=ca"}, "issuers")
                 if bed.scale > 1:
-                    time.sleep(20)
+                    time.sleep(15)
             rotated(bed, writer, 600)
             count = new.stop()
         said = traffic.stop_whole()
