@@ -279,7 +279,7 @@ def ending(bed):
     os.makedirs(where)
     try:
         for kind in ENDING:
-            end = write_root(where, int(20 + 4 * bed.up_seconds))
+            end = write_root(where, int(10 + 2 * bed.up_seconds))
             since = bed.log_size(1)
             use_ending(bed, where, kind)
             connect_and_talk(near, far, bed.address("b"), PORT, TEXT)
