@@ -14,6 +14,7 @@
 
 #include "key_schedule.h"
 #include "resumption.h"
+#include "tls_library.h"
 #include "verify.h"
 
 #define AES_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
@@ -218,6 +219,12 @@ static bool set_server(SSL_CTX *context)
 					      sizeof(session_context) - 1) == 1;
 }
 
+/* Another library context uses a copy of the key. That of an EC key is in the secure heap, too. */
+static OSSL_LIB_CTX *library_for(const EVP_PKEY *key)
+{
+	return EVP_PKEY_is_a(key, "EC") ? kmtls_tls_library() : NULL;
+}
+
 int kmtls_tls_context_new(enum kmtls_role role, const struct kmtls_tls_credentials *credentials,
 			  SSL_CTX **ret_context)
 {
@@ -226,7 +233,8 @@ int kmtls_tls_context_new(enum kmtls_role role, const struct kmtls_tls_credentia
 	int err = -ENOMEM;
 
 	pthread_once(&once, allocate_indexes);
-	context = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
+	context = SSL_CTX_new_ex(library_for(credentials->key), NULL,
+				 is_server ? TLS_server_method() : TLS_client_method());
 	if (!context || trust_index < 0 || tickets_index < 0 || !set_protocol(context))
 		goto fail;
 	err = -EINVAL;
