@@ -19,12 +19,56 @@ static OSSL_PROVIDER *behind, *before; /* in inner, in outer */
 static OSSL_LIB_CTX *inner, *outer, *library;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+/*
+ * Where the default provider has many, those that a TLS 1.3 handshake of ours may need: it counts how
+ * many there are each time that a certificate is read. What is not among them is a kind of key that
+ * X.509 can carry and TLS 1.3 has no signature for, or a cipher it does not have.
+ */
+static const struct {
+	int operation;
+	const char *names[12]; /* the first by which OpenSSL knows it */
+} wanted[] = {
+	{ OSSL_OP_DECODER, {} },
+	{ OSSL_OP_KEYMGMT,
+	  { "EC", "RSA", "RSA-PSS", "ED25519", "ED448", "X25519", "HMAC", "HKDF", "TLS1-PRF" } },
+	{ OSSL_OP_CIPHER,
+	  { "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305", "AES-256-CBC", "AES-256-CTR" } },
+};
+#define WANTED (sizeof(wanted) / sizeof(wanted[0]))
+#define NAMES (sizeof(wanted[0].names) / sizeof(wanted[0].names[0]))
+
+static OSSL_ALGORITHM chosen[WANTED][NAMES + 1];
+
+static bool is_wanted(unsigned row, const char *names)
+{
+	size_t length = strcspn(names, ":");
+
+	for (unsigned i = 0; i < NAMES && wanted[row].names[i]; i++)
+		if (strlen(wanted[row].names[i]) == length &&
+		    !strncasecmp(wanted[row].names[i], names, length))
+			return true;
+	return false;
+}
+
+static void choose(unsigned row)
+{
+	int unused = 0;
+	const OSSL_ALGORITHM *algorithm =
+		OSSL_PROVIDER_query_operation(behind, wanted[row].operation, &unused);
+	unsigned count = 0;
+
+	for (; algorithm && algorithm->algorithm_names && count < NAMES; algorithm++)
+		if (is_wanted(row, algorithm->algorithm_names))
+			chosen[row][count++] = *algorithm;
+}
+
 static const OSSL_ALGORITHM *query(void *unused, int operation, int *ret_do_not_store)
 {
-	if (operation != OSSL_OP_DECODER)
-		return OSSL_PROVIDER_query_operation(behind, operation, ret_do_not_store);
 	*ret_do_not_store = 0;
-	return NULL;
+	for (unsigned i = 0; i < WANTED; i++)
+		if (wanted[i].operation == operation)
+			return chosen[i];
+	return OSSL_PROVIDER_query_operation(behind, operation, ret_do_not_store);
 }
 
 static int get_capabilities(void *unused, const char *capability, OSSL_CALLBACK *callback,
@@ -82,6 +126,8 @@ static void make(void)
 	outer = OSSL_LIB_CTX_new();
 	if (inner && outer)
 		behind = OSSL_PROVIDER_load(inner, "default");
+	for (unsigned i = 0; behind && i < WANTED; i++)
+		choose(i);
 	if (behind && OSSL_PROVIDER_add_builtin(outer, NAME, init) == 1)
 		before = OSSL_PROVIDER_load(outer, NAME);
 	if (before && OPENSSL_atexit(free_both) == 1) {
