@@ -22,7 +22,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 /*
  * Where the default provider has many, those that a TLS 1.3 handshake of ours may need: it counts how
  * many there are each time that a certificate is read. What is not among them is a kind of key that
- * X.509 can carry and TLS 1.3 has no signature for, or a cipher it does not have.
+ * X.509 can carry and TLS 1.3 has no signature for, or a cipher, hash or derivation it does not
+ * have.
  */
 static const struct {
 	int operation;
@@ -33,6 +34,10 @@ static const struct {
 	  { "EC", "RSA", "RSA-PSS", "ED25519", "ED448", "X25519", "HMAC", "HKDF", "TLS1-PRF" } },
 	{ OSSL_OP_CIPHER,
 	  { "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305", "AES-256-CBC", "AES-256-CTR" } },
+	{ OSSL_OP_DIGEST,
+	  { "SHA1", "SHA2-224", "SHA2-256", "SHA2-384", "SHA2-512", "MD5", "MD5-SHA1" } },
+	{ OSSL_OP_MAC, { "HMAC" } },
+	{ OSSL_OP_KDF, { "HKDF", "TLS13-KDF", "TLS1-PRF" } },
 };
 #define WANTED (sizeof(wanted) / sizeof(wanted[0]))
 #define NAMES (sizeof(wanted[0].names) / sizeof(wanted[0].names[0]))
