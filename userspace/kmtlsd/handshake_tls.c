@@ -154,7 +154,10 @@ static bool wants_more(struct kmtls_handshake *handshake, int result)
 {
 	int error = SSL_get_error(handshake->ssl, result);
 
-	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
+	if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
+		return false;
+	kmtls_tls_rest(handshake->ssl);
+	return true;
 }
 
 /*

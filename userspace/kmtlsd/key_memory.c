@@ -15,6 +15,7 @@
 
 #include "cleanup.h"
 #include "secret_region.h"
+#include "spare_memory.h"
 
 #define SMALLEST 32 /* of the secure heap's pieces: a scalar of P-256 */
 #define PAGE 4096
@@ -42,6 +43,8 @@ static void *allocate(size_t size, const char *file, int line)
 {
 	void *memory = all_secret ? allocate_secret(size) : NULL;
 
+	if (!memory)
+		memory = kmtls_spare_memory_take(size);
 	return memory ? memory : malloc(size);
 }
 
@@ -58,8 +61,7 @@ static void wipe_and_free(void *memory, const char *file, int line)
 		CRYPTO_secure_free(memory, file, line); /* wipes */
 		return;
 	}
-	explicit_bzero(memory, malloc_usable_size(memory));
-	free(memory);
+	kmtls_spare_memory_give(memory, malloc_usable_size(memory));
 }
 
 /* realloc() may leave the old bytes behind. */

@@ -6,6 +6,7 @@
 #include "counters.h"
 #include "daemon.h"
 #include "flow_table.h"
+#include "known_chains.h"
 #include "reason.h"
 #include "shared.h"
 
@@ -20,6 +21,16 @@ static void put_node(struct kmtls_daemon *daemon, struct kmtls_text *text)
 	kmtls_metrics_text_one(text, KMTLS_METRIC_WORKER_STARTS, shared->starts);
 	kmtls_metrics_text_one(text, KMTLS_METRIC_UPGRADES, shared->upgrades);
 	kmtls_metrics_text_one(text, KMTLS_METRIC_CLOCK_BEHIND, kmtls_clock_behind());
+}
+
+static void put_chains(struct kmtls_text *text)
+{
+	__u64 known_total, new_total;
+
+	kmtls_known_chains_count(&known_total, &new_total);
+	kmtls_metrics_text_begin(text, KMTLS_METRIC_PEER_CHAINS);
+	kmtls_metrics_text_put(text, KMTLS_METRIC_PEER_CHAINS, (__s64)known_total, "known");
+	kmtls_metrics_text_put(text, KMTLS_METRIC_PEER_CHAINS, (__s64)new_total, "new");
 }
 
 /* All of them, also those that are 0: what appears only when it happens has no rate the first time. */
@@ -109,6 +120,7 @@ int kmtls_metrics_render(struct kmtls_daemon *daemon, struct kmtls_text *text)
 	if (err)
 		return err;
 	put_flows(daemon, text);
+	put_chains(text);
 	kmtls_metrics_render_pods(daemon, text);
 	kmtls_metrics_render_backends(daemon, text);
 	return text->err;

@@ -23,6 +23,8 @@
 	X(FLOW_SLOTS, "flow_slots", gauge, "", "flows that there can be at a time")               \
 	X(HANDSHAKES, "handshakes_in_progress", gauge, "role",                                    \
 	  "flows that wait for their handshake")                                                  \
+	X(PEER_CHAINS, "peer_chains_total", counter, "state",                                     \
+	  "chains of certificates that peers have shown this worker, known from before or new")   \
 	X(PODS, "pods", gauge, "", "enrolled pods")                                               \
 	X(POD_INFO, "pod_info", gauge, "pod spiffe_id", "always 1")                               \
 	X(POD_FLOWS, "pod_flows", gauge, "pod", "slots of the flow table that the pod has")       \

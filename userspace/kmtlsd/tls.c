@@ -14,11 +14,13 @@
 
 #include "key_schedule.h"
 #include "resumption.h"
+#include "tls_library.h"
 #include "verify.h"
 
 #define AES_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
 #define CHACHA20_SUITE "TLS_CHACHA20_POLY1305_SHA256"
 #define GROUPS "X25519:P-256"
+#define RECORD_BYTES_MAX 4096 /* that we send: a buffer is made, and wiped, for the largest */
 #define SECURITY_LEVEL 2 /* 112 bits: no RSA below 2048, no SHA-1 in a chain */
 
 /* RFC 7301 section 3.1: names with a length byte in front. */
@@ -77,6 +79,11 @@ unsigned kmtls_tls_tickets_seen(const SSL *ssl)
 {
 	pthread_once(&once, allocate_indexes);
 	return tickets_index < 0 ? 0 : (uintptr_t)SSL_get_ex_data(ssl, tickets_index);
+}
+
+void kmtls_tls_rest(SSL *ssl)
+{
+	SSL_free_buffers(ssl);
 }
 
 /* Client. The session itself is not kept: what is resumed comes from resumption.c. */
@@ -162,12 +169,13 @@ static bool set_protocol(SSL_CTX *context)
 					     SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
 	/* What is sent is leaf and chain as given, not what OpenSSL finds in the bundle. */
-	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
+	SSL_CTX_set_mode(context, SSL_MODE_NO_AUTO_CHAIN);
 	/* Bytes past the handshake belong to kernel TLS: they must stay in the socket. */
 	SSL_CTX_set_read_ahead(context, 0);
 	SSL_CTX_set_max_cert_list(context, KMTLS_TLS_CHAIN_BYTES_MAX);
 	SSL_CTX_set_keylog_callback(context, kmtls_traffic_secrets_keylog);
-	return SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) == 1 &&
+	return SSL_CTX_set_max_send_fragment(context, RECORD_BYTES_MAX) == 1 &&
+	       SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) == 1 &&
 	       SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 &&
 	       SSL_CTX_set_ciphersuites(context, suites) == 1 &&
 	       SSL_CTX_set1_groups_list(context, GROUPS) == 1 &&
@@ -218,6 +226,12 @@ static bool set_server(SSL_CTX *context)
 					      sizeof(session_context) - 1) == 1;
 }
 
+/* Another library context uses a copy of the key. That of an EC key is in the secure heap, too. */
+static OSSL_LIB_CTX *library_for(const EVP_PKEY *key)
+{
+	return EVP_PKEY_is_a(key, "EC") ? kmtls_tls_library() : NULL;
+}
+
 int kmtls_tls_context_new(enum kmtls_role role, const struct kmtls_tls_credentials *credentials,
 			  SSL_CTX **ret_context)
 {
@@ -226,7 +240,8 @@ int kmtls_tls_context_new(enum kmtls_role role, const struct kmtls_tls_credentia
 	int err = -ENOMEM;
 
 	pthread_once(&once, allocate_indexes);
-	context = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
+	context = SSL_CTX_new_ex(library_for(credentials->key), NULL,
+				 is_server ? TLS_server_method() : TLS_client_method());
 	if (!context || trust_index < 0 || tickets_index < 0 || !set_protocol(context))
 		goto fail;
 	err = -EINVAL;

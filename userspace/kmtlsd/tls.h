@@ -60,6 +60,13 @@ bool kmtls_tls_alpn_ok(const SSL *ssl);
 /* Both sides can follow a KeyUpdate. */
 bool kmtls_tls_rekey_agreed(const SSL *ssl);
 
+/*
+ * It waits for the peer: its buffers for records go, unless there is a part of one in them. With
+ * SSL_MODE_RELEASE_BUFFERS they would go after each record, to be made and wiped again for the
+ * next one.
+ */
+void kmtls_tls_rest(SSL *ssl);
+
 /* Client: how many session tickets came so far. */
 unsigned kmtls_tls_tickets_seen(const SSL *ssl);
 

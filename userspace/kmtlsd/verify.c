@@ -28,6 +28,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "known_chains.h"
 #include "match.h"
 #include "reason.h"
 #include "spiffe.h"
@@ -130,24 +131,87 @@ static enum kmtls_reason check_trust(SSL *ssl, X509_STORE_CTX *store, struct kmt
 	return reason ? reason : leaf_reason;
 }
 
+/*
+ * Where no key of a certificate could be read, there was nobody to read it (tls_library.h): once
+ * more, by OpenSSL's own library, before anything looks at it. NULL, and the certificate as it
+ * was: there is no memory.
+ */
+static X509 *read_again(X509 *certificate)
+{
+	unsigned char *der = NULL;
+	int length = i2d_X509(certificate, &der);
+	const unsigned char *at = der;
+	X509 *again = length > 0 ? d2i_X509(NULL, &at, length) : NULL;
+
+	OPENSSL_free(der);
+	if (again)
+		X509_free(certificate);
+	return again;
+}
+
+static bool read_keys(STACK_OF(X509) * presented)
+{
+	for (int i = 0; i < sk_X509_num(presented); i++) {
+		X509 *certificate = sk_X509_value(presented, i);
+
+		if (X509_get0_pubkey(certificate))
+			continue;
+		certificate = read_again(certificate);
+		if (!certificate)
+			return false;
+		sk_X509_set(presented, i, certificate);
+	}
+	ERR_clear_error();
+	return true;
+}
+
+static enum kmtls_reason verify_anew(SSL *ssl, X509_STORE_CTX *store, struct kmtls_verify *verify,
+				     enum kmtls_role role)
+{
+	X509 *leaf = X509_STORE_CTX_get0_cert(store);
+	enum kmtls_reason leaf_reason, reason = kmtls_verify_presented(store, verify);
+
+	if (reason)
+		return reason;
+	/* Before the chain, so that the log can name a peer that is refused for its chain. */
+	leaf_reason = kmtls_verify_leaf(leaf, role, verify->peer_id);
+	return check_trust(ssl, store, verify, leaf_reason);
+}
+
+/* Who is the peer? As if verified anew, but a chain that is known is not. */
+static enum kmtls_reason verify_chain(SSL *ssl, X509_STORE_CTX *store, struct kmtls_verify *verify)
+{
+	enum kmtls_role role = SSL_is_server(ssl) ? KMTLS_ROLE_CLIENT : KMTLS_ROLE_SERVER;
+	STACK_OF(X509) *presented = X509_STORE_CTX_get0_untrusted(store);
+	const struct kmtls_trust *trust = kmtls_tls_trust(ssl);
+	struct kmtls_known_chain_name name;
+	bool named = kmtls_known_chains_name(presented, role, &name);
+	bool known = named && kmtls_known_chains_find(&name, trust, presented, verify);
+	enum kmtls_reason reason = KMTLS_REASON_NONE;
+
+	if (!known && !read_keys(presented))
+		reason = KMTLS_REASON_NO_RESOURCES;
+	/* libssl takes the peer's key from what stands in the list then. */
+	X509_STORE_CTX_set_cert(store, sk_X509_value(presented, 0));
+	if (known || reason)
+		return reason;
+	reason = verify_anew(ssl, store, verify, role);
+	if (!reason && named)
+		kmtls_known_chains_remember(&name, trust, presented, verify);
+	return reason;
+}
+
 static enum kmtls_reason check_peer(SSL *ssl, X509_STORE_CTX *store, struct kmtls_verify *verify)
 {
 	bool is_server = SSL_is_server(ssl);
-	X509 *leaf = X509_STORE_CTX_get0_cert(store);
-	enum kmtls_reason leaf_reason, reason;
+	enum kmtls_reason reason;
 
 	/* EncryptedExtensions came before the certificate: the choice is known here. */
 	if (!is_server && !kmtls_tls_alpn_ok(ssl))
 		return KMTLS_REASON_NOT_MESH;
-	if (!leaf)
+	if (!X509_STORE_CTX_get0_cert(store))
 		return KMTLS_REASON_NO_CERTIFICATE;
-	reason = kmtls_verify_presented(store, verify);
-	if (reason)
-		return reason;
-	/* Before the chain, so that the log can name a peer that is refused for its chain. */
-	leaf_reason = kmtls_verify_leaf(leaf, is_server ? KMTLS_ROLE_CLIENT : KMTLS_ROLE_SERVER,
-					verify->peer_id);
-	reason = check_trust(ssl, store, verify, leaf_reason);
+	reason = verify_chain(ssl, store, verify);
 	if (reason)
 		return reason;
 	/* A client that was promised nothing trusts no one. */
@@ -171,7 +235,7 @@ int kmtls_verify_callback(X509_STORE_CTX *store, void *unused)
 		return 0;
 	}
 	verify->detail[0] = verify->peer_id[0] = '\0';
-	verify->peer_not_after = 0;
+	verify->peer_not_before = verify->peer_not_after = 0;
 	verify->peer_certificate = 0;
 	memset(verify->peer_issuers, 0, sizeof(verify->peer_issuers));
 	verify->reason = check_peer(ssl, store, verify);

@@ -27,6 +27,7 @@ struct kmtls_verify {
 	enum kmtls_reason reason; /* why verification failed, NONE if it did not */
 	char detail[160]; /* for the log; of our own making, no byte of the peer's */
 	char peer_id[KMTLS_SPIFFE_ID_MAX + 1]; /* as soon as it could be read; "" before */
+	time_t peer_not_before; /* of the SVID, or of a CA above it that begins later */
 	time_t peer_not_after; /* of the SVID, or of a CA above it that ends sooner */
 	__u64 peer_certificate; /* kmtls_revocation_hash() of the SVID; 0: not verified */
 	/* Likewise, of CAs above it but the root, the SVID's issuer first. */

@@ -159,18 +159,24 @@ static bool is_chain_of_cas(STACK_OF(X509) * chain)
 	return true;
 }
 
-/* When the chain ends to be valid: the leaf, or a CA above it that expires sooner. */
-static time_t chain_not_after(STACK_OF(X509) * chain)
+/* When all of the chain are valid. */
+static void set_times(STACK_OF(X509) * chain, struct kmtls_verify *verify)
 {
-	time_t first = 0, not_after;
+	time_t not_before, not_after;
 
 	for (int i = 0; i < sk_X509_num(chain); i++) {
-		if (kmtls_verify_time(X509_get0_notAfter(sk_X509_value(chain, i)), &not_after))
-			continue; /* cannot be: the chain was verified */
-		if (!i || not_after < first)
-			first = not_after;
+		X509 *certificate = sk_X509_value(chain, i);
+
+		/* Cannot be: the chain was verified. If it is, it is of no use to anybody later. */
+		if (kmtls_verify_time(X509_get0_notBefore(certificate), &not_before))
+			not_before = INT64_MAX;
+		if (kmtls_verify_time(X509_get0_notAfter(certificate), &not_after))
+			not_after = 0;
+		if (!i || not_before > verify->peer_not_before)
+			verify->peer_not_before = not_before;
+		if (!i || not_after < verify->peer_not_after)
+			verify->peer_not_after = not_after;
 	}
-	return first;
 }
 
 /* A CA may say of whom it is (X.509-SVID section 3.1): then of the peer's trust domain, and no
@@ -224,7 +230,7 @@ static enum kmtls_reason check_path(STACK_OF(X509) * chain, struct kmtls_verify 
 		if (kmtls_revocation_holds(hash))
 			return say(verify, KMTLS_REASON_REVOKED, i, "revoked by its CA's CRL");
 	}
-	verify->peer_not_after = chain_not_after(chain);
+	set_times(chain, verify);
 	return KMTLS_REASON_NONE;
 }
 

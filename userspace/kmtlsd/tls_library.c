@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tls_library.c - see tls_library.h. The provider here has nothing of its own: it asks that of OpenSSL. */
+#include "tls_library.h"
+
+#include <openssl/core.h>
+#include <openssl/core_dispatch.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/provider.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define NAME "kmtls-handshake"
+
+static OSSL_PROVIDER *behind, *before; /* in inner, in outer */
+static OSSL_LIB_CTX *inner, *outer, *library;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/*
+ * Where the default provider has many, those that a TLS 1.3 handshake of ours may need: it counts how
+ * many there are each time that a certificate is read. What is not among them is a kind of key that
+ * X.509 can carry and TLS 1.3 has no signature for, or a cipher, hash or derivation it does not
+ * have.
+ */
+static const struct {
+	int operation;
+	const char *names[12]; /* the first by which OpenSSL knows it */
+} wanted[] = {
+	{ OSSL_OP_DECODER, {} },
+	{ OSSL_OP_KEYMGMT,
+	  { "EC", "RSA", "RSA-PSS", "ED25519", "ED448", "X25519", "HMAC", "HKDF", "TLS1-PRF" } },
+	{ OSSL_OP_CIPHER,
+	  { "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305", "AES-256-CBC", "AES-256-CTR" } },
+	{ OSSL_OP_DIGEST,
+	  { "SHA1", "SHA2-224", "SHA2-256", "SHA2-384", "SHA2-512", "MD5", "MD5-SHA1" } },
+	{ OSSL_OP_MAC, { "HMAC" } },
+	{ OSSL_OP_KDF, { "HKDF", "TLS13-KDF", "TLS1-PRF" } },
+};
+#define WANTED (sizeof(wanted) / sizeof(wanted[0]))
+#define NAMES (sizeof(wanted[0].names) / sizeof(wanted[0].names[0]))
+
+static OSSL_ALGORITHM chosen[WANTED][NAMES + 1];
+
+static bool is_wanted(unsigned row, const char *names)
+{
+	size_t length = strcspn(names, ":");
+
+	for (unsigned i = 0; i < NAMES && wanted[row].names[i]; i++)
+		if (strlen(wanted[row].names[i]) == length &&
+		    !strncasecmp(wanted[row].names[i], names, length))
+			return true;
+	return false;
+}
+
+static void choose(unsigned row)
+{
+	int unused = 0;
+	const OSSL_ALGORITHM *algorithm =
+		OSSL_PROVIDER_query_operation(behind, wanted[row].operation, &unused);
+	unsigned count = 0;
+
+	for (; algorithm && algorithm->algorithm_names && count < NAMES; algorithm++)
+		if (is_wanted(row, algorithm->algorithm_names))
+			chosen[row][count++] = *algorithm;
+}
+
+static const OSSL_ALGORITHM *query(void *unused, int operation, int *ret_do_not_store)
+{
+	*ret_do_not_store = 0;
+	for (unsigned i = 0; i < WANTED; i++)
+		if (wanted[i].operation == operation)
+			return chosen[i];
+	return OSSL_PROVIDER_query_operation(behind, operation, ret_do_not_store);
+}
+
+static int get_capabilities(void *unused, const char *capability, OSSL_CALLBACK *callback,
+			    void *arg)
+{
+	return OSSL_PROVIDER_get_capabilities(behind, capability, callback, arg);
+}
+
+static int init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core,
+		const OSSL_DISPATCH **ret_functions, void **ret_context)
+{
+	static const OSSL_DISPATCH functions[] = {
+		{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))query },
+		{ OSSL_FUNC_PROVIDER_GET_CAPABILITIES, (void (*)(void))get_capabilities },
+		{ 0, NULL },
+	};
+
+	*ret_functions = functions;
+	/* The algorithms are that one's, so they must be given what is its own. */
+	*ret_context = OSSL_PROVIDER_get0_provider_ctx(behind);
+	return 1;
+}
+
+static int count_others(OSSL_PROVIDER *provider, void *others)
+{
+	if (strcmp(OSSL_PROVIDER_get0_name(provider), "default") != 0)
+		++*(unsigned *)others;
+	return 1;
+}
+
+static bool is_default_alone(void)
+{
+	unsigned others = 0;
+
+	return OSSL_PROVIDER_do_all(NULL, count_others, &others) == 1 && !others &&
+	       !EVP_default_properties_is_fips_enabled(NULL);
+}
+
+/* OpenSSL's own goes at the same time. */
+static void free_both(void)
+{
+	if (before)
+		OSSL_PROVIDER_unload(before);
+	OSSL_LIB_CTX_free(outer);
+	if (behind)
+		OSSL_PROVIDER_unload(behind);
+	OSSL_LIB_CTX_free(inner);
+}
+
+static void make(void)
+{
+	if (!is_default_alone())
+		return;
+	inner = OSSL_LIB_CTX_new();
+	outer = OSSL_LIB_CTX_new();
+	if (inner && outer)
+		behind = OSSL_PROVIDER_load(inner, "default");
+	for (unsigned i = 0; behind && i < WANTED; i++)
+		choose(i);
+	if (behind && OSSL_PROVIDER_add_builtin(outer, NAME, init) == 1)
+		before = OSSL_PROVIDER_load(outer, NAME);
+	if (before && OPENSSL_atexit(free_both) == 1) {
+		library = outer;
+		return;
+	}
+	/* It costs more without, that is all. */
+	free_both();
+	ERR_clear_error();
+}
+
+OSSL_LIB_CTX *kmtls_tls_library(void)
+{
+	pthread_once(&once, make);
+	return library;
+}
