@@ -24,6 +24,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -172,8 +173,8 @@ static enum kmtls_step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_w
 	int source = way == KMTLS_TO_WIRE ? flow->local_fd : flow->wire_fd;
 	ssize_t moved;
 
-	if (private->source_ended[way] || private->queued[way] >= KMTLS_PIPE_BYTES ||
-	    kmtls_rekey_closing(private))
+	if (private->source_empty[way] || private->source_ended[way] ||
+	    private->queued[way] >= KMTLS_PIPE_BYTES || kmtls_rekey_closing(private))
 		return KMTLS_STEP_IDLE;
 	if (direction->pipe_read < 0) {
 		int read_fd, write_fd;
@@ -197,8 +198,11 @@ static enum kmtls_step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_w
 			wire_of(flow)->count(private, way, moved);
 		return KMTLS_STEP_MOVED;
 	}
-	if (moved < 0 && errno == EAGAIN)
+	if (moved < 0 && errno == EAGAIN) {
+		/* Or the pipe has no slot left, where something is in it. */
+		private->source_empty[way] = !private->queued[way];
 		return KMTLS_STEP_IDLE;
+	}
 	if (way == KMTLS_TO_LOCAL)
 		return wire_of(flow)->no_data(loop, slot, moved ? errno : 0);
 	if (moved < 0)
@@ -329,14 +333,12 @@ static enum kmtls_step check_errors(struct kmtls_loop *loop, unsigned slot)
 	return KMTLS_STEP_IDLE;
 }
 
-void kmtls_relay_pump(struct kmtls_loop *loop, unsigned slot, bool error)
+static void take_turn(struct kmtls_loop *loop, unsigned slot)
 {
 	__u64 end = kmtls_loop_now_us() + TURN_US;
 	enum kmtls_step step;
 	int round = 0;
 
-	if (error)
-		kmtls_loop_private(loop, slot)->error = true;
 	do
 		step = move(loop, slot);
 	while (step == KMTLS_STEP_MOVED && ++round < TURN_ROUNDS && kmtls_loop_now_us() < end);
@@ -344,4 +346,25 @@ void kmtls_relay_pump(struct kmtls_loop *loop, unsigned slot, bool error)
 		kmtls_loop_again(loop, slot);
 	else if (step == KMTLS_STEP_IDLE && kmtls_loop_private(loop, slot)->error)
 		check_errors(loop, slot);
+}
+
+void kmtls_relay_pump(struct kmtls_loop *loop, unsigned slot, bool error)
+{
+	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
+
+	if (error)
+	private->error = true;
+	private->source_empty[KMTLS_TO_WIRE] = private->source_empty[KMTLS_TO_LOCAL] = false;
+	take_turn(loop, slot);
+}
+
+void kmtls_relay_event(struct kmtls_loop *loop, unsigned slot, enum kmtls_tag side, __u32 events)
+{
+	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
+
+	if (events & EPOLLERR)
+	private->error = true;
+	if (events & ~(__u32)EPOLLOUT)
+	private->source_empty[side == KMTLS_TAG_LOCAL ? KMTLS_TO_WIRE : KMTLS_TO_LOCAL] = false;
+	take_turn(loop, slot);
 }
