@@ -21,7 +21,8 @@ struct kmtls_tally;
 
 enum kmtls_way { KMTLS_TO_WIRE = 0, KMTLS_TO_LOCAL = 1 };
 
-/* Per slot, at most 64 bytes. Ways are indices of queued[], source_ended[], sink_ended[]. */
+/* Per slot, at most 64 bytes. Ways are indices of queued[], source_ended[], sink_ended[],
+ * source_empty[], source_short[]. */
 struct kmtls_flow_private {
 	struct kmtls_handshake *handshake; /* while HANDSHAKE or CONFIRMED */
 	__u32 queued[2]; /* bytes in the pipe of each way (FIONREAD) */
@@ -32,6 +33,8 @@ struct kmtls_flow_private {
 	bool pipe_wait; /* found no descriptors for a pipe, and waits */
 	bool error; /* an event said that a socket failed; not looked into yet */
 	__u32 linger_deadline; /* seconds on the monotonic clock, 0: none */
+	bool source_empty[2]; /* there is nothing to take before an event of the source */
+	bool source_short[2]; /* it gave little: asking costs less than trying */
 	/* rekey.h */
 	__u64 key_bytes[2]; /* moved under the live key of each way */
 	__u32 key_since; /* KiB, rounded up, moved either way since the peer's last KeyUpdate */

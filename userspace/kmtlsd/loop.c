@@ -323,7 +323,7 @@ static void on_flow(struct kmtls_loop *loop, enum kmtls_tag tag, unsigned slot, 
 		kmtls_handshake_event(kmtls_loop_private(loop, slot)->handshake, tag, events);
 		break;
 	case KMTLS_FLOW_ESTABLISHED:
-		kmtls_relay_pump(loop, slot, events & EPOLLERR);
+		kmtls_relay_event(loop, slot, tag, events);
 		break;
 	}
 }

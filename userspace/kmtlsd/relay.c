@@ -23,7 +23,9 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,10 +38,15 @@
 #include "relay.h"
 #include "relay_wire.h"
 
-/* A flow's turn, after which others get theirs: so many rounds of both directions, or so long. A
- * round moves 64 KiB each way at most. */
+/* A flow's turn, after which others get theirs: so many rounds of both directions, or so long after
+ * the first. A round moves 64 KiB each way at most. */
 #define TURN_ROUNDS 16
 #define TURN_US 1000
+/* So often is a source asked before what it gave goes on. A pipe has sixteen slots; a record takes
+ * two, or four where memory is in pieces. */
+#define FILLS 4
+/* A full record of TLS. A source that gives less has probably no more for now. */
+#define RECORD 16384
 /* The peer has acknowledged the end with close_notify and must now close TCP. */
 #define LINGER_SECONDS 30
 
@@ -163,6 +170,21 @@ static const struct kmtls_relay_wire *wire_of(const struct kmtls_flow *flow)
 	return kmtls_flow_is_plain(flow) ? &kmtls_relay_plain : &kmtls_relay_tls;
 }
 
+/*
+ * A source that gave little has probably no more, and a splice that finds nothing costs more than
+ * asking. But a short one proves nothing: the pipe may have run out of slots, a record may wait
+ * behind the first.
+ */
+static bool may_have_more(struct kmtls_flow_private *own, enum kmtls_way way, int source)
+{
+	struct pollfd ask = { .fd = source, .events = POLLIN | POLLRDHUP };
+
+	if (own->source_short[way] && poll(&ask, 1, 0) == 0)
+		own->source_empty[way] = true;
+	own->source_short[way] = false;
+	return !own->source_empty[way];
+}
+
 /* Source into pipe. */
 static enum kmtls_step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
 {
@@ -172,8 +194,9 @@ static enum kmtls_step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_w
 	int source = way == KMTLS_TO_WIRE ? flow->local_fd : flow->wire_fd;
 	ssize_t moved;
 
-	if (private->source_ended[way] || private->queued[way] >= KMTLS_PIPE_BYTES ||
-	    kmtls_rekey_closing(private))
+	if (private->source_empty[way] || private->source_ended[way] ||
+	    private->queued[way] >= KMTLS_PIPE_BYTES || kmtls_rekey_closing(private) ||
+	    !may_have_more(private, way, source))
 		return KMTLS_STEP_IDLE;
 	if (direction->pipe_read < 0) {
 		int read_fd, write_fd;
@@ -193,12 +216,16 @@ static enum kmtls_step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_w
 		       KMTLS_PIPE_BYTES - private->queued[way], SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 	if (moved > 0) {
 		private->queued[way] += moved;
+		private->source_short[way] = moved < RECORD;
 		if (way == KMTLS_TO_LOCAL)
 			wire_of(flow)->count(private, way, moved);
 		return KMTLS_STEP_MOVED;
 	}
-	if (moved < 0 && errno == EAGAIN)
+	if (moved < 0 && errno == EAGAIN) {
+		/* Or the pipe has no slot left, where something is in it. */
+		private->source_empty[way] = !private->queued[way];
 		return KMTLS_STEP_IDLE;
+	}
 	if (way == KMTLS_TO_LOCAL)
 		return wire_of(flow)->no_data(loop, slot, moved ? errno : 0);
 	if (moved < 0)
@@ -260,10 +287,23 @@ static enum kmtls_step end_sink(struct kmtls_loop *loop, unsigned slot, enum kmt
 	return KMTLS_STEP_MOVED;
 }
 
+/* Records come one at a time; as many as there are, and as the pipe takes, go on together. */
+static enum kmtls_step fill_up(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
+{
+	enum kmtls_step result = KMTLS_STEP_IDLE, step = KMTLS_STEP_MOVED;
+
+	for (int i = 0; i < FILLS && step == KMTLS_STEP_MOVED; i++) {
+		step = fill(loop, slot, way);
+		if (step != KMTLS_STEP_IDLE)
+			result = step;
+	}
+	return result;
+}
+
 static enum kmtls_step move_one_way(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
 {
 	static enum kmtls_step (*const steps[])(struct kmtls_loop *, unsigned,
-						enum kmtls_way) = { fill, drain, end_sink };
+						enum kmtls_way) = { fill_up, drain, end_sink };
 	enum kmtls_step result = KMTLS_STEP_IDLE;
 
 	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
@@ -329,19 +369,62 @@ static enum kmtls_step check_errors(struct kmtls_loop *loop, unsigned slot)
 	return KMTLS_STEP_IDLE;
 }
 
-void kmtls_relay_pump(struct kmtls_loop *loop, unsigned slot, bool error)
+/* Nothing is left that could be moved before an event tells so. */
+static bool is_settled(const struct kmtls_loop *loop, const struct kmtls_flow_private *private)
 {
-	__u64 end = kmtls_loop_now_us() + TURN_US;
+	return private->source_empty[KMTLS_TO_WIRE] && private->source_empty[KMTLS_TO_LOCAL] &&
+	       !private->queued[KMTLS_TO_WIRE] && !private->queued[KMTLS_TO_LOCAL] &&
+	       !private->key_flags && !kmtls_rekey_wanted(loop, private);
+}
+
+static void take_turn(struct kmtls_loop *loop, unsigned slot)
+{
+	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
 	enum kmtls_step step;
+	__u64 end = 0, now;
 	int round = 0;
 
-	if (error)
-		kmtls_loop_private(loop, slot)->error = true;
-	do
+	for (;;) {
 		step = move(loop, slot);
-	while (step == KMTLS_STEP_MOVED && ++round < TURN_ROUNDS && kmtls_loop_now_us() < end);
+		if (step != KMTLS_STEP_MOVED)
+			break;
+		/* Most turns are one message: they are over, and nobody has looked at the clock. */
+		if (is_settled(loop, private)) {
+			step = KMTLS_STEP_IDLE;
+			break;
+		}
+		if (++round == TURN_ROUNDS)
+			break;
+		now = kmtls_loop_now_us();
+		if (!end)
+			end = now + TURN_US;
+		else if (now >= end)
+			break;
+	}
 	if (step == KMTLS_STEP_MOVED)
 		kmtls_loop_again(loop, slot);
-	else if (step == KMTLS_STEP_IDLE && kmtls_loop_private(loop, slot)->error)
+	else if (step == KMTLS_STEP_IDLE && private->error)
 		check_errors(loop, slot);
+}
+
+void kmtls_relay_pump(struct kmtls_loop *loop, unsigned slot, bool error)
+{
+	struct kmtls_flow_private *own = kmtls_loop_private(loop, slot);
+
+	if (error)
+		own->error = true;
+	own->source_empty[KMTLS_TO_WIRE] = own->source_empty[KMTLS_TO_LOCAL] = false;
+	take_turn(loop, slot);
+}
+
+void kmtls_relay_event(struct kmtls_loop *loop, unsigned slot, enum kmtls_tag side, __u32 events)
+{
+	enum kmtls_way way = side == KMTLS_TAG_LOCAL ? KMTLS_TO_WIRE : KMTLS_TO_LOCAL;
+	struct kmtls_flow_private *own = kmtls_loop_private(loop, slot);
+
+	if (events & EPOLLERR)
+		own->error = true;
+	if (events & ~(__u32)EPOLLOUT)
+		own->source_empty[way] = false;
+	take_turn(loop, slot);
 }

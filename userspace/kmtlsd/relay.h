@@ -9,13 +9,13 @@
 
 #include <stdbool.h>
 
-#include "kmtls/abi.h"
-
-struct kmtls_loop;
+#include "loop.h"
 
 /* Moves what can be moved, within a budget; more is left to kmtls_loop_again(). May end the
  * flow. error: an event said that one of the sockets failed. */
 void kmtls_relay_pump(struct kmtls_loop *loop, unsigned slot, bool error);
+/* The same after epoll's events of one side: the other one is not asked for bytes. */
+void kmtls_relay_event(struct kmtls_loop *loop, unsigned slot, enum kmtls_tag side, __u32 events);
 /* Resets both sides and frees the slot. */
 void kmtls_relay_reset(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason);
 

@@ -7,7 +7,7 @@ import subprocess
 
 from lib.tap import case, check
 
-TESTS = ("test_ktls", "test_handover", "test_rekey", "test_rekey_crash", "test_sandbox", "test_expiry", "test_listener")
+TESTS = ("test_ktls", "test_handover", "test_rekey", "test_rekey_crash", "test_relay", "test_sandbox", "test_expiry", "test_listener")
 
 
 @case("unit tests of kernel TLS, of the hand-over, of the sandbox and of bound listeners, none left out", timeout=300)
