@@ -16,8 +16,8 @@
 #define KMTLS_ACCEL_NO_UNREAD 16u /* closing it with bytes unread ends in order, not in a reset */
 
 /*
- * The defects of this kernel, 0: an application would notice nothing. -errno: sk_msg cannot be used
- * at all. Takes some milliseconds; forks, so only for a process with one thread.
+ * The defects of this kernel, 0: an application would notice nothing. -ENOBUFS: what is redirected is
+ * bounded by nothing; -errno: sk_msg cannot be used at all. Takes some milliseconds; forks, so only for a process with one thread.
  */
 int kmtls_accel_probe(void);
 
