@@ -166,6 +166,8 @@ static __always_inline int turn(struct bpf_sock_addr *context, __u64 netns,
 	socket->cookie = bpf_get_socket_cookie(context);
 	socket->netns = netns;
 	socket->flags = pod->flags & KMTLS_POD_CONNECT_AT_ONCE ? 0 : KMTLS_SOCKET_HELD;
+	if (pod->flags & KMTLS_POD_ACCEL)
+		socket->flags |= KMTLS_SOCKET_ACCEL;
 	if (sk->src_port)
 		socket->flags |= KMTLS_SOCKET_BOUND;
 	socket->shown_port = 0;

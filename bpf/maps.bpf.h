@@ -61,6 +61,15 @@ struct {
 KMTLS_MAP(listeners, HASH, struct kmtls_local_key, __u32, 65536, BPF_F_NO_PREALLOC);
 KMTLS_MAP(own_addresses, HASH, struct kmtls_own_address_key, __u32, 8192, BPF_F_NO_PREALLOC);
 KMTLS_MAP(acceptors, SOCKHASH, struct kmtls_acceptor_key, __u64, 4096, 0);
+KMTLS_MAP(accel_applications, SOCKHASH, __u64, __u64, 65536, 0);
+KMTLS_MAP(accel_daemons, SOCKHASH, __u64, __u64, 65536, 0);
+KMTLS_MAP(accel_legs, LRU_HASH, struct kmtls_leg_key, struct kmtls_accel_leg, 16384, 0);
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__type(key, int);
+	__type(value, struct kmtls_accel_peer);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} accel_peers SEC(".maps");
 
 static __always_inline void count(enum kmtls_reason reason)
 {

@@ -57,6 +57,54 @@ static __always_inline void watch_state(struct bpf_sock_ops *context)
 				  context->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
+/* ---- accelerated legs: accel.bpf.c ---- */
+
+static __always_inline void describe_end(struct bpf_sock_ops *context, struct bpf_sock *sk,
+					 struct kmtls_accel_end *end)
+{
+	end->socket = (__u64)bpf_skc_to_tcp_sock(sk);
+	end->cookie = bpf_get_socket_cookie(context);
+}
+
+/* The connecting end is established first. sockets: a sockhash. */
+static __always_inline void accelerate_connecting(struct bpf_sock_ops *context, void *sockets)
+{
+	struct kmtls_accel_leg leg = {};
+	struct kmtls_leg_key key = {};
+	struct bpf_sock *sk = context->sk;
+
+	if (!sk)
+		return;
+	describe_end(context, sk, &leg.connecting);
+	if (!bpf_sk_storage_get(&accel_peers, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE) ||
+	    bpf_sock_hash_update(context, sockets, &leg.connecting.cookie, BPF_ANY))
+		return;
+	leg_key(context, true, &key);
+	bpf_map_update_elem(&accel_legs, &key, &leg, BPF_ANY);
+}
+
+/* Only where the connecting end is. */
+static __always_inline void accelerate_accepted(struct bpf_sock_ops *context, void *sockets)
+{
+	struct kmtls_accel_end end = {};
+	struct bpf_sock *sk = context->sk;
+	struct kmtls_leg_key key = {};
+	struct kmtls_accel_peer *mine;
+	struct kmtls_accel_leg *leg;
+
+	leg_key(context, false, &key);
+	leg = bpf_map_lookup_elem(&accel_legs, &key);
+	if (!leg || !sk)
+		return;
+	describe_end(context, sk, &end);
+	mine = bpf_sk_storage_get(&accel_peers, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mine || bpf_sock_hash_update(context, sockets, &end.cookie, BPF_ANY))
+		return;
+	mine->peer = leg->connecting;
+	leg->accepted.socket = end.socket;
+	leg->accepted.cookie = end.cookie; /* last: it is what is looked at */
+}
+
 /* ---- pods ---- */
 
 /* The subflow of an MPTCP socket: the application holds another one. */
@@ -87,6 +135,8 @@ static __always_inline void learn_port(struct bpf_sock_ops *context)
 	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_CONNECTING);
 	struct kmtls_verdict *verdict;
 
+	if (socket && socket->flags & KMTLS_SOCKET_ACCEL && !is_mptcp(context))
+		accelerate_connecting(context, &accel_applications);
 	if (!socket || !(socket->flags & KMTLS_SOCKET_HELD))
 		return;
 	verdict = bpf_map_lookup_elem(&verdicts, &socket->cookie);
@@ -137,6 +187,8 @@ static __always_inline void learn_caller(struct bpf_sock_ops *context)
 	socket->peer = *caller;
 	socket->kind = KMTLS_SOCKET_ACCEPTED;
 	bpf_map_delete_elem(&callers, &key);
+	if (!is_mptcp(context))
+		accelerate_accepted(context, &accel_applications);
 }
 
 static __always_inline bool add_to_listeners(struct kmtls_local_key *key, __u32 number)
@@ -224,6 +276,14 @@ static __always_inline void publish_caller(struct bpf_sock_ops *context)
 	watch_state(context);
 }
 
+static __always_inline void delivered(struct bpf_sock_ops *context)
+{
+	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_DELIVERING);
+
+	if (socket && socket->flags & KMTLS_SOCKET_ACCEL)
+		accelerate_connecting(context, &accel_daemons);
+}
+
 static __always_inline void learn_dial(struct bpf_sock_ops *context)
 {
 	struct kmtls_leg_key key = {};
@@ -239,6 +299,8 @@ static __always_inline void learn_dial(struct bpf_sock_ops *context)
 	*socket = *dial;
 	socket->kind = KMTLS_SOCKET_TURNED;
 	bpf_map_delete_elem(&dials, &key);
+	if (socket->flags & KMTLS_SOCKET_ACCEL)
+		accelerate_accepted(context, &accel_daemons);
 }
 
 SEC("sockops")
@@ -251,6 +313,9 @@ int sockops_daemon(struct bpf_sock_ops *context)
 	switch (context->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		publish_caller(context);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		delivered(context);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		learn_dial(context);

@@ -23,7 +23,7 @@ _kmtls_words()
 	words_=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--socket | --program | --netns | --cgroup | --id | --port | --connect | --namespace | --trust-domain | --bpf-dir | --pod | --peer | --state | --flow | -f | --reason | --interval | -n | --backend)
+		--socket | --program | --netns | --cgroup | --id | --port | --connect | --accel | --namespace | --trust-domain | --bpf-dir | --pod | --peer | --state | --flow | -f | --reason | --interval | -n | --backend)
 			((i++))
 			;;
 		-*) ;;
@@ -67,6 +67,10 @@ _kmtls()
 		mapfile -t COMPREPLY < <(compgen -W "held at-once" -- "$current")
 		return
 		;;
+	--accel)
+		mapfile -t COMPREPLY < <(compgen -W "off on auto" -- "$current")
+		return
+		;;
 	esac
 	_kmtls_words
 	case "${words_[*]:0:2}" in
@@ -93,7 +97,7 @@ _kmtls()
 		choices+=" --json --help"
 		;;
 	"policy unset") choices="--namespace --pod --port --inbound --outbound --now --json --help" ;;
-	"pod add") choices="--netns --cgroup --id --connect --json --help" ;;
+	"pod add") choices="--netns --cgroup --id --connect --accel --json --help" ;;
 	"peer add") choices="--id --namespace --trust-domain --bypass --port --json --help" ;;
 	"peer load")
 		choices="--replace --dry-run --diff --bpf-dir --json --help"

@@ -150,6 +150,8 @@ struct kmtls_name_value {
 
 /* The application's connect() succeeds at once, before the peer has been reached. */
 #define KMTLS_POD_CONNECT_AT_ONCE 1u
+/* The pod's local legs are short-circuited by sk_msg (docs/accel.md). */
+#define KMTLS_POD_ACCEL 2u
 
 struct kmtls_pod_value {
 	__u64 name; /* hash of the pod's name */
@@ -256,7 +258,10 @@ struct kmtls_flow {
 	__u8 untaken;
 	/* ESTABLISHED: the peer's SVID has expired, and it was said so: the configuration keeps it */
 	__u8 peer_expired_kept;
-	__u8 reserved[2];
+	/* The local leg is in a sockhash: it is read, not spliced (docs/accel.md). */
+	__u8 accel;
+	/* Bytes of the local leg may be in the worker's memory, and nowhere else. */
+	__u8 in_hand;
 	/* ESTABLISHED: the intermediate CAs above the peer's SVID, by a number of the daemon's; 0: none, or
 	 * not known */
 	__u32 peer_path;
@@ -281,7 +286,7 @@ struct kmtls_peer_expiry_value {
  * X(number, SYMBOL, "name", "what it means"). One list for programs, daemon, logs,
  * counters, command line and docs. Numbers are never reused.
  * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow, 115.. are
- * counters of what else happened; 92 ends a flow; 30 and 93..95 are counters, too.
+ * counters of what else happened; 78 and 92 end a flow; 30 and 93..95 are counters, too.
  */
 #define KMTLS_REASONS(X)                                                                         \
 	X(0, NONE, "none", "no reason: nothing was refused")                                     \
@@ -354,6 +359,8 @@ struct kmtls_peer_expiry_value {
 	  "let through, although a dry-run authorization would deny it")                         \
 	X(77, LISTENER_DEVICE, "listener-device",                                                \
 	  "our application's listener is bound to a device that cannot take the connection")     \
+	X(78, ACCEL_CUT, "accel-cut",                                                            \
+	  "the daemon's worker died while bytes of an accelerated leg were in its memory")       \
 	X(80, INTERRUPTED, "interrupted", "the daemon's worker died during the handshake")       \
 	X(81, UNKNOWN_TRUST_DOMAIN, "unknown-trust-domain",                                      \
 	  "there is no trust bundle for the peer's trust domain")                                \

@@ -13,7 +13,8 @@
  *
  * verbs and arguments:
  *   pod-add    name, netns (path), cgroup (path), id (SPIFFE ID),
- *              optional connect ("held": connect() waits for the peer; "at-once")
+ *              optional connect ("held": connect() waits for the peer; "at-once"), accel ("off",
+ *              "on", "auto")
  *   pod-del    name
  *   pod-list
  *   peer-add   prefix, and one of: id (SPIFFE ID); trust_domain with or without namespace (any

@@ -49,6 +49,9 @@ struct kmtls_socket_options {
 /* The application bound it to a port of its own choice. */
 #define KMTLS_SOCKET_BOUND 2u
 
+/* Its pod is accelerated: both ends of its leg go into the sockhashes below. */
+#define KMTLS_SOCKET_ACCEL 4u
+
 /* sockets: SK_STORAGE */
 struct kmtls_socket {
 	__u32 kind; /* enum kmtls_socket_kind */
@@ -93,6 +96,32 @@ struct kmtls_verdict {
  * turned_names: LRU hash, both ends -> peer, for MPTCP sockets only: what getpeername
  * is asked about there is not the socket that connected.
  */
+
+/*
+ * accel_applications, accel_daemons: sockhashes, socket cookie -> socket, the two ends of local legs of
+ * pods that are accelerated (docs/accel.md). accel_legs: LRU hash, both ends -> this, until the
+ * connecting end has found the accepted one. accel_peers: SK_STORAGE of each end.
+ */
+struct kmtls_accel_end {
+	__u64 cookie; /* 0: not there yet */
+	__u64 socket; /* the kernel's address of it: valid as long as the sockhash has the cookie */
+};
+
+struct kmtls_accel_leg {
+	struct kmtls_accel_end connecting, accepted;
+};
+
+enum kmtls_accel_state {
+	KMTLS_ACCEL_NEW = 0, /* nothing was sent */
+	KMTLS_ACCEL_REDIRECT = 1, /* straight into the peer's queue */
+	KMTLS_ACCEL_PASS = 2, /* by TCP */
+};
+
+struct kmtls_accel_peer {
+	struct kmtls_accel_end peer;
+	__u32 state; /* enum kmtls_accel_state */
+	__u32 pad;
+};
 
 /* events: ring buffer, from the programs to the daemon. */
 enum kmtls_event_type {
@@ -167,5 +196,7 @@ KMTLS_ASSERT_SIZE(struct kmtls_event, 248);
 KMTLS_ASSERT_SIZE(struct kmtls_denied, 56);
 KMTLS_ASSERT_SIZE(struct kmtls_own_address_key, 24);
 KMTLS_ASSERT_SIZE(struct kmtls_acceptor_key, 16);
+KMTLS_ASSERT_SIZE(struct kmtls_accel_leg, 32);
+KMTLS_ASSERT_SIZE(struct kmtls_accel_peer, 24);
 
 #endif

@@ -22,6 +22,7 @@ WRONG = {
     "pod add": (((), "NAME: is missing"), (("n",), "--netns: is missing"), (POD[:3], "--cgroup: is missing"),
                 (POD, "--id: is missing"), ((*POD, "--id", "spiffe://td/a", "--connect", "now"),
                                             "--connect: now: must be held or at-once"),
+                ((*POD, "--id", "spiffe://td/a", "--accel", "yes"), "--accel: yes: must be off, on or auto"),
                 (("n", "--netns", "/nonexistent", *POD[3:], "--id", "spiffe://td/a"),
                  "--netns /nonexistent: No such file or directory")),
     "pod del": (((), "NAME: is missing"), (("",), "NAME: must not be empty")),

@@ -92,6 +92,26 @@ static void check_rekey(struct kmtls_check *check)
 				error, number(check->probes, "key_limit"));
 }
 
+/* What is off by itself is no fault: auto keeps from applications what they would notice. */
+static void check_accel(struct kmtls_check *check)
+{
+	const char *error = text(check->probes, "accel_error");
+	const char *defects = text(check->probes, "accel_defects");
+
+	if (*error)
+		kmtls_check_add(check, KMTLS_CHECK_OK, "accel", NULL,
+				"accel: auto is off, on is refused: %s", error);
+	else if (*defects)
+		kmtls_check_add(
+			check, KMTLS_CHECK_OK, "accel", NULL,
+			"accel: auto is off: with sk_msg on this kernel an application would "
+			"notice: %s",
+			defects);
+	else
+		kmtls_check_add(check, KMTLS_CHECK_OK, "accel", NULL,
+				"accel: auto is on: sk_msg is sound on this kernel");
+}
+
 static void check_limits(struct kmtls_check *check)
 {
 	long long usable = number(check->probes, "flows_usable");
@@ -130,6 +150,7 @@ void kmtls_check_daemon(struct kmtls_check *check)
 	check_process(check, "worker");
 	check_tls(check);
 	check_rekey(check);
+	check_accel(check);
 	check_limits(check);
 }
 

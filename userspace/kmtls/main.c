@@ -18,7 +18,9 @@ static const struct {
 	const char *arguments, *summary;
 } commands[] = {
 	{ "pod", "add", kmtls_cmd_pod_add,
-	  "NAME --netns PATH --cgroup PATH --id ID [--connect held|at-once]", "enrol a pod" },
+	  "NAME --netns PATH --cgroup PATH --id ID [--connect held|at-once] [--accel "
+	  "(off|on|auto)]",
+	  "enrol a pod" },
 	{ "pod", "del", kmtls_cmd_pod_delete, "NAME", "remove a pod; its flows are reset" },
 	{ "pod", "list", kmtls_cmd_pod_list, "", "show enrolled pods" },
 	{ "peer", "add", kmtls_cmd_peer_add,

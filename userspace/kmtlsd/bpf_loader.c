@@ -20,6 +20,7 @@
 #include "log.h"
 #include "pods.h"
 
+#include "accel.skel.h"
 #include "backstop.skel.h"
 #include "bind.skel.h"
 #include "connect.skel.h"
@@ -54,6 +55,10 @@ static const struct {
 	[KMTLS_MAP_LISTENERS] = { "listeners", "internal/" },
 	[KMTLS_MAP_OWN_ADDRESSES] = { "own_addresses", "internal/" },
 	[KMTLS_MAP_ACCEPTORS] = { "acceptors", "internal/" },
+	[KMTLS_MAP_ACCEL_APPLICATIONS] = { "accel_applications", "internal/" },
+	[KMTLS_MAP_ACCEL_DAEMONS] = { "accel_daemons", "internal/" },
+	[KMTLS_MAP_ACCEL_LEGS] = { "accel_legs", "internal/" },
+	[KMTLS_MAP_ACCEL_PEERS] = { "accel_peers", "internal/" },
 };
 
 struct kmtls_bpf {
@@ -64,6 +69,7 @@ struct kmtls_bpf {
 	struct hold_bpf *hold;
 	struct bind_bpf *bind;
 	struct reset_bpf *reset;
+	struct accel_bpf *accel; /* NULL: this kernel does not take it */
 	int maps[KMTLS_MAP_NUMBER]; /* descriptors of connect's maps */
 };
 
@@ -218,6 +224,45 @@ int kmtls_bpf_attach_daemon(struct kmtls_bpf *bpf, int cgroup_fd, char *ret_why)
 	return kmtls_bpf_link_cgroup(bpf->sockops->progs.sockops_daemon, cgroup_fd, path, ret_why);
 }
 
+static int attach_accel(struct accel_bpf *accel, const struct kmtls_bpf *bpf)
+{
+	const struct {
+		struct bpf_program *program;
+		enum kmtls_map map;
+	} programs[] = {
+		{ accel->progs.from_application, KMTLS_MAP_ACCEL_APPLICATIONS },
+		{ accel->progs.from_daemon, KMTLS_MAP_ACCEL_DAEMONS },
+	};
+
+	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++)
+		if (bpf_prog_attach(bpf_program__fd(programs[i].program),
+				    bpf->maps[programs[i].map], BPF_SK_MSG_VERDICT, 0) < 0)
+			return -errno;
+	return 0;
+}
+
+int kmtls_bpf_open_accel(struct kmtls_bpf *bpf, char *ret_why)
+{
+	struct accel_bpf *accel = accel_bpf__open();
+	int err;
+
+	snprintf(ret_why, KMTLS_WHY, "out of memory");
+	if (!accel)
+		return -ENOMEM;
+	err = load(accel->obj, bpf, "accel", ret_why);
+	if (!err) {
+		err = attach_accel(accel, bpf);
+		if (err)
+			snprintf(ret_why, KMTLS_WHY, "sk_msg programs cannot be attached: %s",
+				 strerror(-err));
+	}
+	if (err)
+		accel_bpf__destroy(accel);
+	else
+		bpf->accel = accel;
+	return err;
+}
+
 int kmtls_bpf_open(const struct kmtls_config *config, struct kmtls_bpf **ret_bpf, char *ret_why)
 {
 	struct kmtls_bpf *bpf;
@@ -275,6 +320,7 @@ void kmtls_bpf_close(struct kmtls_bpf *bpf)
 {
 	if (!bpf)
 		return;
+	accel_bpf__destroy(bpf->accel);
 	reset_bpf__destroy(bpf->reset);
 	bind_bpf__destroy(bpf->bind);
 	hold_bpf__destroy(bpf->hold);

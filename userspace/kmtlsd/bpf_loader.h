@@ -40,6 +40,10 @@ enum kmtls_map {
 	KMTLS_MAP_LISTENERS,
 	KMTLS_MAP_OWN_ADDRESSES,
 	KMTLS_MAP_ACCEPTORS,
+	KMTLS_MAP_ACCEL_APPLICATIONS,
+	KMTLS_MAP_ACCEL_DAEMONS,
+	KMTLS_MAP_ACCEL_LEGS,
+	KMTLS_MAP_ACCEL_PEERS,
 	KMTLS_MAP_NUMBER
 };
 
@@ -50,6 +54,8 @@ enum kmtls_map {
  * Nothing is attached yet.
  */
 int kmtls_bpf_open(const struct kmtls_config *config, struct kmtls_bpf **ret_bpf, char *ret_why);
+/* sk_msg for the sockets of accelerated pods; without it there can be none. After kmtls_bpf_open(). */
+int kmtls_bpf_open_accel(struct kmtls_bpf *bpf, char *ret_why);
 /* How many elements a map pinned below directory has room for; 0: there is none. */
 unsigned kmtls_bpf_pinned_entries(const char *directory, enum kmtls_map map);
 /* Programs that act for the daemon's own sockets, on its cgroup. */

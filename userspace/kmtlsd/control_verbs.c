@@ -42,6 +42,22 @@ static int parse_connect(const char *text, bool *ret_at_once, char *ret_why)
 	return 0;
 }
 
+/* "auto" (also when it is not said), "on" or "off". */
+static int parse_accel(const struct kmtls_daemon *daemon, const char *text,
+		       enum kmtls_accel *ret_accel, char *ret_why)
+{
+	if (kmtls_accel_parse(text, ret_accel) < 0) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY, "pod-add: accel: must be off, on or auto");
+		return -EINVAL;
+	}
+	if (*ret_accel == KMTLS_ACCEL_ON && !daemon->accel.usable) {
+		snprintf(ret_why, KMTLS_CONTROL_WHY, "pod-add: accel: not on this kernel: %.200s",
+			 daemon->accel.why);
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
 static int pod_add(struct kmtls_daemon *daemon, const json_t *arguments, struct kmtls_text *result,
 		   char *ret_why)
 {
@@ -53,6 +69,8 @@ static int pod_add(struct kmtls_daemon *daemon, const json_t *arguments, struct 
 	};
 	int err = parse_connect(text_of(arguments, "connect"), &spec.connect_at_once, ret_why);
 
+	if (!err)
+		err = parse_accel(daemon, text_of(arguments, "accel"), &spec.accel, ret_why);
 	if (!err)
 		err = kmtls_pods_add(daemon->pods, &spec, ret_why);
 	return err ? err : nothing(result);
@@ -83,12 +101,14 @@ static void list_pod(void *context, const struct kmtls_pod_info *info)
 	add_address(addresses, &info->address6);
 	kmtls_text_append_element(
 		context,
-		json_pack("{s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:I, s:I, s:I, s:I}", "name",
-			  kmtls_json_string(info->name), "id", kmtls_json_string(info->id), "netns",
-			  kmtls_json_string(info->netns), "cgroup", kmtls_json_string(info->cgroup),
-			  "connect", info->connect_at_once ? "at-once" : "held", "netns_cookie",
-			  (json_int_t)info->netns_cookie, "addresses", addresses, "svid_issued",
-			  (json_int_t)info->svid_issued, "svid_not_before",
+		json_pack("{s:o, s:o, s:o, s:o, s:s, s:s, s:b, s:I, s:o, s:I, s:I, s:I, s:I}",
+			  "name", kmtls_json_string(info->name), "id", kmtls_json_string(info->id),
+			  "netns", kmtls_json_string(info->netns), "cgroup",
+			  kmtls_json_string(info->cgroup), "connect",
+			  info->connect_at_once ? "at-once" : "held", "accel",
+			  kmtls_accel_name(info->accel), "accelerated", (int)info->accelerated,
+			  "netns_cookie", (json_int_t)info->netns_cookie, "addresses", addresses,
+			  "svid_issued", (json_int_t)info->svid_issued, "svid_not_before",
 			  (json_int_t)info->svid_not_before, "svid_not_after",
 			  (json_int_t)info->svid_not_after, "flows", (json_int_t)info->flows));
 }
@@ -361,7 +381,8 @@ const struct kmtls_control_verb kmtls_control_verbs[] = {
 	{ .name = "pod-add",
 	  .arguments = { REQUIRED_STRING("name"), REQUIRED_STRING("netns"),
 			 REQUIRED_STRING("cgroup"), REQUIRED_STRING("id"),
-			 OPTIONAL_ARGUMENT("connect", KMTLS_CONTROL_STRING) },
+			 OPTIONAL_ARGUMENT("connect", KMTLS_CONTROL_STRING),
+			 OPTIONAL_ARGUMENT("accel", KMTLS_CONTROL_STRING) },
 	  .run = pod_add },
 	{ .name = "pod-del", .arguments = { REQUIRED_STRING("name") }, .run = pod_delete },
 	{ .name = "pod-list", .run = pod_list },

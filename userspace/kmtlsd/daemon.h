@@ -11,6 +11,7 @@
 #include <sys/types.h>
 #include <time.h>
 
+#include "accel.h"
 #include "config.h"
 #include "descriptors.h"
 
@@ -39,6 +40,7 @@ struct kmtls_daemon {
 	struct kmtls_shared *shared; /* shared memory */
 	struct kmtls_secret_region *secrets; /* likewise */
 	struct kmtls_bpf *bpf; /* programs, maps, pins */
+	struct kmtls_accel_kernel accel;
 	struct kmtls_flow_table *flows;
 	int cgroup_fd; /* the daemon's own */
 	int wake_fd; /* eventfd: the worker tells the keeper to look at shared */

@@ -147,6 +147,10 @@ static int open_local(struct kmtls_handshake *handshake, const struct kmtls_list
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	err = bind_source(fd, handshake->pod, listener, &flow->peer);
+	if (handshake->pod->flags & KMTLS_POD_ACCEL) {
+		delivering.flags |= KMTLS_SOCKET_ACCEL;
+		flow->accel = 1; /* before it can be in a sockhash */
+	}
 	if (!err && bpf_map_update_elem(sockets, &fd, &delivering, BPF_ANY) < 0)
 		err = -errno;
 	if (err) {

@@ -236,6 +236,8 @@ static int open_kernel(struct kmtls_daemon *daemon, char *ret_why)
 		return err;
 	err = kmtls_bpf_open(config, &daemon->bpf, ret_why);
 	if (!err)
+		kmtls_accel_open(daemon);
+	if (!err)
 		err = kmtls_flow_table_open(daemon->bpf, config->max_flows,
 					    config->limits.flows_per_pod, daemon->inherited,
 					    &daemon->flows, ret_why);

@@ -239,6 +239,7 @@ void kmtls_outbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int f
 	handshake = kmtls_handshake_new(loop, pod, KMTLS_ROLE_CLIENT, fd, &self, &turned.peer);
 	if (!handshake)
 		return;
+	kmtls_loop_flow(loop, handshake->slot)->accel = !!(turned.flags & KMTLS_SOCKET_ACCEL);
 	handshake->options = turned.options;
 	handshake->port_bound = turned.flags & KMTLS_SOCKET_BOUND;
 	kmtls_outbound_dial(handshake);
@@ -259,6 +260,7 @@ struct kmtls_handshake *kmtls_outbound_prepare(struct kmtls_loop *loop, struct k
 				    event->packet_length);
 		return NULL;
 	}
+	kmtls_loop_flow(loop, handshake->slot)->accel = !!(turned->flags & KMTLS_SOCKET_ACCEL);
 	handshake->options = turned->options;
 	handshake->port_bound = turned->flags & KMTLS_SOCKET_BOUND;
 	handshake->attempt.packet_length = event->packet_length;

@@ -14,6 +14,7 @@
 
 #include "kmtls/abi.h"
 #include "kmtls/internal_maps.h"
+#include "accel.h"
 #include "inject.h"
 #include "netns.h"
 #include "pod_svid.h"
@@ -33,6 +34,7 @@ struct kmtls_pod {
 	int listeners[KMTLS_ACCEPTOR_COUNT]; /* -1: the pod has no such family */
 	struct kmtls_injector injector; /* answers to held connects */
 	__u32 flags; /* KMTLS_POD_* of the pods map */
+	enum kmtls_accel accel; /* what was asked for */
 	/* After a take-over: descriptors are those of the worker before; so are the programs. */
 	bool adopted, attached;
 	pthread_mutex_t svid_lock;

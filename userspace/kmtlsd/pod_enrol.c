@@ -83,6 +83,7 @@ static struct kmtls_pod *new_pod(const struct kmtls_pod_spec *spec)
 	pod->netns_fd = pod->cgroup_fd = -1;
 	pod->injector.raw4 = pod->injector.raw6 = -1;
 	pod->flags = spec->connect_at_once ? KMTLS_POD_CONNECT_AT_ONCE : 0;
+	pod->accel = spec->accel;
 	for (unsigned a = 0; a < KMTLS_ACCEPTOR_COUNT; a++)
 		pod->listeners[a] = -1;
 	pthread_mutex_init(&pod->svid_lock, NULL);
@@ -95,6 +96,16 @@ static struct kmtls_pod *new_pod(const struct kmtls_pod_spec *spec)
 		return NULL;
 	}
 	return pod;
+}
+
+/* A pod that was enrolled under another kernel must not stay without connections for it. */
+static void choose_accel(const struct kmtls_pods *pods, struct kmtls_pod *pod)
+{
+	if (kmtls_accel_is_on(pods->daemon, pod->accel))
+		pod->flags |= KMTLS_POD_ACCEL;
+	else if (pod->accel == KMTLS_ACCEL_ON)
+		log_warning("pod is not accelerated", "pod=%s why=%s", kmtls_log_quote(pod->name),
+			    kmtls_log_quote(pods->daemon->accel.why));
 }
 
 /* Programs run for the cgroup and all below it: two pods on one line would be turned twice. */
@@ -369,6 +380,7 @@ int kmtls_pod_enrol(struct kmtls_pods *pods, const struct kmtls_pod_spec *spec, 
 		snprintf(ret_why, KMTLS_WHY, "out of memory");
 		return -ENOMEM;
 	}
+	choose_accel(pods, pod);
 	pod->name_hash = kmtls_hash_text(pod->name);
 	err = look_inside(pods, pod, ret_why);
 	if (!err)

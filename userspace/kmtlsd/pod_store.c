@@ -53,6 +53,9 @@ int kmtls_pod_store_put(const char *run_dir, const struct kmtls_pod_spec *spec, 
 	pod = json_pack("{s:s, s:s, s:s, s:s, s:b}", "name", spec->name, "netns", spec->netns,
 			"cgroup", spec->cgroup, "id", spec->id, "connect_at_once",
 			spec->connect_at_once);
+	/* Versions that do not know the field read no file that has it. */
+	if (pod && spec->accel != KMTLS_ACCEL_AUTO)
+		json_object_set_new(pod, "accel", json_string(kmtls_accel_name(spec->accel)));
 	if (!pod || json_dump_file(pod, temporary, JSON_INDENT(2)) < 0 ||
 	    rename(temporary, path) < 0) {
 		err = -EIO;
@@ -84,13 +87,16 @@ static void visit_file(const char *path,
 		       void *context)
 {
 	struct kmtls_pod_spec spec = {};
+	const char *accel = NULL;
 	int at_once = 0;
 	json_error_t error;
 	json_t *pod = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
 
-	if (!pod || json_unpack_ex(pod, &error, JSON_STRICT, "{s:s, s:s, s:s, s:s, s?b}", "name",
-				   &spec.name, "netns", &spec.netns, "cgroup", &spec.cgroup, "id",
-				   &spec.id, "connect_at_once", &at_once) < 0)
+	if (!pod ||
+	    json_unpack_ex(pod, &error, JSON_STRICT, "{s:s, s:s, s:s, s:s, s?b, s?s}", "name",
+			   &spec.name, "netns", &spec.netns, "cgroup", &spec.cgroup, "id", &spec.id,
+			   "connect_at_once", &at_once, "accel", &accel) < 0 ||
+	    kmtls_accel_parse(accel, &spec.accel) < 0)
 		log_error("remembered pod unreadable", "file=%s err=%s", kmtls_log_quote(path),
 			  kmtls_log_quote(error.text));
 	else {

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <time.h>
 
+#include "accel.h"
 #include "kmtls/abi.h"
 
 #define KMTLS_POD_NAME_MAX 127
@@ -27,12 +28,15 @@ struct kmtls_pod_spec {
 	const char *cgroup; /* absolute path of a cgroup v2 directory */
 	const char *id; /* SPIFFE ID of the daemon's trust domain */
 	bool connect_at_once; /* connect() does not wait for the peer */
+	enum kmtls_accel accel;
 };
 
 /* What pod-list shows. */
 struct kmtls_pod_info {
 	const char *name, *netns, *cgroup, *id;
 	bool connect_at_once;
+	enum kmtls_accel accel; /* what was asked for */
+	bool accelerated; /* what is */
 	__u64 netns_cookie;
 	struct kmtls_address address4, address6; /* zero: none */
 	time_t svid_issued, svid_not_before, svid_not_after; /* 0: no SVID now */

@@ -165,7 +165,7 @@ bool kmtls_relay_was_reset(int fd)
 	       tcp.tcpi_state == TCP_CLOSE;
 }
 
-static const struct kmtls_relay_wire *wire_of(const struct kmtls_flow *flow)
+const struct kmtls_relay_wire *kmtls_relay_wire_of(const struct kmtls_flow *flow)
 {
 	return kmtls_flow_is_plain(flow) ? &kmtls_relay_plain : &kmtls_relay_tls;
 }
@@ -185,6 +185,37 @@ static bool may_have_more(struct kmtls_flow_private *own, enum kmtls_way way, in
 	return !own->source_empty[way];
 }
 
+/* An accelerated leg is read when its pipe is empty: the pipe must have room for all that comes. */
+static __u32 room(const struct kmtls_flow *flow, const struct kmtls_flow_private *private,
+		  enum kmtls_way way)
+{
+	if (way == KMTLS_TO_WIRE && flow->accel && private->queued[way])
+		return 0;
+	return private->queued[way] < KMTLS_PIPE_BYTES ? KMTLS_PIPE_BYTES - private->queued[way]
+						       : 0;
+}
+
+/* Bytes out of the source. IDLE: none, *ret_moved and errno as splice() leaves them. */
+static enum kmtls_step take(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way,
+			    ssize_t *ret_moved)
+{
+	struct kmtls_flow *flow = kmtls_loop_flow(loop, slot);
+	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
+	int source = way == KMTLS_TO_WIRE ? flow->local_fd : flow->wire_fd;
+
+	if (way == KMTLS_TO_WIRE && flow->accel)
+		return kmtls_relay_carry(loop, slot, ret_moved);
+	*ret_moved = splice(source, NULL, kmtls_flow_way(flow, way)->pipe_write, NULL,
+			    room(flow, private, way), SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	if (*ret_moved <= 0)
+		return KMTLS_STEP_IDLE;
+	private->queued[way] += *ret_moved;
+	private->source_short[way] = *ret_moved < RECORD;
+	if (way == KMTLS_TO_LOCAL)
+		kmtls_relay_wire_of(flow)->count(private, way, *ret_moved);
+	return KMTLS_STEP_MOVED;
+}
+
 /* Source into pipe. */
 static enum kmtls_step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_way way)
 {
@@ -192,11 +223,11 @@ static enum kmtls_step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_w
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
 	struct kmtls_flow_direction *direction = kmtls_flow_way(flow, way);
 	int source = way == KMTLS_TO_WIRE ? flow->local_fd : flow->wire_fd;
+	enum kmtls_step step;
 	ssize_t moved;
 
-	if (private->source_empty[way] || private->source_ended[way] ||
-	    private->queued[way] >= KMTLS_PIPE_BYTES || kmtls_rekey_closing(private) ||
-	    !may_have_more(private, way, source))
+	if (private->source_empty[way] || private->source_ended[way] || !room(flow, private, way) ||
+	    kmtls_rekey_closing(private) || !may_have_more(private, way, source))
 		return KMTLS_STEP_IDLE;
 	if (direction->pipe_read < 0) {
 		int read_fd, write_fd;
@@ -212,22 +243,16 @@ static enum kmtls_step fill(struct kmtls_loop *loop, unsigned slot, enum kmtls_w
 		direction->pipe_write = write_fd;
 		__atomic_store_n(&direction->pipe_read, read_fd, __ATOMIC_RELEASE);
 	}
-	moved = splice(source, NULL, direction->pipe_write, NULL,
-		       KMTLS_PIPE_BYTES - private->queued[way], SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-	if (moved > 0) {
-		private->queued[way] += moved;
-		private->source_short[way] = moved < RECORD;
-		if (way == KMTLS_TO_LOCAL)
-			wire_of(flow)->count(private, way, moved);
-		return KMTLS_STEP_MOVED;
-	}
+	step = take(loop, slot, way, &moved);
+	if (step != KMTLS_STEP_IDLE)
+		return step;
 	if (moved < 0 && errno == EAGAIN) {
 		/* Or the pipe has no slot left, where something is in it. */
 		private->source_empty[way] = !private->queued[way];
 		return KMTLS_STEP_IDLE;
 	}
 	if (way == KMTLS_TO_LOCAL)
-		return wire_of(flow)->no_data(loop, slot, moved ? errno : 0);
+		return kmtls_relay_wire_of(flow)->no_data(loop, slot, moved ? errno : 0);
 	if (moved < 0)
 		return kmtls_relay_end(loop, slot, kmtls_relay_failure(KMTLS_TAG_LOCAL, errno));
 	if (!flow->to_local.source_closed && kmtls_relay_was_reset(source))
@@ -259,7 +284,7 @@ static enum kmtls_step drain(struct kmtls_loop *loop, unsigned slot, enum kmtls_
 		if (moved > 0) {
 			private->queued[way] -= moved;
 			if (way == KMTLS_TO_WIRE)
-				wire_of(flow)->count(private, way, moved);
+				kmtls_relay_wire_of(flow)->count(private, way, moved);
 			step = KMTLS_STEP_MOVED;
 		}
 	}
@@ -278,7 +303,7 @@ static enum kmtls_step end_sink(struct kmtls_loop *loop, unsigned slot, enum kmt
 	if (!private->source_ended[way] || private->queued[way] || private->sink_ended[way])
 		return KMTLS_STEP_IDLE;
 	if (way == KMTLS_TO_WIRE) {
-		step = wire_of(flow)->say_end(loop, slot);
+		step = kmtls_relay_wire_of(flow)->say_end(loop, slot);
 		if (step != KMTLS_STEP_MOVED)
 			return step;
 	}
@@ -321,7 +346,7 @@ static enum kmtls_step move_one_way(struct kmtls_loop *loop, unsigned slot, enum
 static enum kmtls_step move(struct kmtls_loop *loop, unsigned slot)
 {
 	struct kmtls_flow_private *private = kmtls_loop_private(loop, slot);
-	const struct kmtls_relay_wire *wire = wire_of(kmtls_loop_flow(loop, slot));
+	const struct kmtls_relay_wire *wire = kmtls_relay_wire_of(kmtls_loop_flow(loop, slot));
 	enum kmtls_step first, to_wire, to_local, fin;
 	bool wait = false;
 

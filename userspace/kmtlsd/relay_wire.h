@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "loop.h"
 
@@ -34,7 +35,17 @@ struct kmtls_relay_wire {
 
 extern const struct kmtls_relay_wire kmtls_relay_tls, kmtls_relay_plain;
 
-/* ---- of relay.c, for these two ---- */
+/* ---- relay_accel.c ---- */
+
+/*
+ * One read of an accelerated local leg, into the wire; what it does not take is put into the pipe, which
+ * must be there and empty. IDLE: nothing came, *ret_taken is 0 at the end of the stream or -1 with errno.
+ */
+enum kmtls_step kmtls_relay_carry(struct kmtls_loop *loop, unsigned slot, ssize_t *ret_taken);
+
+/* ---- of relay.c, for these ---- */
+
+const struct kmtls_relay_wire *kmtls_relay_wire_of(const struct kmtls_flow *flow);
 
 /* kmtls_relay_reset(), as the last step. */
 enum kmtls_step kmtls_relay_end(struct kmtls_loop *loop, unsigned slot, enum kmtls_reason reason);

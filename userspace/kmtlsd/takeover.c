@@ -186,6 +186,8 @@ static bool keep_flow(struct kmtls_takeover *takeover, struct kmtls_flow *flow)
 	kmtls_descriptor_set_remove(&takeover->left, flow->wire_fd);
 	keep_pipe(takeover, &flow->to_wire);
 	keep_pipe(takeover, &flow->to_local);
+	if (flow->in_hand && !flow->reset_reason)
+		flow->reset_reason = KMTLS_REASON_ACCEL_CUT;
 	takeover->flows++;
 	return true;
 }

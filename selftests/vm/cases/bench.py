@@ -21,7 +21,7 @@ SUITES = {"aes128": 0x1301, "aes256": 0x1302}
 
 def own_certificate(bed, pair, arm):
     """What a client of our own shows to be let in: certificate and key, one file."""
-    if arm.name != "kmtls":
+    if not arm.name.startswith("kmtls"):
         return pair.pki + "/client.pem"
     path = pair.dir + "/own.pem"
     subprocess.run([bed.tools + "/certify", pair.dir + "/root.pem", "spiffe://example.org/ns/bench/sa/a", "-3600", "3600", path],
@@ -111,6 +111,11 @@ def ktls(bed):
 @case("vmtest/bench, kmtls: mutual TLS, both suites, resumed or not, the right bytes", mesh=True, kernel="6.12")
 def kmtls(bed):
     return smoke_of(bed, "kmtls")
+
+
+@case("vmtest/bench, kmtls-accel: mutual TLS, both suites, the right bytes", mesh=True, kernel="6.12")
+def kmtls_accel(bed):
+    return smoke_of(bed, "kmtls-accel")
 
 
 @case("vmtest/bench, nginx: mutual TLS, both suites, resumed or not, the right bytes", mesh=True, kernel="6.12")

@@ -35,7 +35,7 @@ def descriptors(bed):
 @case("counters add up: what was established has ended", mesh=True)
 def counters(bed):
     ends = ("ended", "local-reset", "peer-reset", "truncated", "bad-record", "unexpected-record", "peer-alert",
-            "relay-failed", "stopped", "pod-deleted", "linger-timeout", "peer-timeout", "unauthorized", "forbidden",
+            "relay-failed", "accel-cut", "stopped", "pod-deleted", "linger-timeout", "peer-timeout", "unauthorized", "forbidden",
             "peer-expired", "peer-revoked")
     said = []
     for node in (1, 2):

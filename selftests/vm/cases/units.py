@@ -7,10 +7,11 @@ import subprocess
 
 from lib.tap import case, check
 
-TESTS = ("test_ktls", "test_handover", "test_rekey", "test_rekey_crash", "test_relay", "test_sandbox", "test_expiry", "test_listener")
+TESTS = ("test_ktls", "test_handover", "test_rekey", "test_rekey_crash", "test_relay", "test_sandbox", "test_expiry", "test_listener",
+         "test_accel")
 
 
-@case("unit tests of kernel TLS, of the hand-over, of the sandbox and of bound listeners, none left out", timeout=300)
+@case("unit tests of kernel TLS, of the hand-over, of the sandbox, of bound listeners and of sk_msg, none left out", timeout=300)
 def kernel_tls(bed):
     passed = 0
     for name in TESTS:
