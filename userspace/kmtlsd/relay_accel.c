@@ -10,6 +10,7 @@
  * application's own queue.
  */
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -68,6 +69,8 @@ enum kmtls_step kmtls_relay_carry(struct kmtls_loop *loop, unsigned slot, ssize_
 		private->queued[KMTLS_TO_WIRE] += taken - sent;
 	}
 	set_in_hand(flow, false);
+	if (taken > 0)
+		explicit_bzero(buffer, taken);
 	*ret_taken = taken;
 	errno = error;
 	if (sent > 0)
