@@ -191,7 +191,7 @@ def choice(bed):
     return f"noticed: {', '.join(noticed)}"
 
 
-@case("--accel on outlives the daemon's worker and a restart", mesh=True)
+@case("--accel on outlives the daemon's worker and a restart", mesh=True, kernel="6.12")
 def remembered(bed):
     with accelerated(bed, "c"):
         bed.kill_worker(1)
@@ -332,7 +332,7 @@ def killed(bed):
     return f"{sums[1][0]['ok']} of {traffic.total} whole, {sums[1][0]['resets']} reset, {cut} counted"
 
 
-@case("upgrades in mid-stream reset no accelerated flow", mesh=True, timeout=400)
+@case("upgrades in mid-stream reset no accelerated flow", mesh=True, timeout=400, kernel="6.12")
 def upgraded(bed):
     with accelerated(bed):
         before = balance.take(bed)
@@ -345,7 +345,8 @@ def upgraded(bed):
     return said
 
 
-@case("a worker is killed before its Nth system call: continues byte-exact, or is reset and counted", mesh=True, timeout=900)
+@case("a worker is killed before its Nth system call: continues byte-exact, or is reset and counted", mesh=True, timeout=900,
+      kernel="6.12")
 def stepwise(bed):
     with accelerated(bed):
         said = [crash_steps.sweep(bed, 1, bed.address("b"), 400), crash_steps.sweep(bed, 2, bed.address("b", 6), 400)]
