@@ -5,8 +5,9 @@
  * sockhashes and tells each of the other.
  *
  * Redirecting knows no back-pressure, and costs a copy that TCP spares bulk data: while the receiver has
- * more than LIMIT unread, and what is long anyway, goes by TCP, whose window stops the sender. A receiver reads what was redirected before what came by TCP, so
- * order holds as long as nothing is redirected while bytes of TCP are under way or unread.
+ * more than LIMIT unread, and what is long anyway, goes by TCP, whose window stops the sender. A receiver
+ * reads what was redirected before what came by TCP, so order holds as long as nothing is redirected while
+ * bytes of TCP are under way or unread.
  *
  * Towards the application there is no way back from TCP: it may sit in a recv(MSG_WAITALL) inside of
  * TCP, which does not look at the other queue. The daemon never waits in recv().

@@ -181,6 +181,19 @@ static void without_the_intermediate(void **state)
 	assert_counted(0, 1);
 }
 
+static void client_trusts(struct kmtls_trust *trust)
+{
+	SSL_CTX_free(client_context);
+	assert_int_equal(kmtls_tls_context_new(
+				 KMTLS_ROLE_CLIENT,
+				 &(struct kmtls_tls_credentials){ .leaf = client_leaf.certificate,
+								  .key = client_leaf.key,
+								  .trust = trust },
+				 &client_context),
+			 0);
+	kmtls_trust_put(trust);
+}
+
 static void trust_only(X509 *first, X509 *second)
 {
 	STACK_OF(X509) *roots = sk_X509_new_null();
@@ -192,15 +205,7 @@ static void trust_only(X509 *first, X509 *second)
 	if (second)
 		sk_X509_push(roots, second);
 	assert_int_equal(kmtls_trust_new(&bundle, 1, &trust, &why), 0);
-	SSL_CTX_free(client_context);
-	assert_int_equal(kmtls_tls_context_new(
-				 KMTLS_ROLE_CLIENT,
-				 &(struct kmtls_tls_credentials){ .leaf = client_leaf.certificate,
-								  .key = client_leaf.key,
-								  .trust = trust },
-				 &client_context),
-			 0);
-	kmtls_trust_put(trust);
+	client_trusts(trust);
 	sk_X509_free(roots);
 }
 
@@ -244,15 +249,7 @@ static void no_bundle(void **state)
 	struct kmtls_trust *trust = test_trust_make("elsewhere", root.certificate);
 
 	get_known();
-	SSL_CTX_free(client_context);
-	assert_int_equal(kmtls_tls_context_new(
-				 KMTLS_ROLE_CLIENT,
-				 &(struct kmtls_tls_credentials){ .leaf = client_leaf.certificate,
-								  .key = client_leaf.key,
-								  .trust = trust },
-				 &client_context),
-			 0);
-	kmtls_trust_put(trust);
+	client_trusts(trust);
 	shake_hands();
 	assert_int_equal(client.reason, KMTLS_REASON_UNKNOWN_TRUST_DOMAIN);
 	assert_counted(0, 1);

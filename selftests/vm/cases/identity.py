@@ -93,6 +93,16 @@ def write_identity(bed, node, enabled, *backends, mode="strict", more=""):
                    f"  enabled: '{enabled}'\n  peer_expiry: warn\n{more}" + ("  backends:\n" + "".join(backends) if backends else ""))
 
 
+def refused_without_svid(bed, near, far):
+    """A connection from node 1 fails since the pod has no SVID, and that is counted."""
+    listener = far.listen(bed.address("b"), PORT)
+    count = bed.counter(1, "no-identity")
+    code, _ = refusal(near, bed.address("b"), PORT)
+    check(code, "a connection without an SVID succeeds")
+    until(lambda: bed.counter(1, "no-identity") > count, "the refusal is counted", 5)
+    listener.close()
+
+
 def make_pki(bed):
     """A root, an intermediate that may issue leaves only, in the files that PKI names; the directory."""
     where = bed.dir + "/pki"
@@ -287,11 +297,7 @@ def ending(bed):
             until(lambda: max(pod["not_after"] for pod in pods(bed).values()) < time.time(), "the end of all SVIDs",
                   end - time.time() + 15)
             contains(bed.wait_log(1, since, "svid not renewed", "pod=a"), "the CA has expired", f"{kind}: why")
-            listener, count = far.listen(bed.address("b"), PORT), bed.counter(1, "no-identity")
-            code, _ = refusal(near, bed.address("b"), PORT)
-            check(code, f"{kind}: a connection without an SVID succeeds")
-            until(lambda: bed.counter(1, "no-identity") > count, "the refusal is counted", 5)
-            listener.close()
+            refused_without_svid(bed, near, far)
             write_root(where, 3600)
             if kind == "builtin":
                 use_ending(bed, where, kind)

@@ -13,7 +13,7 @@ from lib.tap import case, check, contains, equal, until
 from lib.traffic import Traffic
 
 from .cli import findings, kmtls, report
-from .identity import OWN, NewConnections, identity, pods, write_identity
+from .identity import OWN, NewConnections, identity, pods, refused_without_svid, write_identity
 from .identity_files import rotated
 from .policy import connect_and_talk
 from .streams import refusal
@@ -190,16 +190,6 @@ def use(bed):
     return agent
 
 
-def is_refused(bed, near, far):
-    """A connection from node 1 fails since the pod has no SVID, and that is counted."""
-    listener = far.listen(bed.address("b"), PORT)
-    count = bed.counter(1, "no-identity")
-    code, _ = refusal(near, bed.address("b"), PORT)
-    check(code, "a connection without an SVID succeeds")
-    until(lambda: bed.counter(1, "no-identity") > count, "the refusal is counted", 5)
-    listener.close()
-
-
 def has_svid(bed, pod):
     found = pods(bed)[pod]
     return found["source_state"] == "ok" and found["not_after"] > time.time()
@@ -220,7 +210,7 @@ def delegated(bed):
     since = bed.log_size(1)
     agent.take("a")
     bed.wait_log(1, since, "svid taken back", "pod=a")
-    is_refused(bed, near, far)
+    refused_without_svid(bed, near, far)
     equal((pods(bed)["a"]["source_state"], pods(bed)["a"]["source_error"]), ("refused", "the agent has no SVID for it"), "a")
     connect_and_talk(bed.agent("c"), far, bed.address("b"), PORT, TEXT)
     # Another SPIFFE ID's by a's selectors: not taken.
@@ -244,7 +234,7 @@ def delegated(bed):
     equal(done.returncode, 1, "renew without an agent")
     contains(done.stderr, "admin.sock: ", "why")
     until(lambda: pods(bed)["a"]["not_after"] < time.time(), "the end of a's SVID", 20)
-    is_refused(bed, near, far)
+    refused_without_svid(bed, near, far)
     agent.start()
     agent.write(600)
     until(lambda: all(has_svid(bed, pod) for pod in agent.ids), "new SVIDs of every pod", 60)
