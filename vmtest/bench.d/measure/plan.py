@@ -5,7 +5,7 @@ import collections
 
 from . import arms
 
-# weight: about how long it takes, a round trip of 64 bytes being 1.
+# weight: about how long it takes in a full run, a round trip of 64 bytes being 1.
 Metric = collections.namedtuple("Metric", "name title session kind weight")
 Step = collections.namedtuple("Step", "arm session metrics weight")
 
@@ -19,14 +19,14 @@ METRICS = (
     Metric("stream_64k_16", "stream, 16 connections", "base", "byte", 3),
     Metric("conn_full", "new connection, full handshake", "base", "operation", 4),
     Metric("conn_resumed", "new connection, resumed", "resumed", "operation", 4),
-    Metric("mem_user_idle", "user memory, idle connection", "base", "memory", 5),
-    Metric("mem_kernel_idle", "kernel memory, idle connection", "base", "memory", 5),
-    Metric("redis_p1", "redis-benchmark -P 1, a SET", "base", "operation", 3),
-    Metric("redis_p16", "redis-benchmark -P 16, a SET", "base", "operation", 3),
-    Metric("wrk_small", "wrk, 612 B, keep-alive", "base", "operation", 5),
-    Metric("wrk_100k", "wrk, 100 KB, keep-alive", "base", "operation", 5),
-    Metric("wrk_small_new", "wrk, 612 B, new connection", "base", "operation", 5),
-    Metric("wrk_100k_new", "wrk, 100 KB, new connection", "base", "operation", 5),
+    Metric("mem_user_idle", "user memory, idle connection", "base", "memory", 40),
+    Metric("mem_kernel_idle", "kernel memory, idle connection", "base", "memory", 40),
+    Metric("redis_p1", "redis-benchmark -P 1, a SET", "base", "operation", 8),
+    Metric("redis_p16", "redis-benchmark -P 16, a SET", "base", "operation", 8),
+    Metric("wrk_small", "wrk, 612 B, keep-alive", "base", "operation", 16),
+    Metric("wrk_100k", "wrk, 100 KB, keep-alive", "base", "operation", 16),
+    Metric("wrk_small_new", "wrk, 612 B, new connection", "base", "operation", 16),
+    Metric("wrk_100k_new", "wrk, 100 KB, new connection", "base", "operation", 16),
     Metric("pgbench", "pgbench -S, a transaction", "base", "operation", 8),
     Metric("rtt_64_aes256", "round trip, 64 B", "aes256", "operation", 1),
     Metric("rtt_16k_aes256", "round trip, 16 KB", "aes256", "operation", 2),
@@ -46,8 +46,8 @@ PEERS = {False: (10, 10000, 100000), True: (10, 10000)}
 # Counts of a full and of a quick run. memory: idle connections; the pairs are how much a program does in
 # two runs, of which the difference counts. wrk: seconds that are looked at.
 SIZES = {
-    False: {"runs": 5, "rtt": 400, "rtt_16k": 200, "stream": 16 << 20, "conn": 25, "memory": 1000, "wrk": 2,
-            "redis": (1000, 5000), "redis_p16": (8000, 40000), "pgbench": (50, 450)},
+    False: {"runs": 3, "rtt": 400, "rtt_16k": 200, "stream": 8 << 20, "conn": 25, "memory": 1000, "wrk": 0.8,
+            "redis": (500, 3000), "redis_p16": (4000, 24000), "pgbench": (50, 450)},
     True: {"runs": 3, "rtt": 60, "rtt_16k": 40, "stream": 2 << 20, "conn": 4, "memory": 50, "wrk": 0.4,
            "redis": (200, 1700), "redis_p16": (800, 8000), "pgbench": (20, 320)},
 }
@@ -99,7 +99,8 @@ def steps(only, quick):
                      if metric.name not in arm.missing and metric.name != "mem_kernel_idle" and
                      (not chosen or metric.name in chosen or (metric.name == "mem_user_idle" and "mem_kernel_idle" in chosen))]
         if name == "kmtls" and (not chosen or "growth" in chosen):
-            plan += [Step(name, "growth", tuple(growth_name(metric, kind, count) for metric in GROWN), 8 + count // 40)
+            plan += [Step(name, "growth", tuple(growth_name(metric, kind, count) for metric in GROWN),
+                          8 + count // (25 if kind == "flows" else 10000))  # a handshake each, a line of a file each
                      for kind, count in growth_points(quick)]
     return plan
 
