@@ -200,6 +200,25 @@ void test_certificate_free(struct test_certificate *certificate)
 	*certificate = (struct test_certificate){ 0 };
 }
 
+void test_trio_make(struct test_certificate *root, struct test_certificate *client_leaf,
+		    struct test_certificate *server_leaf)
+{
+	const struct test_spec client_spec = { .id = TEST_CLIENT_ID };
+	const struct test_spec server_spec = { .id = TEST_SERVER_ID };
+
+	*root = test_certificate_make(&test_root_spec, NULL);
+	*client_leaf = test_certificate_make(&client_spec, root);
+	*server_leaf = test_certificate_make(&server_spec, root);
+}
+
+void test_trio_free(struct test_certificate *root, struct test_certificate *client_leaf,
+		    struct test_certificate *server_leaf)
+{
+	test_certificate_free(client_leaf);
+	test_certificate_free(server_leaf);
+	test_certificate_free(root);
+}
+
 static SSL_CTX *make_context(enum kmtls_role role, const struct test_certificate *leaf,
 			     STACK_OF(X509) * chain, struct kmtls_trust *trust)
 {

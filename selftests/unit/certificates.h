@@ -48,6 +48,11 @@ extern const struct test_spec test_root_spec, test_intermediate_spec;
 struct test_certificate test_certificate_make(const struct test_spec *spec,
 					      const struct test_certificate *issuer);
 void test_certificate_free(struct test_certificate *certificate);
+/* What most tests have: a root, and what a client and a server present directly below it. */
+void test_trio_make(struct test_certificate *root, struct test_certificate *client_leaf,
+		    struct test_certificate *server_leaf);
+void test_trio_free(struct test_certificate *root, struct test_certificate *client_leaf,
+		    struct test_certificate *server_leaf);
 
 /* One bundle of one root. */
 struct kmtls_trust *test_trust_make(const char *trust_domain, X509 *root);

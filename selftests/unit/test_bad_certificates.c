@@ -244,19 +244,15 @@ static struct kmtls_svid *svid_of(const struct test_certificate *leaf)
 
 static int setup(void **state)
 {
-	const struct test_spec client_spec = { .id = TEST_CLIENT_ID };
-	const struct test_spec server_spec = { .id = TEST_SERVER_ID };
 	struct test_spec spec = test_root_spec;
 
 	bad_certificates_prepare();
-	root = test_certificate_make(&test_root_spec, NULL);
+	test_trio_make(&root, &client_leaf, &server_leaf);
 	spec.name = "other root";
 	other_root = test_certificate_make(&spec, NULL);
 	spec.id = "spiffe://" BAD_PARTNER;
 	spec.name = "partner root";
 	partner_root = test_certificate_make(&spec, NULL);
-	client_leaf = test_certificate_make(&client_spec, &root);
-	server_leaf = test_certificate_make(&server_spec, &root);
 	client_svid = svid_of(&client_leaf);
 	server_svid = svid_of(&server_leaf);
 	return 0;
@@ -266,11 +262,9 @@ static int teardown(void **state)
 {
 	kmtls_svid_put(client_svid);
 	kmtls_svid_put(server_svid);
-	test_certificate_free(&root);
+	test_trio_free(&root, &client_leaf, &server_leaf);
 	test_certificate_free(&partner_root);
 	test_certificate_free(&other_root);
-	test_certificate_free(&client_leaf);
-	test_certificate_free(&server_leaf);
 	return 0;
 }
 

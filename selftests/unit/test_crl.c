@@ -232,26 +232,20 @@ static void intermediates(void **state)
 
 static int setup(void **state)
 {
-	const struct test_spec client_spec = { .id = TEST_CLIENT_ID };
-	const struct test_spec server_spec = { .id = TEST_SERVER_ID };
 	struct test_spec mute_spec = test_root_spec;
 
 	mute_spec.key_usage = "critical,keyCertSign";
-	root = test_certificate_make(&test_root_spec, NULL);
+	test_trio_make(&root, &client_leaf, &server_leaf);
 	same_name = test_certificate_make(&test_root_spec, NULL);
 	mute = test_certificate_make(&mute_spec, NULL);
-	client_leaf = test_certificate_make(&client_spec, &root);
-	server_leaf = test_certificate_make(&server_spec, &root);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	test_certificate_free(&root);
+	test_trio_free(&root, &client_leaf, &server_leaf);
 	test_certificate_free(&same_name);
 	test_certificate_free(&mute);
-	test_certificate_free(&client_leaf);
-	test_certificate_free(&server_leaf);
 	return 0;
 }
 

@@ -45,12 +45,7 @@ static struct end client, server;
 
 static int setup_group(void **state)
 {
-	const struct test_spec client_spec = { .id = TEST_CLIENT_ID };
-	const struct test_spec server_spec = { .id = TEST_SERVER_ID };
-
-	root = test_certificate_make(&test_root_spec, NULL);
-	client_leaf = test_certificate_make(&client_spec, &root);
-	server_leaf = test_certificate_make(&server_spec, &root);
+	test_trio_make(&root, &client_leaf, &server_leaf);
 	client_context = test_context_make(KMTLS_ROLE_CLIENT, &client_leaf, NULL, root.certificate);
 	server_context = test_context_make(KMTLS_ROLE_SERVER, &server_leaf, NULL, root.certificate);
 	return 0;
@@ -60,9 +55,7 @@ static int teardown_group(void **state)
 {
 	SSL_CTX_free(client_context);
 	SSL_CTX_free(server_context);
-	test_certificate_free(&root);
-	test_certificate_free(&client_leaf);
-	test_certificate_free(&server_leaf);
+	test_trio_free(&root, &client_leaf, &server_leaf);
 	return 0;
 }
 

@@ -21,74 +21,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "builtin.h"
 #include "certificates.h"
 #include "identities.h"
 #include "root_file.h"
 
-static char directory[] = "/tmp/kmtls-identity-XXXXXX";
-static char file[64], why[256];
-
-static struct kmtls_config_backend backend; /* of the options below */
-
-static struct kmtls_identity_options options(const char *root_file)
-{
-	backend = (struct kmtls_config_backend){
-		.name = (char *)"own",
-		.type = KMTLS_BACKEND_BUILTIN,
-		.key_type = KMTLS_KEY_EC_P256,
-		.root_file = (char *)root_file,
-		.root_ttl = 3600 * 24,
-		.svid_ttl = 3600,
-	};
-	return (struct kmtls_identity_options){
-		.backend = &backend,
-		.trust_domain = TEST_TRUST_DOMAIN,
-	};
-}
-
-static struct kmtls_identity *open_identity(const char *root_file)
-{
-	struct kmtls_identity_options wanted = options(root_file);
-	struct kmtls_identity *identity = NULL;
-
-	why[0] = '\0';
-	if (kmtls_identity_builtin_open(&wanted, &identity, why))
-		fail_msg("%s", why);
-	return identity;
-}
-
-static void remove_files(void)
-{
-	DIR *dir = opendir(directory);
-	struct dirent *entry;
-
-	while ((entry = readdir(dir)))
-		unlinkat(dirfd(dir), entry->d_name, 0);
-	closedir(dir);
-}
-
-static int setup_group(void **state)
-{
-	assert_non_null(mkdtemp(directory));
-	snprintf(file, sizeof(file), "%s/root.pem", directory);
-	return 0;
-}
-
-static int teardown_group(void **state)
-{
-	remove_files();
-	return rmdir(directory);
-}
-
-static int teardown(void **state)
-{
-	remove_files();
-	return 0;
-}
+static char why[256];
 
 static int count_files(void)
 {
-	DIR *dir = opendir(directory);
+	DIR *dir = opendir(builtin_directory);
 	int count = 0;
 
 	while (readdir(dir))
@@ -106,7 +48,7 @@ static X509 *leaf_of(const struct kmtls_svid *svid)
 
 static void leaf_contents(void **state)
 {
-	struct kmtls_identity *identity = open_identity(NULL);
+	struct kmtls_identity *identity = builtin_open(NULL);
 	struct kmtls_svid *svid = test_issue(identity, TEST_CLIENT_ID);
 	X509 *leaf = leaf_of(svid);
 	time_t now = time(NULL);
@@ -141,7 +83,7 @@ static void leaf_contents(void **state)
 
 static void keys_and_serials_are_fresh(void **state)
 {
-	struct kmtls_identity *identity = open_identity(NULL);
+	struct kmtls_identity *identity = builtin_open(NULL);
 	struct kmtls_svid *a = test_issue(identity, TEST_CLIENT_ID);
 	struct kmtls_svid *b = test_issue(identity, TEST_CLIENT_ID);
 
@@ -157,14 +99,14 @@ static void keys_and_serials_are_fresh(void **state)
 
 static void root_contents(void **state)
 {
-	struct kmtls_identity *identity = open_identity(file);
+	struct kmtls_identity *identity = builtin_open(builtin_root);
 	EVP_PKEY *key;
 	X509 *root;
 	struct stat status;
 	char *name;
 
-	assert_int_equal(kmtls_root_file_load(file, &root, &key, why), 0);
-	assert_int_equal(stat(file, &status), 0);
+	assert_int_equal(kmtls_root_file_load(builtin_root, &root, &key, why), 0);
+	assert_int_equal(stat(builtin_root, &status), 0);
 	assert_int_equal(status.st_mode & 07777, 0600);
 	assert_int_equal(status.st_nlink, 1);
 	assert_int_equal(count_files(), 1);
@@ -183,12 +125,12 @@ static void root_contents(void **state)
 
 static void svid_ends_with_the_root(void **state)
 {
-	struct kmtls_identity_options wanted = options(NULL);
+	struct kmtls_identity_options wanted = builtin_options(NULL);
 	struct kmtls_identity *identity;
 	struct kmtls_svid *svid;
 	time_t now = time(NULL);
 
-	backend.root_ttl = 60;
+	builtin_backend.root_ttl = 60;
 	assert_int_equal(kmtls_identity_builtin_open(&wanted, &identity, why), 0);
 	svid = test_issue(identity, TEST_CLIENT_ID);
 	assert_in_range(svid->not_after, now + 60, now + 62);
@@ -198,11 +140,11 @@ static void svid_ends_with_the_root(void **state)
 
 static void expired_root_issues_nothing(void **state)
 {
-	struct kmtls_identity_options wanted = options(NULL);
+	struct kmtls_identity_options wanted = builtin_options(NULL);
 	struct kmtls_identity *identity;
 	struct kmtls_svid *svid = NULL;
 
-	backend.root_ttl = 1;
+	builtin_backend.root_ttl = 1;
 	assert_int_equal(kmtls_identity_builtin_open(&wanted, &identity, why), 0);
 	sleep(2);
 	assert_int_equal(test_try_issue(identity, TEST_CLIENT_ID, &svid, why), -EKEYEXPIRED);
@@ -213,14 +155,14 @@ static void expired_root_issues_nothing(void **state)
 
 static void long_root_lifetime(void **state)
 {
-	struct kmtls_identity_options wanted = options(file);
+	struct kmtls_identity_options wanted = builtin_options(builtin_root);
 	struct kmtls_identity *identity;
 
-	backend.root_ttl = 50u * 365 * 86400; /* beyond 2050: another time format */
+	builtin_backend.root_ttl = 50u * 365 * 86400; /* beyond 2050: another time format */
 	assert_int_equal(kmtls_identity_builtin_open(&wanted, &identity, why), 0);
 	kmtls_svid_put(test_issue(identity, TEST_CLIENT_ID));
 	kmtls_identity_close(identity);
-	kmtls_identity_close(open_identity(file));
+	kmtls_identity_close(builtin_open(builtin_root));
 }
 
 static void bad_ids(void **state)
@@ -236,7 +178,7 @@ static void bad_ids(void **state)
 		{ "https://example.org/a", "not a SPIFFE ID: it does not begin with spiffe://" },
 		{ "", "not a SPIFFE ID: it does not begin with spiffe://" },
 	};
-	struct kmtls_identity *identity = open_identity(NULL);
+	struct kmtls_identity *identity = builtin_open(NULL);
 	struct kmtls_svid *svid = NULL;
 	char id[2050];
 	size_t i;
@@ -261,7 +203,7 @@ static void bad_ids(void **state)
 static void bad_options(void **state)
 {
 	static const char *const trust_domains[] = { "", "a/b", "A", "a:1", "a b", "a/" };
-	struct kmtls_identity_options wanted = options(NULL);
+	struct kmtls_identity_options wanted = builtin_options(NULL);
 	struct kmtls_identity *identity = NULL;
 	char longest[257];
 	size_t i;
@@ -277,8 +219,8 @@ static void bad_options(void **state)
 	longest[255] = '\0'; /* too long for a CN, but allowed */
 	assert_int_equal(kmtls_identity_builtin_open(&wanted, &identity, why), 0);
 	kmtls_identity_close(identity);
-	wanted = options(NULL);
-	backend.svid_ttl = 0;
+	wanted = builtin_options(NULL);
+	builtin_backend.svid_ttl = 0;
 	assert_int_equal(kmtls_identity_builtin_open(&wanted, &identity, why), -EINVAL);
 }
 
@@ -286,12 +228,12 @@ static void bad_options(void **state)
 
 static void handshake_across_restart(void **state)
 {
-	struct kmtls_identity *first = open_identity(file), *second;
+	struct kmtls_identity *first = builtin_open(builtin_root), *second;
 	struct kmtls_svid *client = test_issue(first, TEST_CLIENT_ID), *server;
 	struct test_side a, b;
 
 	kmtls_identity_close(first);
-	second = open_identity(file);
+	second = builtin_open(builtin_root);
 	server = test_issue(second, TEST_SERVER_ID);
 	test_sides_open(&a, client->client, &b, server->server);
 	test_sides_run(&a, &b);
@@ -305,7 +247,7 @@ static void handshake_across_restart(void **state)
 
 static void two_roots_do_not_trust_each_other(void **state)
 {
-	struct kmtls_identity *first = open_identity(NULL), *second = open_identity(NULL);
+	struct kmtls_identity *first = builtin_open(NULL), *second = builtin_open(NULL);
 	struct kmtls_svid *client = test_issue(first, TEST_CLIENT_ID);
 	struct kmtls_svid *server = test_issue(second, TEST_SERVER_ID);
 	struct test_side a, b;
@@ -325,7 +267,7 @@ static void two_roots_do_not_trust_each_other(void **state)
 static void *open_in_thread(void *barrier)
 {
 	const struct kmtls_identity_options wanted = {
-		.backend = &backend,
+		.backend = &builtin_backend,
 		.trust_domain = TEST_TRUST_DOMAIN,
 	};
 	struct kmtls_identity *identity = NULL;
@@ -346,7 +288,7 @@ static void race_for_the_file(void **state)
 	struct test_side a, b;
 	int i;
 
-	options(file);
+	builtin_options(builtin_root);
 	pthread_barrier_init(&barrier, NULL, RACERS);
 	for (i = 0; i < RACERS; i++)
 		pthread_create(&threads[i], NULL, open_in_thread, &barrier);
@@ -370,7 +312,7 @@ static void race_for_the_file(void **state)
 	pthread_barrier_destroy(&barrier);
 }
 
-#define TEST(function) cmocka_unit_test_teardown(function, teardown)
+#define TEST(function) cmocka_unit_test_teardown(function, builtin_teardown)
 
 int main(void)
 {
@@ -389,5 +331,6 @@ int main(void)
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
-	return cmocka_run_group_tests_name("identity_builtin", tests, setup_group, teardown_group);
+	return cmocka_run_group_tests_name("identity_builtin", tests, builtin_setup_group,
+					   builtin_teardown_group);
 }

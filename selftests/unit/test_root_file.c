@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <cmocka.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/pem.h>
@@ -18,79 +17,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "builtin.h"
 #include "certificates.h"
 #include "identities.h"
 
-static char directory[] = "/tmp/kmtls-root-file-XXXXXX";
-static char file[64], why[256];
-
-static struct kmtls_config_backend backend; /* of the options below */
-
-static struct kmtls_identity_options options(const char *root_file)
-{
-	backend = (struct kmtls_config_backend){
-		.name = (char *)"own",
-		.type = KMTLS_BACKEND_BUILTIN,
-		.key_type = KMTLS_KEY_EC_P256,
-		.root_file = (char *)root_file,
-		.root_ttl = 3600 * 24,
-		.svid_ttl = 3600,
-	};
-	return (struct kmtls_identity_options){
-		.backend = &backend,
-		.trust_domain = TEST_TRUST_DOMAIN,
-	};
-}
-
-static struct kmtls_identity *open_identity(const char *root_file)
-{
-	struct kmtls_identity_options wanted = options(root_file);
-	struct kmtls_identity *identity = NULL;
-
-	why[0] = '\0';
-	if (kmtls_identity_builtin_open(&wanted, &identity, why))
-		fail_msg("%s", why);
-	return identity;
-}
-
-static void remove_files(void)
-{
-	DIR *dir = opendir(directory);
-	struct dirent *entry;
-
-	while ((entry = readdir(dir)))
-		unlinkat(dirfd(dir), entry->d_name, 0);
-	closedir(dir);
-}
-
-static int setup_group(void **state)
-{
-	assert_non_null(mkdtemp(directory));
-	snprintf(file, sizeof(file), "%s/root.pem", directory);
-	return 0;
-}
-
-static int teardown_group(void **state)
-{
-	remove_files();
-	return rmdir(directory);
-}
-
-static int teardown(void **state)
-{
-	remove_files();
-	return 0;
-}
+static char why[256];
 
 static void refuses_file(int err, const char *wanted)
 {
-	struct kmtls_identity_options with_file = options(file);
+	struct kmtls_identity_options with_file = builtin_options(builtin_root);
 	struct kmtls_identity *identity = NULL;
 
 	why[0] = '\0';
 	assert_int_equal(kmtls_identity_builtin_open(&with_file, &identity, why), err);
 	assert_null(identity);
-	if (!strstr(why, wanted) || !strstr(why, file))
+	if (!strstr(why, wanted) || !strstr(why, builtin_root))
 		fail_msg("\"%s\" does not say \"%s\"", why, wanted);
 }
 
@@ -99,45 +40,45 @@ static void modes(void **state)
 	static const mode_t bad[] = { 0640, 0604, 0620, 0610, 0601, 0644, 0660, 0777 };
 	size_t i;
 
-	kmtls_identity_close(open_identity(file));
+	kmtls_identity_close(builtin_open(builtin_root));
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		chmod(file, bad[i]);
+		chmod(builtin_root, bad[i]);
 		refuses_file(-EPERM, "is accessible by group or others");
 	}
-	chmod(file, 0400);
-	kmtls_identity_close(open_identity(file));
+	chmod(builtin_root, 0400);
+	kmtls_identity_close(builtin_open(builtin_root));
 }
 
 static void kinds_of_file(void **state)
 {
 	char other[80];
 
-	kmtls_identity_close(open_identity(file));
-	snprintf(other, sizeof(other), "%s/other.pem", directory);
-	rename(file, other);
-	assert_int_equal(symlink(other, file), 0);
+	kmtls_identity_close(builtin_open(builtin_root));
+	snprintf(other, sizeof(other), "%s/other.pem", builtin_directory);
+	rename(builtin_root, other);
+	assert_int_equal(symlink(other, builtin_root), 0);
 	refuses_file(-EPERM, "is not a regular file");
-	unlink(file);
-	assert_int_equal(mkfifo(file, 0600), 0);
+	unlink(builtin_root);
+	assert_int_equal(mkfifo(builtin_root, 0600), 0);
 	refuses_file(-EPERM, "is not a regular file");
-	unlink(file);
-	assert_int_equal(mkdir(file, 0700), 0);
+	unlink(builtin_root);
+	assert_int_equal(mkdir(builtin_root, 0700), 0);
 	refuses_file(-EPERM, "is not a regular file");
-	rmdir(file);
+	rmdir(builtin_root);
 }
 
 static void other_owner(void **state)
 {
 	if (geteuid())
 		skip();
-	kmtls_identity_close(open_identity(file));
-	assert_int_equal(chown(file, 65534, 65534), 0);
+	kmtls_identity_close(builtin_open(builtin_root));
+	assert_int_equal(chown(builtin_root, 65534, 65534), 0);
 	refuses_file(-EPERM, "belongs to user 65534, not to 0");
 }
 
 static void no_directory(void **state)
 {
-	struct kmtls_identity_options wanted = options("/nonexistent/root.pem");
+	struct kmtls_identity_options wanted = builtin_options("/nonexistent/root.pem");
 	struct kmtls_identity *identity = NULL;
 
 	assert_int_equal(kmtls_identity_builtin_open(&wanted, &identity, why), -ENOENT);
@@ -149,7 +90,7 @@ static void no_directory(void **state)
 static void write_file(const char *parts, const struct test_certificate *first,
 		       const struct test_certificate *second)
 {
-	int fd = open(file, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+	int fd = open(builtin_root, O_CREAT | O_TRUNC | O_WRONLY, 0600);
 	FILE *stream = fdopen(fd, "w");
 	int certificates = 0, keys = 0;
 
@@ -197,7 +138,7 @@ static void contents(void **state)
 	write_file("ck", &mixed, NULL);
 	refuses_file(-EINVAL, "the key is not that of the certificate");
 	write_file("kc", &first, NULL);
-	kmtls_identity_close(open_identity(file));
+	kmtls_identity_close(builtin_open(builtin_root));
 	test_certificate_free(&first);
 	test_certificate_free(&second);
 }
@@ -244,7 +185,7 @@ static void unfit_roots(void **state)
 	test_certificate_free(&issuer);
 }
 
-#define TEST(function) cmocka_unit_test_teardown(function, teardown)
+#define TEST(function) cmocka_unit_test_teardown(function, builtin_teardown)
 
 int main(void)
 {
@@ -254,5 +195,6 @@ int main(void)
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
-	return cmocka_run_group_tests_name("root_file", tests, setup_group, teardown_group);
+	return cmocka_run_group_tests_name("root_file", tests, builtin_setup_group,
+					   builtin_teardown_group);
 }

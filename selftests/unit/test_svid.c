@@ -34,12 +34,7 @@ static struct kmtls_svid *svid_of(const struct test_certificate *leaf)
 
 static int setup(void **state)
 {
-	const struct test_spec client_spec = { .id = TEST_CLIENT_ID };
-	const struct test_spec server_spec = { .id = TEST_SERVER_ID };
-
-	root = test_certificate_make(&test_root_spec, NULL);
-	client_leaf = test_certificate_make(&client_spec, &root);
-	server_leaf = test_certificate_make(&server_spec, &root);
+	test_trio_make(&root, &client_leaf, &server_leaf);
 	bundle = sk_X509_new_null();
 	sk_X509_push(bundle, root.certificate);
 	client_svid = svid_of(&client_leaf);
@@ -53,9 +48,7 @@ static int teardown(void **state)
 	kmtls_svid_put(server_svid);
 	kmtls_svid_put(NULL);
 	sk_X509_free(bundle);
-	test_certificate_free(&root);
-	test_certificate_free(&client_leaf);
-	test_certificate_free(&server_leaf);
+	test_trio_free(&root, &client_leaf, &server_leaf);
 	return 0;
 }
 

@@ -17,20 +17,13 @@ static struct test_side client, server;
 
 static int setup_group(void **state)
 {
-	const struct test_spec client_spec = { .id = TEST_CLIENT_ID };
-	const struct test_spec server_spec = { .id = TEST_SERVER_ID };
-
-	root = test_certificate_make(&test_root_spec, NULL);
-	client_leaf = test_certificate_make(&client_spec, &root);
-	server_leaf = test_certificate_make(&server_spec, &root);
+	test_trio_make(&root, &client_leaf, &server_leaf);
 	return 0;
 }
 
 static int teardown_group(void **state)
 {
-	test_certificate_free(&root);
-	test_certificate_free(&client_leaf);
-	test_certificate_free(&server_leaf);
+	test_trio_free(&root, &client_leaf, &server_leaf);
 	return 0;
 }
 

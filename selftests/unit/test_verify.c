@@ -364,26 +364,20 @@ static void bad_client(void **state)
 static int setup(void **state)
 {
 	struct test_spec other = test_root_spec;
-	const struct test_spec client_spec = { .id = TEST_CLIENT_ID };
-	const struct test_spec server_spec = { .id = TEST_SERVER_ID };
 
 	memset(id_2049, 'a', sizeof(id_2049) - 1);
 	memcpy(id_2049, "spiffe://example.org/", strlen("spiffe://example.org/"));
 	memcpy(id_2048, id_2049, sizeof(id_2048) - 1);
 	other.name = "other root";
-	root = test_certificate_make(&test_root_spec, NULL);
+	test_trio_make(&root, &client_leaf, &server_leaf);
 	other_root = test_certificate_make(&other, NULL);
-	client_leaf = test_certificate_make(&client_spec, &root);
-	server_leaf = test_certificate_make(&server_spec, &root);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	test_certificate_free(&root);
+	test_trio_free(&root, &client_leaf, &server_leaf);
 	test_certificate_free(&other_root);
-	test_certificate_free(&client_leaf);
-	test_certificate_free(&server_leaf);
 	return 0;
 }
 
