@@ -107,6 +107,8 @@ AGENT_SCRIPTS := $(wildcard selftests/agent/*/*.py)
 TOOLS := $(TOOL_SOURCES:selftests/vm/tools/%.c=$(O)/tools/%)
 PRELOAD_SOURCES := $(wildcard selftests/vm/preload/*.c)
 PRELOADS := $(PRELOAD_SOURCES:selftests/vm/preload/%.c=$(O)/tools/%.so)
+PLUGIN_SOURCES := $(wildcard vmtest/bench.d/plugin/*.c)
+PLUGINS := $(PLUGIN_SOURCES:vmtest/bench.d/plugin/%.c=$(O)/plugin/%.so)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -115,7 +117,7 @@ PRELOADS := $(PRELOAD_SOURCES:selftests/vm/preload/%.c=$(O)/tools/%.so)
 all: $(O)/kmtlsd $(O)/kmtls bpf tools
 
 bpf: $(BPF_OBJECTS)
-tools: $(TOOLS) $(PRELOADS)
+tools: $(TOOLS) $(PRELOADS) $(PLUGINS)
 
 # A change of flags, compiler or version rebuilds: the objects depend on this file.
 $(O)/flags: FORCE
@@ -174,6 +176,13 @@ $(O)/tools/%.so: selftests/vm/preload/%.c $(O)/flags
 	$(say) LINK $@
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fPIE,$(CFLAGS)) -Wno-missing-prototypes -fPIC -shared -o $@ $< -lssl -lcrypto
 
+# What vmtest/profile loads into QEMU: no sanitizer, whatever the rest has.
+$(O)/plugin/%.so: vmtest/bench.d/plugin/%.c $(O)/flags
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(filter-out -fPIE -fsanitize=% -fno-sanitize-%,$(CFLAGS)) -MMD -MP -MF $(@:.so=.d) -MT $@ \
+		-fvisibility=hidden -fPIC -shared -o $@ $<
+
 # Drives the daemon's clients of SPIFFE agents (selftests/agent/run).
 $(O)/agentctl: $(call objects,$(AGENT_SOURCES)) $(LIB_OBJECTS) \
 	       $(filter-out $(O)/userspace/kmtlsd/main.o,$(DAEMON_OBJECTS))
@@ -205,7 +214,7 @@ fuzz:
 	$(Q)selftests/fuzz/run
 
 C_FILES := $(LIB_SOURCES) $(DAEMON_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) $(UNIT_HELPERS) \
-	   $(TOOL_SOURCES) $(PRELOAD_SOURCES) $(FUZZ_SOURCES) $(AGENT_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
+	   $(TOOL_SOURCES) $(PRELOAD_SOURCES) $(PLUGIN_SOURCES) $(FUZZ_SOURCES) $(AGENT_SOURCES) $(BPF_SOURCES) $(wildcard bpf/*.h include/kmtls/*.h \
 	   userspace/*/*.h selftests/unit/*.h selftests/fuzz/*.h selftests/vm/tools/*.h selftests/agent/*.h)
 SHELL_FILES := $(shell grep -rlE '^\#!(/usr)?/bin/(env )?(ba)?sh' scripts selftests vmtest .ci 2>/dev/null) \
 	       $(wildcard selftests/infra/*.bash)

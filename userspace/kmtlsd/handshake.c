@@ -125,8 +125,12 @@ static void time_is_over(struct kmtls_handshake *handshake)
 static int expire(struct kmtls_handshake_list *list,
 		  void (*over)(struct kmtls_handshake *handshake))
 {
-	__u64 now = kmtls_loop_now_ms();
+	__u64 now;
 
+	/* Before every wait, and mostly there is none: the clock is not free. */
+	if (!list->oldest)
+		return -1;
+	now = kmtls_loop_now_ms();
 	while (list->oldest && list->oldest->deadline <= now)
 		over(list->oldest);
 	return list->oldest ? (int)(list->oldest->deadline - now) : -1;

@@ -109,10 +109,13 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--time", action="store_true", help="nanoseconds are time and not instructions")
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--profile", metavar="DIR", help="where what vmtest/profile needs goes")
     options = parser.parse_args()
     if not options.time and os.cpu_count() != 1:
         sys.exit("bench: instructions are counted with one CPU")
     loads.raise_limits()
+    if options.profile:
+        os.environ["BENCH_PROFILE"] = options.profile
     bed = Bed()
     clock, sizes = loads.Clock(not options.time), plan.sizes(options.quick, not options.time)
     if not options.time:

@@ -7,8 +7,10 @@ less the smallest, in percent of the median), and in time p50, p90, p99 and the 
 import contextlib
 import glob
 import json
+import os
 import re
 import resource
+import shutil
 import statistics
 import time
 
@@ -74,7 +76,21 @@ def load(session, *arguments):
     host, port = session.arm.address(PORTS["load"])
     out = session.bed.run("a", session.bed.tools + "/benchload", arguments[0], f"{host}:{port}", *map(str, arguments[1:]),
                           env=session.arm.environment)
-    return json.loads(out)
+    facts = json.loads(out)
+    if "BENCH_PROFILE" in os.environ:
+        keep_symbols(os.environ["BENCH_PROFILE"], facts)
+    return facts
+
+
+def keep_symbols(directory, facts):
+    """For vmtest/profile: what was measured, the kernel's symbols, and where every program that is still there has its
+    files in memory. benchload has told its own."""
+    with open(directory + "/load.json", "w", encoding="ascii") as file:
+        json.dump(facts, file)
+    shutil.copyfile("/proc/kallsyms", directory + "/kallsyms")
+    for path in glob.glob("/proc/[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            shutil.copyfile(path, f"{directory}/maps.{path.split('/')[2]}")
 
 
 def rtt(session, metric):
