@@ -218,7 +218,7 @@ static void do_handshake(struct kmtls_handshake *handshake)
 	int result;
 
 	ERR_clear_error();
-	result = SSL_do_handshake(handshake->ssl);
+	result = kmtls_traffic_secrets_handshake(handshake->ssl);
 	if (result != 1) {
 		if (wants_more(handshake, result))
 			return;

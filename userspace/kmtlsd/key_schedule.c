@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * key_schedule.c - how the keys of a finished handshake get out of OpenSSL: its keylog
- * callback names the application traffic secrets, HKDF-Expand-Label (RFC 8446 section 7.1)
- * turns them into record keys (section 7.3). A secret exists twice for a moment, as the
- * line that OpenSSL formats (and wipes itself) and in struct kmtls_secret, which the caller wipes.
+ * key_schedule.c - how the keys of a finished handshake get out of OpenSSL: where it derives the
+ * application traffic secrets by our algorithm (tls13_kdf.h), that tells them to the handshake that
+ * this thread is at; elsewhere OpenSSL's keylog callback names them. HKDF-Expand-Label (RFC 8446
+ * section 7.1) turns them into record keys (section 7.3). By the callback a secret exists twice for a
+ * moment, as the line that OpenSSL formats (and wipes itself) and in struct kmtls_secret, which the
+ * caller wipes.
  */
 #include "key_schedule.h"
 
@@ -17,17 +19,21 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "tls_library.h"
+
 #define RANDOM_HEX 64 /* the client random between label and secret, in hex */
 
 static int secrets_index = -1;
 static EVP_KDF *kdf;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+/* Of the handshake that this thread is at. */
+static __thread struct kmtls_traffic_secrets *underway;
 
 /* Fetching an algorithm costs more than using it: once per process, never freed. */
 static void fetch_once(void)
 {
 	secrets_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
-	kdf = EVP_KDF_fetch(NULL, OSSL_KDF_NAME_TLS1_3_KDF, NULL);
+	kdf = EVP_KDF_fetch(kmtls_tls_library(), OSSL_KDF_NAME_TLS1_3_KDF, NULL);
 }
 
 static void free_kdf_ctx(EVP_KDF_CTX **ctx)
@@ -120,6 +126,35 @@ void kmtls_traffic_secrets_keylog(const SSL *ssl, const char *line)
 	    rest[RANDOM_HEX] != ' ')
 		return;
 	parse_secret(rest + RANDOM_HEX + 1, secret);
+}
+
+int kmtls_traffic_secrets_handshake(SSL *ssl)
+{
+	int result;
+
+	pthread_once(&once, fetch_once);
+	underway = secrets_index < 0 ? NULL : SSL_get_ex_data(ssl, secrets_index);
+	result = SSL_do_handshake(ssl);
+	underway = NULL;
+	return result;
+}
+
+void kmtls_traffic_secrets_derived(const char *label, size_t label_length,
+				   const unsigned char *bytes, size_t length)
+{
+	static const char client[] = "c ap traffic", server[] = "s ap traffic";
+	struct kmtls_secret *secret;
+
+	if (!underway || label_length != sizeof(client) - 1 || length > sizeof(secret->bytes))
+		return;
+	if (!memcmp(label, client, label_length))
+		secret = &underway->client;
+	else if (!memcmp(label, server, label_length))
+		secret = &underway->server;
+	else
+		return;
+	memcpy(secret->bytes, bytes, length);
+	secret->length = length;
 }
 
 /* Sizes by cipher suite (RFC 8446 appendix B.4). */

@@ -35,9 +35,14 @@ void kmtls_traffic_secrets_wipe(struct kmtls_traffic_secrets *secrets);
 void kmtls_record_key_wipe(struct kmtls_record_key *key);
 #define __cleanup_record_key __attribute__((cleanup(kmtls_record_key_wipe)))
 
-/* Makes the keylog callback of ssl's context (set in svid.c) write into secrets, which
- * must live as long as ssl. -ENOMEM. */
+/* Where the secrets of ssl go. secrets must live as long as ssl. -ENOMEM. */
 int kmtls_traffic_secrets_attach(SSL *ssl, struct kmtls_traffic_secrets *secrets);
+/* SSL_do_handshake() of an SSL that secrets are attached to. */
+int kmtls_traffic_secrets_handshake(SSL *ssl);
+/* For tls13_kdf.c, in the course of it: takes those with the labels "c ap traffic" and "s ap traffic",
+ * ignores others. */
+void kmtls_traffic_secrets_derived(const char *label, size_t label_length,
+				   const unsigned char *bytes, size_t length);
 /* For SSL_CTX_set_keylog_callback(): takes CLIENT_/SERVER_TRAFFIC_SECRET_0, ignores others. */
 void kmtls_traffic_secrets_keylog(const SSL *ssl, const char *line);
 

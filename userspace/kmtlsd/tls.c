@@ -173,7 +173,6 @@ static bool set_protocol(SSL_CTX *context)
 	/* Bytes past the handshake belong to kernel TLS: they must stay in the socket. */
 	SSL_CTX_set_read_ahead(context, 0);
 	SSL_CTX_set_max_cert_list(context, KMTLS_TLS_CHAIN_BYTES_MAX);
-	SSL_CTX_set_keylog_callback(context, kmtls_traffic_secrets_keylog);
 	return SSL_CTX_set_max_send_fragment(context, RECORD_BYTES_MAX) == 1 &&
 	       SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) == 1 &&
 	       SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 &&
@@ -236,14 +235,18 @@ int kmtls_tls_context_new(enum kmtls_role role, const struct kmtls_tls_credentia
 			  SSL_CTX **ret_context)
 {
 	bool is_server = role == KMTLS_ROLE_SERVER;
+	OSSL_LIB_CTX *library = library_for(credentials->key);
 	SSL_CTX *context;
 	int err = -ENOMEM;
 
 	pthread_once(&once, allocate_indexes);
-	context = SSL_CTX_new_ex(library_for(credentials->key), NULL,
+	context = SSL_CTX_new_ex(library, NULL,
 				 is_server ? TLS_server_method() : TLS_client_method());
 	if (!context || trust_index < 0 || tickets_index < 0 || !set_protocol(context))
 		goto fail;
+	/* In ours the secrets come from whom derives them. */
+	if (!library)
+		SSL_CTX_set_keylog_callback(context, kmtls_traffic_secrets_keylog);
 	err = -EINVAL;
 	if (!set_credentials(context, credentials) ||
 	    !(is_server ? set_server(context) : set_client(context)))

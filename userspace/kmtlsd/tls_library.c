@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tls_library.c - see tls_library.h. The provider here has nothing of its own: it asks that of OpenSSL. */
+/* tls_library.c - see tls_library.h. Of its own the provider has one derivation; for the rest it asks that of OpenSSL. */
 #include "tls_library.h"
 
 #include <openssl/core.h>
@@ -12,6 +12,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
+
+#include "tls13_kdf.h"
 
 #define NAME "kmtls-handshake"
 
@@ -67,6 +69,32 @@ static void choose(unsigned row)
 			chosen[row][count++] = *algorithm;
 }
 
+/* Ours in the place of the one that has this name. */
+static bool replace(unsigned row, const char *name, const OSSL_DISPATCH *implementation)
+{
+	OSSL_ALGORITHM *algorithm = chosen[row];
+
+	while (algorithm->algorithm_names &&
+	       strncasecmp(algorithm->algorithm_names, name, strlen(name)) != 0)
+		algorithm++;
+	if (!algorithm->algorithm_names)
+		return false;
+	algorithm->implementation = implementation;
+	return true;
+}
+
+static bool choose_all(void)
+{
+	bool replaced = false;
+
+	for (unsigned i = 0; i < WANTED; i++) {
+		choose(i);
+		if (wanted[i].operation == OSSL_OP_KDF)
+			replaced = replace(i, OSSL_KDF_NAME_TLS1_3_KDF, kmtls_tls13_kdf_functions);
+	}
+	return replaced && kmtls_tls13_kdf_open(inner);
+}
+
 static const OSSL_ALGORITHM *query(void *unused, int operation, int *ret_do_not_store)
 {
 	*ret_do_not_store = 0;
@@ -118,6 +146,7 @@ static void free_both(void)
 	if (before)
 		OSSL_PROVIDER_unload(before);
 	OSSL_LIB_CTX_free(outer);
+	kmtls_tls13_kdf_close();
 	if (behind)
 		OSSL_PROVIDER_unload(behind);
 	OSSL_LIB_CTX_free(inner);
@@ -131,9 +160,7 @@ static void make(void)
 	outer = OSSL_LIB_CTX_new();
 	if (inner && outer)
 		behind = OSSL_PROVIDER_load(inner, "default");
-	for (unsigned i = 0; behind && i < WANTED; i++)
-		choose(i);
-	if (behind && OSSL_PROVIDER_add_builtin(outer, NAME, init) == 1)
+	if (behind && choose_all() && OSSL_PROVIDER_add_builtin(outer, NAME, init) == 1)
 		before = OSSL_PROVIDER_load(outer, NAME);
 	if (before && OPENSSL_atexit(free_both) == 1) {
 		library = outer;
