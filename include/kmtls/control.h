@@ -14,7 +14,7 @@
  * verbs and arguments:
  *   pod-add    name, netns (path), cgroup (path), id (SPIFFE ID),
  *              optional connect ("held": connect() waits for the peer; "at-once"), accel ("off",
- *              "on", "auto")
+ *              "on", "auto"; without it, as the configuration says)
  *   pod-del    name
  *   pod-list
  *   peer-add   prefix, and one of: id (SPIFFE ID); trust_domain with or without namespace (any

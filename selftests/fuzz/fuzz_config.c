@@ -23,6 +23,7 @@ static void check_accepted(const struct kmtls_config *config)
 	HOLDS(config->handshake_timeout >= 1 && config->handshake_timeout <= 300);
 	HOLDS(config->key_limit && config->key_limit <= KMTLS_CONFIG_KEY_LIMIT);
 	HOLDS(config->limits.memory_percent <= 100);
+	HOLDS(config->accel >= KMTLS_ACCEL_AUTO && config->accel <= KMTLS_ACCEL_ON);
 	for (unsigned i = 0; i < config->exclude.outbound_ports_count; i++)
 		HOLDS(config->exclude.outbound_ports[i]);
 	for (unsigned i = 0; i < config->exclude.inbound_ports_count; i++)

@@ -66,7 +66,7 @@ static void choices(void **state)
 		assert_int_equal(choice, all[i]);
 	}
 	assert_int_equal(kmtls_accel_parse(NULL, &choice), 0);
-	assert_int_equal(choice, KMTLS_ACCEL_AUTO);
+	assert_int_equal(choice, KMTLS_ACCEL_DEFAULT);
 	assert_int_equal(kmtls_accel_parse("yes", &choice), -EINVAL);
 	assert_int_equal(kmtls_accel_parse("", &choice), -EINVAL);
 }

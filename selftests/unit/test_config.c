@@ -45,6 +45,7 @@ static void test_defaults(void **state)
 	assert_true(config->rekey && !config->close_at_key_limit && !config->prefer_chacha20);
 	assert_int_equal(config->authorization_default, KMTLS_AUTHORIZATION_DEFAULT_UNSET);
 	assert_int_equal(config->key_limit, 388736063996ull);
+	assert_int_equal(config->accel, KMTLS_ACCEL_AUTO);
 	assert_int_equal(config->mode, KMTLS_MODE_OFF); /* nothing is enabled */
 	assert_int_equal(config->exclude.outbound_ports_count, 0);
 	assert_int_equal(config->exclude.inbound_ports_count, 0);
@@ -129,6 +130,7 @@ static void test_everything(void **state)
 				 "key_limit: 362GiB\n"
 				 "key_limit_action: close\n"
 				 "prefer_chacha20: true\n"
+				 "accel: on\n"
 				 "max_flows: 1048576\n"
 				 "max_udp_peers: 1048575\n"
 				 "handshake_timeout: 5m\n"
@@ -222,6 +224,7 @@ static void test_everything(void **state)
 	assert_true(!config->rekey && config->close_at_key_limit && config->prefer_chacha20);
 	assert_int_equal(config->authorization_default, KMTLS_AUTHORIZATION_DEFAULT_DENY);
 	assert_int_equal(config->key_limit, 362ull << 30);
+	assert_int_equal(config->accel, KMTLS_ACCEL_ON);
 	assert_int_equal(config->mode, KMTLS_MODE_OFF);
 	assert_int_equal(config->exclude.outbound_ports_count, 2);
 	assert_int_equal(config->exclude.outbound_ports[0], 22);

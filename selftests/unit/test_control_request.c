@@ -164,12 +164,26 @@ static const struct request requests[] = {
 	{ ASK("fail-cut", "{}"), "EINVAL", "pod ?" },
 };
 
-/* What the real table refuses before a handler runs. */
+/* What the real table refuses, before a handler runs or before it looks at the pods. */
+#define POD "{\"name\":\"a\",\"netns\":\"/n\",\"cgroup\":\"/c\",\"id\":\"x\""
 static const struct request real_requests[] = {
 	{ ASK("pod-add", "{\"name\":\"a\",\"cgroup\":\"/c\",\"id\":\"x\"}"), "EINVAL",
 	  "pod-add: netns: is required" },
 	{ ASK("pod-add", "{\"name\":\"a\",\"netns\":\"/n\",\"cgroup\":\"/c\"}"), "EINVAL",
 	  "pod-add: id: is required" },
+	{ ASK("pod-add", POD ",\"accel\":\"\"}"), "EINVAL",
+	  "pod-add: accel: must be a string that is not empty" },
+	{ ASK("pod-add", POD ",\"accel\":true}"), "EINVAL",
+	  "pod-add: accel: must be a string that is not empty" },
+	{ ASK("pod-add", POD ",\"accel\":null}"), "EINVAL",
+	  "pod-add: accel: must be a string that is not empty" },
+	{ ASK("pod-add", POD ",\"accel\":\"yes\"}"), "EINVAL",
+	  "pod-add: accel: must be off, on or auto" },
+	{ ASK("pod-add", POD ",\"accel\":\"On\"}"), "EINVAL",
+	  "pod-add: accel: must be off, on or auto" },
+	{ ASK("pod-add", POD ",\"accel\":\"on\"}"), "EOPNOTSUPP",
+	  "pod-add: accel: not on this kernel: *" },
+	{ ASK("pod-list", "{\"accel\":\"on\"}"), "EINVAL", "pod-list: accel: unknown argument" },
 	{ ASK("pod-add", "{\"name\":[\"a\"]}"), "EINVAL",
 	  "pod-add: name: must be a string that is not empty" },
 	{ ASK("pod-del", "{}"), "EINVAL", "pod-del: name: is required" },

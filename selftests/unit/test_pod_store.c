@@ -18,14 +18,19 @@
 
 static char run_dir[] = "/tmp/kmtls-test-pods-XXXXXX";
 
-static void put(const char *name, const char *id)
+static void put_with(const char *name, const char *id, enum kmtls_accel accel)
 {
 	const struct kmtls_pod_spec spec = {
-		.name = name, .netns = "/run/netns/x", .cgroup = "/c", .id = id
+		.name = name, .netns = "/run/netns/x", .cgroup = "/c", .id = id, .accel = accel
 	};
 	char why[KMTLS_WHY];
 
 	assert_int_equal(kmtls_pod_store_put(run_dir, &spec, why), 0);
+}
+
+static void put(const char *name, const char *id)
+{
+	put_with(name, id, KMTLS_ACCEL_DEFAULT);
 }
 
 static void ids(void **state)
@@ -67,6 +72,29 @@ static void unreadable(void **state)
 	assert_int_equal(kmtls_pod_store_id(run_dir, "a", &id), -ENOENT);
 }
 
+static void look(void *context, const struct kmtls_pod_spec *spec)
+{
+	enum kmtls_accel *accel = context;
+
+	*accel = spec->accel;
+}
+
+/* What was not said is not remembered either: the default may be another next time. */
+static void accel(void **state)
+{
+	static const enum kmtls_accel all[] = { KMTLS_ACCEL_DEFAULT, KMTLS_ACCEL_AUTO,
+						KMTLS_ACCEL_OFF, KMTLS_ACCEL_ON };
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		enum kmtls_accel found = (enum kmtls_accel) - 1;
+
+		put_with("one", WEB, all[i]);
+		kmtls_pod_store_visit(run_dir, look, &found);
+		assert_int_equal(found, all[i]);
+		kmtls_pod_store_delete(run_dir, "one");
+	}
+}
+
 static int setup(void **state)
 {
 	char why[KMTLS_WHY];
@@ -88,6 +116,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ids),
 		cmocka_unit_test(unreadable),
+		cmocka_unit_test(accel),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

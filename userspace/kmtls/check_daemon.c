@@ -97,19 +97,27 @@ static void check_accel(struct kmtls_check *check)
 {
 	const char *error = text(check->probes, "accel_error");
 	const char *defects = text(check->probes, "accel_defects");
+	const char *preset = text(check->probes, "accel_default");
 
-	if (*error)
+	if (*error && !strcmp(preset, "on"))
+		kmtls_check_add(check, KMTLS_CHECK_WARNING, "accel",
+				"set accel: auto (kmtlsd.conf(5))",
+				"accel: the default is on, and off is what pods get: %s", error);
+	else if (*error)
 		kmtls_check_add(check, KMTLS_CHECK_OK, "accel", NULL,
-				"accel: auto is off, on is refused: %s", error);
+				"accel: the default is %s; auto is off, on is refused: %s", preset,
+				error);
 	else if (*defects)
 		kmtls_check_add(
 			check, KMTLS_CHECK_OK, "accel", NULL,
-			"accel: auto is off: with sk_msg on this kernel an application would "
-			"notice: %s",
-			defects);
+			"accel: the default is %s; auto is off, for with sk_msg on this kernel "
+			"an application would notice: %s",
+			preset, defects);
 	else
 		kmtls_check_add(check, KMTLS_CHECK_OK, "accel", NULL,
-				"accel: auto is on: sk_msg is sound on this kernel");
+				"accel: the default is %s; auto is on, for sk_msg is sound on this "
+				"kernel",
+				preset);
 }
 
 static void check_limits(struct kmtls_check *check)

@@ -57,8 +57,12 @@ const char *kmtls_accel_name(enum kmtls_accel choice)
 
 int kmtls_accel_parse(const char *text, enum kmtls_accel *ret_choice)
 {
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (strcmp(text ? text : "auto", names[i]) == 0) {
+	if (!text) {
+		*ret_choice = KMTLS_ACCEL_DEFAULT;
+		return 0;
+	}
+	for (size_t i = KMTLS_ACCEL_AUTO; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(text, names[i]) == 0) {
 			*ret_choice = (enum kmtls_accel)i;
 			return 0;
 		}

@@ -8,6 +8,7 @@
 struct kmtls_daemon;
 
 enum kmtls_accel {
+	KMTLS_ACCEL_DEFAULT, /* as the configuration says; of a pod only */
 	KMTLS_ACCEL_AUTO, /* where the application would notice nothing of it */
 	KMTLS_ACCEL_OFF,
 	KMTLS_ACCEL_ON,
@@ -27,7 +28,7 @@ void kmtls_accel_open(struct kmtls_daemon *daemon);
 bool kmtls_accel_is_on(const struct kmtls_daemon *daemon, enum kmtls_accel choice);
 
 const char *kmtls_accel_name(enum kmtls_accel choice);
-/* "off", "on", "auto"; NULL is auto. -EINVAL */
+/* "off", "on", "auto"; NULL is the default. -EINVAL */
 int kmtls_accel_parse(const char *text, enum kmtls_accel *ret_choice);
 
 #endif

@@ -68,6 +68,7 @@ static int make_config(struct kmtls_config_load *load, struct kmtls_config *conf
 		file->log_level ? (enum kmtls_log_level)file->log_level : KMTLS_LOG_INFO;
 	config->mode = (enum kmtls_mode)file->mode;
 	config->authorization_default = file->authorization_default;
+	config->accel = file->accel ? (enum kmtls_accel)file->accel : KMTLS_ACCEL_AUTO;
 	config->max_flows = 65536;
 	config->max_udp_peers = 16384;
 	config->handshake_timeout = 10;

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "accel.h"
 #include "key_type.h"
 #include "log.h"
 #include "kmtls/abi.h"
@@ -93,6 +94,7 @@ struct kmtls_config {
 	uint64_t key_limit; /* bytes under one AES-GCM key; KMTLS_CONFIG_KEY_LIMIT */
 	bool close_at_key_limit; /* else a warning is all */
 	bool prefer_chacha20;
+	enum kmtls_accel accel; /* of pods that say nothing else; auto */
 	struct {
 		uint16_t *outbound_ports, *inbound_ports; /* never intercepted, all pods */
 		unsigned outbound_ports_count, inbound_ports_count;

@@ -59,6 +59,7 @@ static const struct {
 	{ "key_limit", "must be between 1MiB and 388736063996 bytes (RFC 8446)" },
 	{ "key_limit_action", "must be warn or close" },
 	{ "prefer_chacha20", "must be true or false" },
+	{ "accel", "must be off, on or auto" },
 	{ "exclude", RULE_MAPPING },
 	{ "exclude.outbound_ports", RULE_PORTS },
 	{ "exclude.inbound_ports", RULE_PORTS },
@@ -130,6 +131,11 @@ static const cyaml_strval_t authorization_words[] = {
 static const cyaml_strval_t rekey_words[] = {
 	{ "auto", 1 },
 	{ "off", 2 },
+};
+static const cyaml_strval_t accel_words[] = {
+	{ "auto", KMTLS_ACCEL_AUTO },
+	{ "off", KMTLS_ACCEL_OFF },
+	{ "on", KMTLS_ACCEL_ON },
 };
 static const cyaml_strval_t action_words[] = {
 	{ "warn", 1 },
@@ -244,6 +250,7 @@ static const cyaml_schema_field_t file_fields[] = {
 	STRING(key_limit, struct kmtls_config_file),
 	WORD(key_limit_action, struct kmtls_config_file, action_words),
 	WORD(prefer_chacha20, struct kmtls_config_file, truth_words),
+	WORD(accel, struct kmtls_config_file, accel_words),
 	NUMBER(workers, struct kmtls_config_file),
 	NUMBER(max_flows, struct kmtls_config_file),
 	NUMBER(max_udp_peers, struct kmtls_config_file),

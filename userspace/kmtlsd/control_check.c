@@ -45,9 +45,10 @@ int kmtls_control_check(struct kmtls_daemon *daemon, const json_t *arguments,
 
 	return kmtls_text_append_json(
 		result,
-		json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 			  "tls_error", error_text(tls), "rekey_error", error_text(rekey),
-			  "accel_error", accel->why, "accel_defects", defects, "rekey_offered",
+			  "accel_error", accel->why, "accel_defects", defects, "accel_default",
+			  kmtls_accel_name(daemon->config->accel), "rekey_offered",
 			  (int)daemon->rekey->offered, "key_limit",
 			  (json_int_t)daemon->config->key_limit, "nofile",
 			  soft_limit(RLIMIT_NOFILE), "memlock", soft_limit(RLIMIT_MEMLOCK),

@@ -133,6 +133,7 @@ static void put_fixed(const struct kmtls_config *config, struct listing *listing
 	put_number(listing, "key_limit", restart, config->key_limit, "");
 	put(listing, "key_limit_action", restart, config->close_at_key_limit ? "close" : "warn");
 	put(listing, "prefer_chacha20", restart, config->prefer_chacha20 ? "true" : "false");
+	put(listing, "accel", restart, kmtls_accel_name(config->accel));
 	put_ports(listing, "exclude.outbound_ports", config->exclude.outbound_ports,
 		  config->exclude.outbound_ports_count);
 	put_ports(listing, "exclude.inbound_ports", config->exclude.inbound_ports,

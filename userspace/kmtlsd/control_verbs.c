@@ -42,7 +42,7 @@ static int parse_connect(const char *text, bool *ret_at_once, char *ret_why)
 	return 0;
 }
 
-/* "auto" (also when it is not said), "on" or "off". */
+/* Nothing is the default of the configuration, which may not be had on this kernel. */
 static int parse_accel(const struct kmtls_daemon *daemon, const char *text,
 		       enum kmtls_accel *ret_accel, char *ret_why)
 {

@@ -34,7 +34,7 @@ struct kmtls_pod {
 	int listeners[KMTLS_ACCEPTOR_COUNT]; /* -1: the pod has no such family */
 	struct kmtls_injector injector; /* answers to held connects */
 	__u32 flags; /* KMTLS_POD_* of the pods map */
-	enum kmtls_accel accel; /* what was asked for */
+	enum kmtls_accel accel; /* what was asked for, here or in the configuration */
 	/* After a take-over: descriptors are those of the worker before; so are the programs. */
 	bool adopted, attached;
 	pthread_mutex_t svid_lock;

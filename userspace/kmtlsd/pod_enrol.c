@@ -101,6 +101,8 @@ static struct kmtls_pod *new_pod(const struct kmtls_pod_spec *spec)
 /* A pod that was enrolled under another kernel must not stay without connections for it. */
 static void choose_accel(const struct kmtls_pods *pods, struct kmtls_pod *pod)
 {
+	if (pod->accel == KMTLS_ACCEL_DEFAULT)
+		pod->accel = pods->daemon->config->accel;
 	if (kmtls_accel_is_on(pods->daemon, pod->accel))
 		pod->flags |= KMTLS_POD_ACCEL;
 	else if (pod->accel == KMTLS_ACCEL_ON)

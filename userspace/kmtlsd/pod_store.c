@@ -54,7 +54,7 @@ int kmtls_pod_store_put(const char *run_dir, const struct kmtls_pod_spec *spec, 
 			"cgroup", spec->cgroup, "id", spec->id, "connect_at_once",
 			spec->connect_at_once);
 	/* Versions that do not know the field read no file that has it. */
-	if (pod && spec->accel != KMTLS_ACCEL_AUTO)
+	if (pod && spec->accel != KMTLS_ACCEL_DEFAULT)
 		json_object_set_new(pod, "accel", json_string(kmtls_accel_name(spec->accel)));
 	if (!pod || json_dump_file(pod, temporary, JSON_INDENT(2)) < 0 ||
 	    rename(temporary, path) < 0) {

@@ -67,6 +67,8 @@ enum kmtls_step kmtls_relay_carry(struct kmtls_loop *loop, unsigned slot, ssize_
 		    write(flow->to_wire.pipe_write, buffer + sent, taken - sent) != taken - sent)
 			return kmtls_relay_end(loop, slot, KMTLS_REASON_RELAY_FAILED);
 		private->queued[KMTLS_TO_WIRE] += taken - sent;
+		/* Asked before the next read, so that nothing seems to be in hand that is not. */
+		private->source_short[KMTLS_TO_WIRE] = taken < BUFFER_BYTES;
 	}
 	set_in_hand(flow, false);
 	if (taken > 0)
