@@ -192,7 +192,7 @@ def closed_at_limit(bed):
         server.close()
 
 
-@case("prefer_chacha20: its keys have no limit, nothing is warned of", mesh=True)
+@case("prefer_chacha20: its keys have no limit, nothing is warned of", mesh=True, kernel="6.12")
 def chacha20(bed):
     for node, other in ((1, 2), (2, 1)):
         settings(bed, node, key_limit="1MiB", rekey="off", prefer_chacha20="true")

@@ -452,7 +452,7 @@ def by_bpftool(bed):
     equal(totals(bed, "c"), whole(bed, "c"), "udp_totals")
 
 
-@case("counting goes on while a worker or the whole daemon is dead, and across an upgrade", mesh=True, timeout=200)
+@case("counting goes on while a worker or the whole daemon is dead, and across an upgrade", mesh=True, kernel="6.12", timeout=200)
 def survives(bed):
     server, client = udp_socket(bed, "b", 4, 5400), udp_socket(bed, "a", 4, 5401)
     before = totals(bed, "a"), totals(bed, "b")
@@ -494,7 +494,7 @@ def survives(bed):
     return f"{sent} datagrams"
 
 
-@case("too many remotes: entries are forgotten, the total of the pod is not", mesh=True, timeout=200)
+@case("too many remotes: entries are forgotten, the total of the pod is not", mesh=True, kernel="6.12", timeout=200)
 def forgets(bed):
     room, count = 64, 700
     bed.configure(1, "max_udp_peers", room)
