@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes docs/performance.md, and the plots and results that it shows, from what a run has left."""
+import glob
 import json
 import os
 import shutil
 
-from . import arms, plan, report
+from . import arms, plan, profile, report
 
 HEAD = """# What kmtls costs
 
@@ -67,6 +68,17 @@ vmtest/bench --document results
 measures on the machine itself, in time.
 """
 
+PROFILE = """
+## Where the instructions go
+
+Counted by [vmtest/profile](vmtest.md#where-the-instructions-go-vmtestprofile), nothing is sampled. Beside kmtls the application
+itself on kernel TLS, which has two TCP segments, two wakeups and no relay where kmtls has six, six and two.
+
+{tables}
+
+{reasons}
+"""
+
 
 def markdown_table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -100,6 +112,36 @@ def tables(results):
     return "\n\n".join(parts)
 
 
+def profiles(source):
+    """What vmtest/profile has left there, by arm and metric."""
+    found = {}
+    for path in sorted(glob.glob(source + "/profile-*.json")):
+        with open(path, encoding="utf-8") as file:
+            one = json.load(file)
+        found[one["arm"], one["metric"]] = one
+    return found
+
+
+def reasons():
+    with open(os.path.dirname(os.path.abspath(__file__)) + "/profile-notes.md", encoding="utf-8") as file:
+        return file.read()
+
+
+def profile_table(found):
+    """Groups, in the order of kmtls's; in brackets what the application alone has of it."""
+    rows = []
+    for metric in dict.fromkeys(metric for _, metric in found):
+        ours, alone = found.get(("kmtls", metric)), found.get(("ktls", metric))
+        if not ours:
+            continue
+        names = [arm for arm, there in (("kmtls", ours), ("ktls", alone)) if there]
+        shown = [[group, *(profile.amount(found[arm, metric]["groups"].get(group, 0), ours) for arm in names), f"{value / ours['total']:.1%}"]
+                 for group, value in ours["groups"].items() if value / ours["total"] >= 0.004]
+        shown.append(["all", *(report.number(found[arm, metric]["total"], ours["unit"]) for arm in names), ""])
+        rows.append(f"`{metric}`, {ours['unit']}:\n\n" + markdown_table(["", *(f"`{arm}`" for arm in names), "share of `kmtls`"], shown))
+    return "\n\n".join(rows)
+
+
 def machine(facts):
     if facts["hardware"]:
         return f"{facts['cpu']}, {facts['cpus']} CPUs, kernel {facts['kernel']}"
@@ -121,7 +163,7 @@ def incomplete(results, quick):
     return " **The run is incomplete**: it lacks, for one arm or all, " + ", ".join(f"`{name}`" for name in missing) + "."
 
 
-def text_of(results, facts):
+def text_of(results, facts, found):
     quick, there = facts["quick"], set(report.columns(results))
     sizes = plan.sizes(quick, facts["counts"])
     out = [f"- {arm.name}: {arm.unavailable()}." for arm in arms.find_all() if arm.unavailable()]
@@ -135,7 +177,8 @@ def text_of(results, facts):
     said = "Of " + facts["date"] + (", a quick run: fewer operations, and less growth, than a full one." if quick else ".")
     latency = "\n\n![latency](performance/latency.svg)" if not facts["counts"] else ""
     said += incomplete(results, quick)
-    return (head.rstrip() + f"\n\n{said} In bold: the cheapest for a mesh.\n\n" + tables(results) + latency + "\n" + method +
+    where = "\n" + PROFILE.format(tables=profile_table(found), reasons=reasons().strip()) if ("kmtls", "rtt_64") in found else ""
+    return (head.rstrip() + f"\n\n{said} In bold: the cheapest for a mesh.\n\n" + tables(results) + latency + "\n" + where + method +
             "\n## Versions\n\n" + versions(facts) + "\n")
 
 
@@ -145,11 +188,12 @@ def write(root, source):
         results = json.load(file)
     with open(source + "/run.json", encoding="utf-8") as file:
         facts = json.load(file)
-    text, target = text_of(results, facts), root + "/docs/performance"
+    found = profiles(source)
+    text, target = text_of(results, facts, found), root + "/docs/performance"
     shutil.rmtree(target, ignore_errors=True)
     os.makedirs(target)
-    for name in ("results.json", "run.json", *(f"{plot}.{kind}" for plot in ("cost", "applications", "growth", "latency")
-                                               for kind in ("png", "svg"))):
+    plots = [f"{plot}.{kind}" for plot in ("cost", "applications", "growth", "latency") for kind in ("png", "svg")]
+    for name in ("results.json", "run.json", *(f"profile-{arm}-{metric}.json" for arm, metric in found), *plots):
         if os.path.exists(f"{source}/{name}"):
             shutil.copy(f"{source}/{name}", target)
     with open(root + "/docs/performance.md", "w", encoding="utf-8") as file:
