@@ -145,6 +145,10 @@ bench_document_profile() {
 	expect_in tree/docs/performance.md "| TCP/IP | 95 | 45 | 95.0% |"
 	expect_in tree/docs/performance.md "| all | 100 | 50 |  |"
 	[[ -s tree/docs/performance/profile-ktls-rtt_64.json ]] || fail "$(ls tree/docs/performance)"
+	rm out/profile-*
+	bench good --document out
+	expect_status 0
+	expect_in tree/docs/performance.md "| all | 100 | 50 |  |"
 }
 
 # What is published says what it lacks.

@@ -7,6 +7,8 @@ import shutil
 
 from . import arms, plan, profile, report
 
+FUNCTIONS = 100  # the largest of a profile are published
+
 HEAD = """# What kmtls costs
 
 <!-- Written by `vmtest/bench --document DIR`. Do not edit: the text is in vmtest/bench.d/measure/document.py. -->
@@ -72,7 +74,7 @@ PROFILE = """
 ## Where the instructions go
 
 Counted by [vmtest/profile](vmtest.md#where-the-instructions-go-vmtestprofile), nothing is sampled. Beside kmtls the application
-itself on kernel TLS, which has two TCP segments, two wakeups and no relay where kmtls has six, six and two.
+itself on kernel TLS, which has two TCP segments, two wakeups and no relay where kmtls has six, six and two.{other}
 
 {tables}
 
@@ -142,6 +144,14 @@ def profile_table(found):
     return "\n\n".join(rows)
 
 
+def other_run(results, found):
+    """A sentence, if the tables of the run are not of what was profiled."""
+    cells = report.by_cell(results)
+    apart = [metric for (arm, metric), one in found.items() if (arm, metric) in cells and
+             abs(cells[arm, metric]["value"] / one["measured"] - 1) > profile.TOLERANCE]
+    return " **The profiles are of another version, or measured otherwise, than the tables above.**" if apart else ""
+
+
 def machine(facts):
     if facts["hardware"]:
         return f"{facts['cpu']}, {facts['cpus']} CPUs, kernel {facts['kernel']}"
@@ -177,7 +187,7 @@ def text_of(results, facts, found):
     said = "Of " + facts["date"] + (", a quick run: fewer operations, and less growth, than a full one." if quick else ".")
     latency = "\n\n![latency](performance/latency.svg)" if not facts["counts"] else ""
     said += incomplete(results, quick)
-    where = "\n" + PROFILE.format(tables=profile_table(found), reasons=reasons().strip()) if ("kmtls", "rtt_64") in found else ""
+    where = "\n" + PROFILE.format(tables=profile_table(found), other=other_run(results, found), reasons=reasons().strip()) if ("kmtls", "rtt_64") in found else ""
     return (head.rstrip() + f"\n\n{said} In bold: the cheapest for a mesh.\n\n" + tables(results) + latency + "\n" + where + method +
             "\n## Versions\n\n" + versions(facts) + "\n")
 
@@ -188,14 +198,19 @@ def write(root, source):
         results = json.load(file)
     with open(source + "/run.json", encoding="utf-8") as file:
         facts = json.load(file)
-    found = profiles(source)
-    text, target = text_of(results, facts, found), root + "/docs/performance"
+    target = root + "/docs/performance"
+    found = {**profiles(target), **profiles(source)}  # a run without profiles keeps those that are there
+    text = text_of(results, facts, found)
     shutil.rmtree(target, ignore_errors=True)
     os.makedirs(target)
     plots = [f"{plot}.{kind}" for plot in ("cost", "applications", "growth", "latency") for kind in ("png", "svg")]
-    for name in ("results.json", "run.json", *(f"profile-{arm}-{metric}.json" for arm, metric in found), *plots):
+    for name in ("results.json", "run.json", *plots):
         if os.path.exists(f"{source}/{name}"):
             shutil.copy(f"{source}/{name}", target)
+    for (arm, metric), one in found.items():
+        with open(f"{target}/profile-{arm}-{metric}.json", "w", encoding="utf-8") as file:
+            json.dump({**one, "functions": one["functions"][:FUNCTIONS]}, file, indent=1)
+            file.write("\n")
     with open(root + "/docs/performance.md", "w", encoding="utf-8") as file:
         file.write(text)
     return 0
