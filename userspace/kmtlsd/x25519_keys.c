@@ -135,7 +135,9 @@ static void *generate(void *generation_, OSSL_CALLBACK *callback, void *arg)
 {
 	struct generation *generation = generation_;
 
-	return generation->ours ? make_key() : its.gen(generation->its, callback, arg);
+	void *key = generation->ours ? make_key() : its.gen(generation->its, callback, arg);
+
+	return key;
 }
 
 static void clean_up(void *generation_)
