@@ -124,7 +124,31 @@ bench_document() {
 	expect_in tree/docs/performance.md "64 B (\`rtt_64\`) | instructions |"
 	expect_in tree/docs/performance.md "kmtls-accel: kmtls pod add has no option --accel"
 	expect_not_in tree/docs/performance.md "The run is incomplete"
+	expect_not_in tree/docs/performance.md "Where the instructions go"
 	[[ -s tree/docs/performance/cost.svg && -s tree/docs/performance/results.json ]] || fail "$(ls tree/docs/performance)"
+}
+
+# Profiles that lie beside the results become a part of it.
+bench_document_profile() {
+	local arm value=100
+	make_bench_tree
+	bench good --quick --out out
+	for arm in kmtls ktls; do
+		cat >"out/profile-$arm-rtt_64.json" <<-END
+			{"arm": "$arm", "metric": "rtt_64", "kernel": "6.12", "unit": "instructions", "measured": $value, "total": $value, "operations": 1,
+			 "groups": {"TCP/IP": $((value - 5)), "zeroing of memory": 5}, "functions": [], "callers": {}}
+		END
+		value=50
+	done
+	bench good --document out
+	expect_status 0
+	expect_in tree/docs/performance.md "| TCP/IP | 95 | 45 | 95.0% |"
+	expect_in tree/docs/performance.md "| all | 100 | 50 |  |"
+	[[ -s tree/docs/performance/profile-ktls-rtt_64.json ]] || fail "$(ls tree/docs/performance)"
+	rm out/profile-*
+	bench good --document out
+	expect_status 0
+	expect_in tree/docs/performance.md "| all | 100 | 50 |  |"
 }
 
 # What is published says what it lacks.
@@ -143,4 +167,5 @@ check "bench: a guest that dies" bench_misses dies "MISSING wireguard pgbench: t
 check "bench: names" bench_names
 check "bench: a part" bench_only
 check "bench: the document" bench_document
+check "bench: the document with profiles" bench_document_profile
 check "bench: the document of a run that failed" bench_document_lacks

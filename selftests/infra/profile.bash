@@ -130,7 +130,7 @@ profile_table() {
 	grep -qE '^tls_get_rec \[tls\] +kernel TLS +2 +2\.0%' stdout || fail "no tls_get_rec: $(<stdout)"
 	grep -qE '^\? \[kmtlsd\] +kmtlsd +3 +3\.0%' stdout || fail "no kmtlsd: $(<stdout)"
 	grep -A 1 -E '^__memset called by' stdout | grep -qE '^tls_get_rec \[tls\] +20 +10$' || fail "no callers: $(<stdout)"
-	run python3 -c 'import json; found = json.load(open("out/profile.json")); print(found["groups"]["TCP/IP"], found["total"])'
+	run python3 -c 'import json; found = json.load(open("out/profile-kmtls-rtt_64.json")); print(found["groups"]["TCP/IP"], found["total"])'
 	expect_in stdout "75.0 100.0"
 	profile no-callers --json
 	expect_status 0

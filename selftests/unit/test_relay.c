@@ -28,6 +28,9 @@
 
 #define MIB (1024 * 1024)
 #define BITS 200
+#define QUEUED (8 * MIB)
+/* Of one turn at most: 16 rounds of 64 KiB, which may be in five records. */
+#define TURN_RECORDS (16 * 5)
 #define TO_WIRE 1 /* a test's state */
 
 static int application, peer;
@@ -186,6 +189,40 @@ static void one_by_one(void **state)
 	pass(peer, application, 16385);
 }
 
+/* Much waits, and the wire takes all of it: others get their turn nevertheless, soon, and this flow another one. */
+static void bounded_turn(void **state)
+{
+	static const int room = 16 * MIB;
+	__u64 before, after, most = 0;
+	size_t sent = 0, have = 0;
+	unsigned turns = 0;
+	ssize_t done;
+
+	test_require_ktls();
+	settle();
+	setsockopt(application, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+	setsockopt(test_flows[TEST_LEFT].local_fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
+	setsockopt(test_flows[TEST_LEFT].wire_fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+	while (sent < QUEUED &&
+	       (done = send(application, bytes + sent % MIB, MIB - sent % MIB, 0)) > 0)
+		sent += done;
+	assert_int_equal(sent, QUEUED);
+	kmtls_relay_pump(&test_loop, TEST_LEFT, false);
+	assert_true(test_private[TEST_LEFT].again);
+	for (; have < QUEUED && turns < 10000; turns++) {
+		kmtls_ktls_tx_sequence(test_flows[TEST_LEFT].wire_fd, 0x1301, &before);
+		serve(10);
+		kmtls_ktls_tx_sequence(test_flows[TEST_LEFT].wire_fd, 0x1301, &after);
+		most = after - before > most ? after - before : most;
+		while ((done = recv(peer, got, MIB - have % MIB, 0)) > 0) {
+			assert_memory_equal(got, bytes + have % MIB, done);
+			have += done;
+		}
+	}
+	assert_int_equal(have, QUEUED);
+	assert_in_range(most, 1, 2 * TURN_RECORDS); /* an event may come on top of what was left */
+}
+
 /* The application's end comes with its last bytes, in one event. */
 static void end_with_bytes(void **state)
 {
@@ -252,6 +289,7 @@ int main(void)
 		TEST("many records to the application", many_buffers, 0),
 		TEST("bulk", bulk, 0),
 		TEST("one by one", one_by_one, 0),
+		TEST("a turn is bounded", bounded_turn, 0),
 		TEST("end with bytes", end_with_bytes, 0),
 		TEST("truncated", truncated, 0),
 	};

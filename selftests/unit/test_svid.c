@@ -64,6 +64,26 @@ static void fields(void **state)
 	assert_non_null(client_svid->server);
 }
 
+/* What is remembered of handshakes is an object's: the same leaf under another bundle has nothing of it. */
+static void numbers(void **state)
+{
+	STACK_OF(X509) *other = sk_X509_new_null();
+	struct kmtls_svid *same = svid_of(&client_leaf), *svid = NULL;
+	const char *why;
+
+	sk_X509_push(other, root.certificate);
+	sk_X509_push(other, server_leaf.certificate);
+	assert_int_equal(
+		kmtls_svid_new(client_leaf.certificate, NULL, client_leaf.key, other, &svid, &why),
+		0);
+	assert_int_not_equal(svid->number, client_svid->number);
+	assert_int_not_equal(svid->number, same->number);
+	assert_int_not_equal(same->number, client_svid->number);
+	kmtls_svid_put(svid);
+	kmtls_svid_put(same);
+	sk_X509_free(other);
+}
+
 static void refuses(const struct test_spec *spec, const char *wanted)
 {
 	struct test_certificate leaf = test_certificate_make(spec, &root);
@@ -316,6 +336,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fields),
+		cmocka_unit_test(numbers),
 		cmocka_unit_test(bad_leaves),
 		cmocka_unit_test(bad_key_and_bundle),
 		cmocka_unit_test(references),

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tls_library.c - see tls_library.h. Of its own the provider has one derivation; for the rest it asks that of OpenSSL. */
+/*
+ * tls_library.c - see tls_library.h. Of its own the provider has a derivation and the making of
+ * keys; for the rest it asks that of OpenSSL.
+ */
 #include "tls_library.h"
 
 #include <openssl/core.h>
@@ -14,6 +17,7 @@
 #include <string.h>
 
 #include "tls13_kdf.h"
+#include "x25519_keys.h"
 
 #define NAME "kmtls-handshake"
 
@@ -69,30 +73,67 @@ static void choose(unsigned row)
 			chosen[row][count++] = *algorithm;
 }
 
-/* Ours in the place of the one that has this name. */
-static bool replace(unsigned row, const char *name, const OSSL_DISPATCH *implementation)
+static bool is_named(const OSSL_ALGORITHM *algorithm, const char *name)
 {
-	OSSL_ALGORITHM *algorithm = chosen[row];
+	size_t length = strlen(name);
 
-	while (algorithm->algorithm_names &&
-	       strncasecmp(algorithm->algorithm_names, name, strlen(name)) != 0)
-		algorithm++;
-	if (!algorithm->algorithm_names)
-		return false;
-	algorithm->implementation = implementation;
-	return true;
+	return !strncasecmp(algorithm->algorithm_names, name, length) &&
+	       strchr(":", algorithm->algorithm_names[length]);
 }
 
+/* The one of this name among those of an operation that were chosen, or NULL. */
+static OSSL_ALGORITHM *find_chosen(int operation, const char *name)
+{
+	OSSL_ALGORITHM *algorithm;
+	unsigned row = 0;
+
+	while (wanted[row].operation != operation)
+		row++;
+	for (algorithm = chosen[row]; algorithm->algorithm_names; algorithm++)
+		if (is_named(algorithm, name))
+			return algorithm;
+	return NULL;
+}
+
+static const OSSL_DISPATCH *find_x25519_exchange(void)
+{
+	int unused = 0;
+	const OSSL_ALGORITHM *algorithm =
+		OSSL_PROVIDER_query_operation(behind, OSSL_OP_KEYEXCH, &unused);
+
+	for (; algorithm && algorithm->algorithm_names; algorithm++)
+		if (is_named(algorithm, "X25519"))
+			return algorithm->implementation;
+	return NULL;
+}
+
+/* It costs more without. */
+static void replace_x25519(void)
+{
+	OSSL_ALGORITHM *keys = find_chosen(OSSL_OP_KEYMGMT, "X25519");
+	const OSSL_DISPATCH *exchange = find_x25519_exchange(), *ours;
+
+	if (!keys || !exchange)
+		return;
+	ours = kmtls_x25519_keys_open(keys->implementation, exchange,
+				      OSSL_PROVIDER_get0_provider_ctx(behind), inner);
+	if (ours)
+		keys->implementation = ours;
+}
+
+/* false: it must not be used, the secrets would be told by nobody (tls.c). */
 static bool choose_all(void)
 {
-	bool replaced = false;
+	OSSL_ALGORITHM *kdf;
 
-	for (unsigned i = 0; i < WANTED; i++) {
+	for (unsigned i = 0; i < WANTED; i++)
 		choose(i);
-		if (wanted[i].operation == OSSL_OP_KDF)
-			replaced = replace(i, OSSL_KDF_NAME_TLS1_3_KDF, kmtls_tls13_kdf_functions);
-	}
-	return replaced && kmtls_tls13_kdf_open(inner);
+	kdf = find_chosen(OSSL_OP_KDF, OSSL_KDF_NAME_TLS1_3_KDF);
+	if (!kdf || !kmtls_tls13_kdf_open(inner))
+		return false;
+	kdf->implementation = kmtls_tls13_kdf_functions;
+	replace_x25519();
+	return true;
 }
 
 static const OSSL_ALGORITHM *query(void *unused, int operation, int *ret_do_not_store)
@@ -147,6 +188,7 @@ static void free_both(void)
 		OSSL_PROVIDER_unload(before);
 	OSSL_LIB_CTX_free(outer);
 	kmtls_tls13_kdf_close();
+	kmtls_x25519_keys_close();
 	if (behind)
 		OSSL_PROVIDER_unload(behind);
 	OSSL_LIB_CTX_free(inner);

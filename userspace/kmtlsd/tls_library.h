@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tls_library.h - the part of OpenSSL that handshakes use: everything of its default provider but
- * what reads keys.
+ * what reads keys, and with two things of our own in the place of OpenSSL's: the key derivation of
+ * TLS 1.3 (tls13_kdf.h), by which application secrets come out, and new X25519 keys (x25519_keys.h).
  *
  * d2i_X509() tries to read the public key at once. OpenSSL 3.0 makes a list of all readers it has
  * for that, each time, which costs ten times as much as the rest of the certificate. A peer shows

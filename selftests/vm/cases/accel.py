@@ -21,6 +21,7 @@ from lib.tap import case, check, equal
 from lib.traffic import BAD, Killer, Traffic
 
 from . import crash_steps
+from .connect_daemon import Stopped
 from .streams import pair
 
 NODE = {"a": 1, "c": 1, "b": 2, "d": 2}
@@ -89,6 +90,15 @@ def empty(sock, seed, size):
     return ""
 
 
+def in_parts(sock, seed, sizes):
+    """Sends a stream, each part by a call of its own, when the one before has been read, if it can be."""
+    rest = memoryview(stream(seed, sum(sizes)))
+    for size in sizes:
+        sock.sendall(rest[:size])
+        rest = rest[size:]
+        time.sleep(0.03)
+
+
 def tcp_bytes(sock):
     """What the socket has sent and received by TCP."""
     info = sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 232)
@@ -121,8 +131,8 @@ def wait_blocked(sock):
         return errno.errorcode[error.errno]
 
 
-agents.EXTRA.update(scatter=scatter, gather=gather, fill=fill, empty=empty, tcp_bytes=tcp_bytes, spliced=spliced, queued=queued,
-                    wait_blocked=wait_blocked)
+agents.EXTRA.update(scatter=scatter, gather=gather, fill=fill, empty=empty, in_parts=in_parts, tcp_bytes=tcp_bytes, spliced=spliced,
+                    queued=queued, wait_blocked=wait_blocked)
 
 
 # --- here ---------------------------------------------------------------------------------------------
@@ -171,13 +181,17 @@ def by_tcp(*socks):
     return sum(number for sock in socks for number in sock.tcp_bytes())
 
 
+def accel_of(bed, name):
+    pod = next(pod for pod in bed.kmtls(1, "pod", "list") if pod["name"] == name)
+    return pod["accel"], pod["accelerated"]
+
+
 @case("--accel on, off and auto, and what pod list and check say of it", mesh=True)
 def choice(bed):
     noticed = defects(bed)
     for wanted, is_on in (("on", True), ("off", False), ("auto", not noticed)):
         enrol(bed, "c", "--accel", wanted)
-        pod = next(pod for pod in bed.kmtls(1, "pod", "list") if pod["name"] == "c")
-        equal((pod["accel"], pod["accelerated"]), (wanted, is_on), "what pod list says")
+        equal(accel_of(bed, "c"), (wanted, is_on), "what pod list says")
         client, server = pair(bed, 4, client="c")
         size = talk(client, server)
         if is_on:
@@ -187,8 +201,32 @@ def choice(bed):
         client.close()
         server.close()
     enrol(bed, "c")
-    equal(next(pod for pod in bed.kmtls(1, "pod", "list") if pod["name"] == "c")["accel"], "auto", "the default")
+    equal(accel_of(bed, "c")[0], "auto", "the default")
     return f"noticed: {', '.join(noticed)}"
+
+
+@case("the default of kmtlsd.yaml is that of pods which do not say, from the daemon's next start on", mesh=True, kernel="6.12")
+def preset(bed):
+    enrol(bed, "a", "--accel", "off")
+    try:
+        for value in ("on", "off", None):
+            bed.configure(1, "accel", value)
+            bed.testbed("upgrade", "1")
+            name = value or "auto"
+            equal(bed.kmtls(1, "settings", "get", "accel"), [{"name": "accel", "value": name, "changes": "restart"}], "the setting")
+            check(any(f"accel: the default is {name}; " in each["text"] for each in bed.kmtls(1, "check")["checks"]), "check names it")
+            equal(accel_of(bed, "c"), (name, value == "on" or (value is None and not defects(bed))), f"of a pod that says nothing: {name}")
+            equal(accel_of(bed, "a"), ("off", False), f"of one that says off: {name}")
+            if value == "on":
+                client, server = pair(bed, 4, client="c")
+                talk(client, server)
+                check(by_tcp(client) < 10, f"{client.tcp_bytes()} bytes by TCP")
+                enrol(bed, "c")
+                equal(accel_of(bed, "c"), (name, True), "of one that is enrolled now")
+    finally:
+        bed.configure(1, "accel", None)
+        bed.testbed("upgrade", "1")
+        enrol(bed, "a")
 
 
 @case("--accel on outlives the daemon's worker and a restart", mesh=True, kernel="6.12")
@@ -197,8 +235,7 @@ def remembered(bed):
         bed.kill_worker(1)
         bed.wait_worker(1)
         bed.testbed("upgrade", "1")
-        pod = next(pod for pod in bed.kmtls(1, "pod", "list") if pod["name"] == "c")
-        equal((pod["accel"], pod["accelerated"]), ("on", True), "what pod list says")
+        equal(accel_of(bed, "c"), ("on", True), "what pod list says")
         client, server = pair(bed, 4, client="c")
         talk(client, server)
         check(by_tcp(client) < 10, f"{client.tcp_bytes()} bytes by TCP")
@@ -235,6 +272,40 @@ def scattered(bed):
             for sock in (client, server):
                 sock.close()
     return f"4 connections, {size >> 20} MiB each way"
+
+
+@contextlib.contextmanager
+def slow_loopback(bed, pod):
+    """What goes by TCP there arrives half a second later."""
+    bed.run(pod, "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "500ms", "limit", "10000")
+    try:
+        yield
+    finally:
+        bed.run(pod, "tc", "qdisc", "del", "dev", "lo", "root")
+
+
+def sends_in_parts(client, server, seed):
+    """A long part goes by TCP. While it is under way or unread, what comes after it goes there, too: redirected,
+    it would be read first."""
+    sizes = (SMALL, 17000, SMALL, 1, 17000, SMALL)
+    client.in_parts(seed, sizes)
+    return lambda: equal(server.recv_exactly(sum(sizes)) == stream(seed, sum(sizes)), True, "the bytes are those that were sent")
+
+
+@case("short parts do not overtake long ones, neither on their way nor unread", mesh=True)
+def ordered(bed):
+    with accelerated(bed, "a"):
+        for seed, version in enumerate((4, 6)):
+            client, server = pair(bed, version)
+            talk(client, server)
+            with slow_loopback(bed, "a"):
+                sends_in_parts(client, server, seed)()
+            with Stopped(bed, 1):
+                arrived = sends_in_parts(client, server, seed)
+            arrived()
+            talk(client, server)
+            client.close()
+            server.close()
 
 
 @case("who does not read stops the sender: bounded, and all of it arrives afterwards", mesh=True, timeout=400)
@@ -343,6 +414,38 @@ def upgraded(bed):
             said = traffic.stop_whole(150)
         balance.settle(bed, before)
     return said
+
+
+@case("a daemon that takes over in mid-stream resets no accelerated flow", mesh=True, timeout=400, kernel="6.12")
+def taken_over(bed):
+    with accelerated(bed):
+        before = balance.take(bed)
+        with Traffic(bed, (("a", "b", 4), ("a", "b", 6), ("b", "a", 4), ("b", "a", 6)), 4, 16384, patience=100) as traffic:
+            for _ in range(10 if bed.scale > 1 else 1):
+                for node in (1, 2):
+                    former = bed.daemon_pid(node)
+                    bed.testbed("take-over", str(node))
+                    check(bed.daemon_pid(node) != former and bed.wait_worker(node), f"another keeper on node {node}")
+            said = traffic.stop_whole(150)
+        balance.settle(bed, before)
+    return said
+
+
+@case("keeper and worker are killed together in mid-stream: both applications are reset", mesh=True, timeout=200, kernel="6.12")
+def both_killed(bed):
+    with accelerated(bed):
+        with Traffic(bed, (("a", "b", 4), ("a", "b", 6), ("b", "a", 4), ("b", "a", 6)), 4, 16384, patience=15) as traffic:
+            time.sleep(1)
+            bed.testbed("kill", "1")
+            sides = traffic.stop()
+        bed.testbed("start", "1")
+        bed.wait_worker(1)
+        for found, error in sides:
+            equal({name: found[name] for name in ("ok", *BAD) if found[name]}, {"resets": traffic.total},
+                  f"how the connections ended ({error})")
+        client, server = pair(bed, 6)
+        talk(client, server)
+        check(by_tcp(client, server) < 10, f"by TCP: {client.tcp_bytes()}, {server.tcp_bytes()}")
 
 
 @case("a worker is killed before its Nth system call: continues byte-exact, or is reset and counted", mesh=True, timeout=900,

@@ -2,7 +2,6 @@
 """SVIDs that somebody else writes into directories, one for each pod: rotation under load, torn sets, expiry, and a worker
 that is killed while the directories are away."""
 import os
-import shutil
 import subprocess
 import time
 
@@ -61,6 +60,14 @@ class Writer:
             os.rename(f"{self.where}/{pod}/..new", f"{self.where}/{pod}/..data")
 
 
+    def replace(self, pod, name, text):
+        """One file of the pod's set, in one step."""
+        path = f"{self.where}/{pod}/..{self.number}/{name}"
+        with open(os.open(path + ".new", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+            file.write(text)
+        os.rename(path + ".new", path)
+
+
 def both(bed, writer, enabled):
     for node in (1, 2):
         write_identity(bed, node, enabled, OWN % bed.env["state"], FILES.format(writer.where))
@@ -74,6 +81,14 @@ def use(bed):
         writer.write(600)
         both(bed, writer, "files")
     return writer
+
+
+def own_again(bed):
+    """Back to the CA of the daemons' own."""
+    for node in (1, 2):
+        write_identity(bed, node, "own", OWN % bed.env["state"])
+        bed.testbed("upgrade", str(node))
+    settings(bed, svid_ttl="24h")
 
 
 def rotated(bed, writer, seconds, names=None):
@@ -126,9 +141,8 @@ def trouble(bed):
     rotated(bed, writer, 8)
     # Torn: the key of another one. Once in the log, once counted, and what there was goes on.
     not_taken, since = identity(bed, 1)["not_taken"], bed.log_size(1)
-    made = f"{writer.where}/a/..{writer.number}"
-    shutil.copy(f"{writer.where}/c/svid_key.pem", made + "/key.new")
-    os.rename(made + "/key.new", made + "/svid_key.pem")
+    with open(f"{writer.where}/c/svid_key.pem", encoding="ascii") as file:
+        writer.replace("a", "svid_key.pem", file.read())
     bed.wait_log(1, since, "files not taken", "svid_key.pem: is not the key of the SVID in svid.pem")
     equal(identity(bed, 1)["not_taken"], not_taken + 1, "sets not taken")
     equal((pods(bed)["a"]["source_state"], pods(bed)["a"]["source"]), ("refused", "files"), "a's source")
@@ -165,9 +179,6 @@ def back(bed):
     contains(done.stderr, "identity.svid_ttl: the identity backend that is enabled has no such setting", "svid_ttl")
     done = kmtls(bed, 1, "identity", "ca", "show")
     contains(done.stderr, "identity ca: it has no CA here", "ca show")
-    for node in (1, 2):
-        write_identity(bed, node, "own", OWN % bed.env["state"])
-        bed.testbed("upgrade", str(node))
-    settings(bed, svid_ttl="24h")
+    own_again(bed)
     equal({pod["source"] for pod in pods(bed).values()}, {"own"}, "sources")
     connect_and_talk(bed.agent("a"), bed.agent("b"), bed.address("b"), PORT, TEXT)

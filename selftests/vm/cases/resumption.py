@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handshakes that stand on an earlier one: when, and when not any more."""
+import contextlib
+import re
 import time
 
 from lib.bed import MARKER
-from lib.tap import case, equal
+from lib.tap import case, check, equal, until
 
 from .authz import ByBpftool, clean, denied, ids
+from .identity import pods
+from .identity_files import own_again, rotated, use
 from .policy import connect_and_talk
+from .streams import refusal
 
 PORT = 6060
 TEXT = MARKER.encode()
@@ -39,37 +44,113 @@ def setting(bed, node, value):
     bed.kmtls(node, "settings", "set", "resumption", value)
 
 
-@case("the second handshake of a pair is resumed, and nothing but the policy of now decides about it", mesh=True, kernel="6.12")
-def bounds(bed):
+@contextlib.contextmanager
+def from_files(bed):
+    """SVIDs that come from files, which its Writer can change."""
+    try:
+        yield use(bed)
+    finally:
+        own_again(bed)
+
+
+def begin(bed, version=4):
+    """Nothing is known of anybody; then the first pair's handshake can be resumed, whoever looks."""
     for node in (1, 2):
         setting(bed, node, "0")  # others may have connected before
         setting(bed, node, "1h")
+    both(bed, f"IPv{version}", version=version)
+
+
+@case("the second handshake of a pair is resumed; another client identity: a full one", mesh=True, kernel="6.12")
+def other_client(bed):
     for version in (4, 6):
-        both(bed, f"IPv{version}", version=version)
+        begin(bed, version)
     both(bed, "another client", near="c")
+    connects(bed, True, "the first pair still", version=6)
+
+
+@case("another server identity: a full handshake", mesh=True, kernel="6.12")
+def other_server(bed):
+    begin(bed)
     both(bed, "another server", far="d")
     both(bed, "on one node", far="c")
     connects(bed, True, "the first pair still")
-    for node, pod in ((1, "a"), (2, "b")):
+
+
+@case("another trust bundle, the same SVID: a full handshake, on either side", mesh=True, timeout=200, kernel="6.12")
+def bundle(bed):
+    """Of one pod at a time the bundle gets one more root, and loses it again."""
+    with open(f"{bed.env['state']}/root.pem", encoding="ascii") as file:
+        other = re.search(r"-----BEGIN CERT.*?-----END CERT[^\n]*\n", file.read(), re.S)[0]
+    with from_files(bed) as writer:
+        rotated(bed, writer, 600)
+        begin(bed)
+        for node, pod in ((1, "a"), (2, "b")):
+            for text in (writer.read("roots.pem") + other, writer.read("roots.pem")):
+                serial, since = pods(bed)[pod]["serial"], bed.log_size(node)
+                writer.replace(pod, "bundle.pem", text)
+                bed.wait_log(node, since, "svid renewed", f"pod={pod} ")
+                equal(pods(bed)[pod]["serial"], serial, "the SVID is the same")
+                both(bed, f"another bundle on node {node}")
+
+
+@case("another policy: a full handshake, on either side", mesh=True, kernel="6.12")
+def policy(bed):
+    begin(bed)
+    for node in (1, 2):
         bed.kmtls(node, "peer", "add", UNRELATED, "--id", "spiffe://example.org/ns/default/sa/nobody")
         both(bed, f"policy of node {node} changed")
         bed.kmtls(node, "peer", "del", UNRELATED)
         connects(bed, False, f"and changed back on node {node}")
+
+
+@case("another SVID of the same identity: a full handshake, on either side", mesh=True, kernel="6.12")
+def other_svid(bed):
+    begin(bed)
+    for node, pod in ((1, "a"), (2, "b")):
         bed.kmtls(node, "identity", "renew", pod)
         both(bed, f"another SVID on node {node}")
+
+
+@case("an SVID has expired: none is resumed; with the next one a full handshake", mesh=True, timeout=200, kernel="6.12")
+def expired(bed):
+    with from_files(bed) as writer:
+        for pod in ("a", "b"):
+            rotated(bed, writer, 600)
+            rotated(bed, writer, 15, [pod])
+            begin(bed)
+            until(lambda pod=pod: pods(bed)[pod]["not_after"] < time.time(), f"the end of {pod}'s SVID", 30)
+            before = counts(bed)
+            check(refusal(bed.agent("a"), bed.address("b"), PORT + 2)[0], "a connection without an SVID")
+            equal(counts(bed), before, "flows established, handshakes resumed")
+            rotated(bed, writer, 600, [pod])
+            both(bed, f"another SVID of {pod}")
+
+
+@case("a secret is older than `resumption`, or its worker is gone: a full handshake, which makes a new one", mesh=True, kernel="6.12")
+def secret_rotated(bed):
+    """There are no ticket keys: what they would encrypt is kept, and each full handshake makes a secret of its own."""
+    begin(bed)
+    for node in (1, 2):
+        setting(bed, node, "15s")
+        both(bed, f"15 seconds on node {node}")
+        time.sleep(15.1)
+        both(bed, f"after 15 seconds on node {node}")
+        setting(bed, node, "1h")
+        bed.kill_worker(node)
+        bed.wait_worker(node)
+        both(bed, f"another worker on node {node}")
+
+
+@case("switched off: full handshakes, by either side's switch", mesh=True, kernel="6.12")
+def switched_off(bed):
+    begin(bed)
+    for node in (1, 2):
         setting(bed, node, "0")
         connects(bed, False, f"switched off on node {node}")
         connects(bed, False, f"switched off on node {node}, again")
         setting(bed, node, "1h")
         both(bed, f"switched on again on node {node}")
-        bed.kill_worker(node)
-        bed.wait_worker(node)
-        both(bed, f"another worker on node {node}")
-        setting(bed, node, "1s")
-        connects(bed, False, f"a second on node {node}")
-        time.sleep(1.1)
-        connects(bed, False, f"after a second on node {node}")
-        setting(bed, node, "1h")
 
 
 @case("a rule that forbids a peer is obeyed though its handshake is resumed", mesh=True, kernel="6.12")

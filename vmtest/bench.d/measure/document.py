@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes docs/performance.md, and the plots and results that it shows, from what a run has left."""
+import glob
 import json
 import os
 import shutil
 
-from . import arms, plan, report
+from . import arms, plan, profile, report
+
+FUNCTIONS = 100  # the largest of a profile are published
 
 HEAD = """# What kmtls costs
 
@@ -67,6 +70,17 @@ vmtest/bench --document results
 measures on the machine itself, in time.
 """
 
+PROFILE = """
+## Where the instructions go
+
+Counted by [vmtest/profile](vmtest.md#where-the-instructions-go-vmtestprofile), nothing is sampled. Beside kmtls the application
+itself on kernel TLS, which has two TCP segments, two wakeups and no relay where kmtls has six, six and two.{other}
+
+{tables}
+
+{reasons}
+"""
+
 
 def markdown_table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -100,6 +114,44 @@ def tables(results):
     return "\n\n".join(parts)
 
 
+def profiles(source):
+    """What vmtest/profile has left there, by arm and metric."""
+    found = {}
+    for path in sorted(glob.glob(source + "/profile-*.json")):
+        with open(path, encoding="utf-8") as file:
+            one = json.load(file)
+        found[one["arm"], one["metric"]] = one
+    return found
+
+
+def reasons():
+    with open(os.path.dirname(os.path.abspath(__file__)) + "/profile-notes.md", encoding="utf-8") as file:
+        return file.read()
+
+
+def profile_table(found):
+    """Groups, in the order of kmtls's; in brackets what the application alone has of it."""
+    rows = []
+    for metric in dict.fromkeys(metric for _, metric in found):
+        ours, alone = found.get(("kmtls", metric)), found.get(("ktls", metric))
+        if not ours:
+            continue
+        names = [arm for arm, there in (("kmtls", ours), ("ktls", alone)) if there]
+        shown = [[group, *(profile.amount(found[arm, metric]["groups"].get(group, 0), ours) for arm in names), f"{value / ours['total']:.1%}"]
+                 for group, value in ours["groups"].items() if value / ours["total"] >= 0.004]
+        shown.append(["all", *(report.number(found[arm, metric]["total"], ours["unit"]) for arm in names), ""])
+        rows.append(f"`{metric}`, {ours['unit']}:\n\n" + markdown_table(["", *(f"`{arm}`" for arm in names), "share of `kmtls`"], shown))
+    return "\n\n".join(rows)
+
+
+def other_run(results, found):
+    """A sentence, if the tables of the run are not of what was profiled."""
+    cells = report.by_cell(results)
+    apart = [metric for (arm, metric), one in found.items() if (arm, metric) in cells and
+             abs(cells[arm, metric]["value"] / one["measured"] - 1) > profile.TOLERANCE]
+    return " **The profiles are of another version, or measured otherwise, than the tables above.**" if apart else ""
+
+
 def machine(facts):
     if facts["hardware"]:
         return f"{facts['cpu']}, {facts['cpus']} CPUs, kernel {facts['kernel']}"
@@ -121,7 +173,7 @@ def incomplete(results, quick):
     return " **The run is incomplete**: it lacks, for one arm or all, " + ", ".join(f"`{name}`" for name in missing) + "."
 
 
-def text_of(results, facts):
+def text_of(results, facts, found):
     quick, there = facts["quick"], set(report.columns(results))
     sizes = plan.sizes(quick, facts["counts"])
     out = [f"- {arm.name}: {arm.unavailable()}." for arm in arms.find_all() if arm.unavailable()]
@@ -135,7 +187,8 @@ def text_of(results, facts):
     said = "Of " + facts["date"] + (", a quick run: fewer operations, and less growth, than a full one." if quick else ".")
     latency = "\n\n![latency](performance/latency.svg)" if not facts["counts"] else ""
     said += incomplete(results, quick)
-    return (head.rstrip() + f"\n\n{said} In bold: the cheapest for a mesh.\n\n" + tables(results) + latency + "\n" + method +
+    where = "\n" + PROFILE.format(tables=profile_table(found), other=other_run(results, found), reasons=reasons().strip()) if ("kmtls", "rtt_64") in found else ""
+    return (head.rstrip() + f"\n\n{said} In bold: the cheapest for a mesh.\n\n" + tables(results) + latency + "\n" + where + method +
             "\n## Versions\n\n" + versions(facts) + "\n")
 
 
@@ -145,13 +198,19 @@ def write(root, source):
         results = json.load(file)
     with open(source + "/run.json", encoding="utf-8") as file:
         facts = json.load(file)
-    text, target = text_of(results, facts), root + "/docs/performance"
+    target = root + "/docs/performance"
+    found = {**profiles(target), **profiles(source)}  # a run without profiles keeps those that are there
+    text = text_of(results, facts, found)
     shutil.rmtree(target, ignore_errors=True)
     os.makedirs(target)
-    for name in ("results.json", "run.json", *(f"{plot}.{kind}" for plot in ("cost", "applications", "growth", "latency")
-                                               for kind in ("png", "svg"))):
+    plots = [f"{plot}.{kind}" for plot in ("cost", "applications", "growth", "latency") for kind in ("png", "svg")]
+    for name in ("results.json", "run.json", *plots):
         if os.path.exists(f"{source}/{name}"):
             shutil.copy(f"{source}/{name}", target)
+    for (arm, metric), one in found.items():
+        with open(f"{target}/profile-{arm}-{metric}.json", "w", encoding="utf-8") as file:
+            json.dump({**one, "functions": one["functions"][:FUNCTIONS]}, file, indent=1)
+            file.write("\n")
     with open(root + "/docs/performance.md", "w", encoding="utf-8") as file:
         file.write(text)
     return 0
