@@ -471,5 +471,6 @@ int main(void)
 		TEST(no_ticket),
 	};
 
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("psk_handshake", tests, NULL, NULL);
 }

@@ -214,7 +214,8 @@ static void client_refused(void **state)
 		const char *modes, *key, *identity;
 		int alert;
 	} cases[] = {
-		{ "-allow_no_dhe_kex", "11", IDENTITY, SSL_AD_ILLEGAL_PARAMETER }, /* wrong binder */
+		{ "-allow_no_dhe_kex", "11", IDENTITY,
+		  SSL_AD_ILLEGAL_PARAMETER }, /* wrong binder */
 		{ "-allow_no_dhe_kex", PSK, "another", -1 },
 		{ "-no_ticket", PSK, IDENTITY, -1 }, /* psk_dhe_ke only */
 	};
@@ -317,5 +318,6 @@ int main(void)
 		TEST(server_wrong_binder),
 	};
 
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("psk_openssl", tests, NULL, NULL);
 }
