@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* psk_handshake.c - see psk_handshake.h. Section numbers are those of RFC 8446. */
+/*
+ * psk_handshake.c - see psk_handshake.h; records and messages: psk_io.c. Section numbers are those of
+ * RFC 8446.
+ */
 #include "psk_handshake.h"
 
 #include <errno.h>
@@ -8,68 +11,12 @@
 #include <openssl/rand.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
-/* ClientHello, ServerHello, and what the server encrypts. */
-#define TRANSCRIPT_MAX (3 * KMTLS_PSK_MESSAGE_MAX)
-
-enum state {
-	STATE_SERVER_HELLO, /* client: waits for it */
-	STATE_SERVER_FINISHED, /* client: for EncryptedExtensions and Finished */
-	STATE_CLIENT_FINISHED, /* server: for it */
-	STATE_DONE,
-	STATE_FAILED,
-};
-
-struct kmtls_psk_handshake {
-	struct kmtls_psk_parameters parameters;
-	enum state state;
-	struct kmtls_psk_crypto crypto;
-	struct kmtls_traffic_secrets handshake, application;
-	struct kmtls_record_key rx_key; /* of what the peer sends now */
-	__u64 rx_sequence;
-	bool changed; /* a ChangeCipherSpec has come */
-	bool extensions_seen; /* client: EncryptedExtensions */
-	const unsigned char *selected;
-	unsigned char in[KMTLS_PSK_RECORD_MAX], out[2 * KMTLS_PSK_RECORD_MAX];
-	size_t in_length, out_length, out_sent;
-	unsigned char transcript[TRANSCRIPT_MAX]; /* and behind it what was not read yet */
-	size_t transcript_length, received_length;
-	enum kmtls_reason reason;
-	const char *why;
-	int alert;
-	bool spoken;
-};
-
-static ssize_t receive_now(int fd, void *bytes, size_t size)
-{
-	return recv(fd, bytes, size, MSG_DONTWAIT);
-}
-
-static ssize_t send_now(int fd, const void *bytes, size_t size)
-{
-	return send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-static const struct kmtls_psk_transport socket_transport = { receive_now, send_now };
-
-static enum kmtls_psk_step fail(struct kmtls_psk_handshake *psk, enum kmtls_reason reason,
-				const char *why)
-{
-	psk->state = STATE_FAILED;
-	psk->reason = reason;
-	psk->why = why;
-	return KMTLS_PSK_FAILED;
-}
-
-static enum kmtls_psk_step fail_protocol(struct kmtls_psk_handshake *psk, const char *why)
-{
-	return fail(psk, KMTLS_REASON_HANDSHAKE_FAILED, why);
-}
+#include "psk_parts.h"
 
 static enum kmtls_psk_step fail_openssl(struct kmtls_psk_handshake *psk)
 {
-	return fail(psk, KMTLS_REASON_NO_RESOURCES, "OpenSSL");
+	return kmtls_psk_fail(psk, KMTLS_REASON_NO_RESOURCES, "OpenSSL");
 }
 
 static struct kmtls_psk_transcript transcript_of(const struct kmtls_psk_handshake *psk)
@@ -140,106 +87,6 @@ static int application_secrets(struct kmtls_psk_handshake *psk)
 					 &transcript, &psk->application);
 }
 
-/* DONE: all of it has gone out. */
-static enum kmtls_psk_step flush(struct kmtls_psk_handshake *psk, int fd)
-{
-	ssize_t sent;
-
-	while (psk->out_sent < psk->out_length) {
-		sent = psk->parameters.transport->send(fd, psk->out + psk->out_sent,
-						       psk->out_length - psk->out_sent);
-		if (sent < 0 && (errno == EAGAIN || errno == EINTR))
-			return KMTLS_PSK_AGAIN;
-		if (sent < 0)
-			return fail(psk, KMTLS_REASON_HANDSHAKE_RESET, strerror(errno));
-		psk->out_sent += (size_t)sent;
-		psk->spoken = true;
-	}
-	psk->out_length = psk->out_sent = 0;
-	return KMTLS_PSK_DONE;
-}
-
-/* ---- what comes ---- */
-
-/* Takes at most so many bytes in all. DONE: some more have come. */
-static enum kmtls_psk_step receive(struct kmtls_psk_handshake *psk, int fd, size_t most)
-{
-	ssize_t length = psk->parameters.transport->receive(fd, psk->in + psk->in_length,
-							    most - psk->in_length);
-
-	if (length < 0 && (errno == EAGAIN || errno == EINTR))
-		return KMTLS_PSK_AGAIN;
-	if (length < 0)
-		return fail(psk, KMTLS_REASON_HANDSHAKE_RESET, strerror(errno));
-	if (length == 0)
-		return fail(psk, KMTLS_REASON_HANDSHAKE_RESET, "the connection ended");
-	psk->in_length += (size_t)length;
-	return KMTLS_PSK_DONE;
-}
-
-static void drop_record(struct kmtls_psk_handshake *psk, size_t size)
-{
-	psk->in_length -= size;
-	memmove(psk->in, psk->in + size, psk->in_length);
-}
-
-/* Section 5: one, of exactly this byte, before the peer's Finished, is dropped. */
-static bool is_change(struct kmtls_psk_handshake *psk, size_t size)
-{
-	if (psk->in[0] != KMTLS_PSK_RECORD_CHANGE_CIPHER_SPEC || psk->changed ||
-	    size != KMTLS_PSK_RECORD_HEADER + 1 || psk->in[KMTLS_PSK_RECORD_HEADER] != 1)
-		return false;
-	psk->changed = true;
-	return true;
-}
-
-static bool is_alert(const struct kmtls_psk_handshake *psk, size_t size)
-{
-	return psk->in[0] == KMTLS_PSK_RECORD_ALERT && size == KMTLS_PSK_RECORD_HEADER + 2;
-}
-
-/* Decrypts the record behind the transcript. false: FAILED. */
-static bool open_record(struct kmtls_psk_handshake *psk, size_t size)
-{
-	unsigned char *content = psk->transcript + psk->transcript_length + psk->received_length;
-	__u8 type;
-	int length;
-
-	if (content + size > psk->transcript + sizeof(psk->transcript)) {
-		fail_protocol(psk, "messages too long");
-		return false;
-	}
-	length = kmtls_psk_open(&psk->crypto, &psk->rx_key, psk->rx_sequence++, psk->in, size,
-				&type, content);
-	if (length < 0) {
-		fail_protocol(psk, "record that cannot be decrypted");
-	} else if (type == KMTLS_PSK_RECORD_ALERT && length == 2) {
-		psk->alert = content[1];
-		fail(psk, KMTLS_REASON_REFUSED_BY_PEER, "alert");
-	} else if (type == KMTLS_PSK_RECORD_DATA) {
-		fail(psk, KMTLS_REASON_EARLY_DATA, NULL);
-	} else if (type != KMTLS_PSK_RECORD_HANDSHAKE || !length) {
-		fail_protocol(psk, "record of another type");
-	} else {
-		psk->received_length += (size_t)length;
-		return true;
-	}
-	return false;
-}
-
-/* The next message that is whole; 0: none. It is part of the transcript once it is taken. */
-static size_t next_message(const struct kmtls_psk_handshake *psk, const unsigned char **ret_message)
-{
-	*ret_message = psk->transcript + psk->transcript_length;
-	return kmtls_psk_message_size(*ret_message, psk->received_length);
-}
-
-static void take_message(struct kmtls_psk_handshake *psk, size_t size)
-{
-	psk->transcript_length += size;
-	psk->received_length -= size;
-}
-
 /* Is it the Finished that the peer's secret makes of the transcript? */
 static enum kmtls_psk_step check_finished(struct kmtls_psk_handshake *psk,
 					  const struct kmtls_secret *secret,
@@ -250,15 +97,15 @@ static enum kmtls_psk_step check_finished(struct kmtls_psk_handshake *psk,
 	const char *why = kmtls_psk_read_finished(message, size, &mac);
 
 	if (why)
-		return fail_protocol(psk, why);
+		return kmtls_psk_fail_protocol(psk, why);
 	if (finished_mac(psk, secret, wanted) < 0)
 		return fail_openssl(psk);
 	if (CRYPTO_memcmp(mac, wanted, sizeof(wanted)) != 0)
-		return fail_protocol(psk, "wrong Finished");
-	take_message(psk, size);
+		return kmtls_psk_fail_protocol(psk, "wrong Finished");
+	kmtls_psk_take_message(psk, size);
 	/* Before the ticket, or before our own Finished, nobody has anything else to say. */
 	if (psk->received_length || psk->in_length)
-		return fail(psk, KMTLS_REASON_EARLY_DATA, "bytes behind Finished");
+		return kmtls_psk_fail(psk, KMTLS_REASON_EARLY_DATA, "bytes behind Finished");
 	return KMTLS_PSK_DONE;
 }
 
@@ -271,18 +118,18 @@ static enum kmtls_psk_step take_server_hello(struct kmtls_psk_handshake *psk, si
 	size_t length = size - KMTLS_PSK_RECORD_HEADER;
 	const char *why;
 
-	if (is_alert(psk, size)) {
+	if (kmtls_psk_is_alert(psk, size)) {
 		if (psk->in_length > size)
-			return fail_protocol(psk, "bytes behind an alert");
+			return kmtls_psk_fail_protocol(psk, "bytes behind an alert");
 		psk->alert = message[1];
-		fail(psk, KMTLS_REASON_REFUSED_BY_PEER, "alert");
+		kmtls_psk_fail(psk, KMTLS_REASON_REFUSED_BY_PEER, "alert");
 		return KMTLS_PSK_REFUSED;
 	}
 	why = psk->in[0] == KMTLS_PSK_RECORD_HANDSHAKE
 		      ? kmtls_psk_read_server_hello(message, length)
 		      : "no ServerHello";
 	if (why)
-		return fail_protocol(psk, why);
+		return kmtls_psk_fail_protocol(psk, why);
 	memcpy(psk->transcript + psk->transcript_length, message, length);
 	psk->transcript_length += length;
 	if (handshake_secrets(psk) < 0 ||
@@ -317,7 +164,7 @@ static enum kmtls_psk_step take_server_messages(struct kmtls_psk_handshake *psk)
 	const char *why;
 	size_t size;
 
-	while ((size = next_message(psk, &message)) > 0) {
+	while ((size = kmtls_psk_next_message(psk, &message)) > 0) {
 		if (psk->extensions_seen) {
 			step = check_finished(psk, &psk->handshake.server, message, size);
 			return step == KMTLS_PSK_DONE ? answer_server(psk) : step;
@@ -326,9 +173,9 @@ static enum kmtls_psk_step take_server_messages(struct kmtls_psk_handshake *psk)
 							  psk->parameters.alpn_length,
 							  &psk->selected);
 		if (why)
-			return fail_protocol(psk, why);
+			return kmtls_psk_fail_protocol(psk, why);
 		psk->extensions_seen = true;
-		take_message(psk, size);
+		kmtls_psk_take_message(psk, size);
 	}
 	return KMTLS_PSK_DONE;
 }
@@ -339,7 +186,7 @@ static enum kmtls_psk_step take_client_messages(struct kmtls_psk_handshake *psk)
 {
 	const unsigned char *message;
 	enum kmtls_psk_step step = KMTLS_PSK_DONE;
-	size_t size = next_message(psk, &message);
+	size_t size = kmtls_psk_next_message(psk, &message);
 
 	if (size > 0) {
 		step = check_finished(psk, &psk->handshake.client, message, size);
@@ -397,20 +244,20 @@ static enum kmtls_psk_step take_record(struct kmtls_psk_handshake *psk, size_t s
 	if (state == STATE_SERVER_HELLO) {
 		enum kmtls_psk_step step = take_server_hello(psk, size);
 
-		drop_record(psk, size);
+		kmtls_psk_drop_record(psk, size);
 		return step;
 	}
-	if (is_change(psk, size)) {
-		drop_record(psk, size);
+	if (kmtls_psk_is_change(psk, size)) {
+		kmtls_psk_drop_record(psk, size);
 		return KMTLS_PSK_DONE;
 	}
-	if (is_alert(psk, size)) {
+	if (kmtls_psk_is_alert(psk, size)) {
 		psk->alert = psk->in[KMTLS_PSK_RECORD_HEADER + 1];
-		return fail(psk, KMTLS_REASON_REFUSED_BY_PEER, "alert");
+		return kmtls_psk_fail(psk, KMTLS_REASON_REFUSED_BY_PEER, "alert");
 	}
-	if (!open_record(psk, size))
+	if (!kmtls_psk_open_record(psk, size))
 		return KMTLS_PSK_FAILED;
-	drop_record(psk, size);
+	kmtls_psk_drop_record(psk, size);
 	return state == STATE_SERVER_FINISHED ? take_server_messages(psk)
 					      : take_client_messages(psk);
 }
@@ -423,14 +270,14 @@ enum kmtls_psk_step kmtls_psk_step(struct kmtls_psk_handshake *psk, int fd)
 	while (step == KMTLS_PSK_DONE) {
 		if (psk->state == STATE_FAILED)
 			return KMTLS_PSK_FAILED;
-		step = flush(psk, fd);
+		step = kmtls_psk_flush(psk, fd);
 		if (step != KMTLS_PSK_DONE || psk->state == STATE_DONE)
 			return step;
 		size = kmtls_psk_record_size(psk->in, psk->in_length);
 		if (size < 0)
-			step = fail_protocol(psk, "no TLS record");
+			step = kmtls_psk_fail_protocol(psk, "no TLS record");
 		else if (size == 0)
-			step = receive(psk, fd, sizeof(psk->in));
+			step = kmtls_psk_receive(psk, fd, sizeof(psk->in));
 		else
 			step = take_record(psk, (size_t)size);
 	}
@@ -449,19 +296,19 @@ enum kmtls_psk_step kmtls_psk_await_ticket(struct kmtls_psk_handshake *psk, int 
 	while ((size = kmtls_psk_record_size(psk->in, psk->in_length)) == 0) {
 		if (psk->in_length >= KMTLS_PSK_RECORD_HEADER)
 			most = KMTLS_PSK_RECORD_HEADER + ((size_t)psk->in[3] << 8 | psk->in[4]);
-		step = receive(psk, fd, most);
+		step = kmtls_psk_receive(psk, fd, most);
 		if (step != KMTLS_PSK_DONE)
 			return step;
 	}
 	if (size < 0)
-		return fail_protocol(psk, "no TLS record");
-	if (!open_record(psk, (size_t)size))
+		return kmtls_psk_fail_protocol(psk, "no TLS record");
+	if (!kmtls_psk_open_record(psk, (size_t)size))
 		return KMTLS_PSK_FAILED;
-	drop_record(psk, (size_t)size);
-	if (next_message(psk, &message) != psk->received_length)
-		return fail_protocol(psk, "no session ticket");
+	kmtls_psk_drop_record(psk, (size_t)size);
+	if (kmtls_psk_next_message(psk, &message) != psk->received_length)
+		return kmtls_psk_fail_protocol(psk, "no session ticket");
 	why = kmtls_psk_read_ticket(message, psk->received_length);
-	return why ? fail_protocol(psk, why) : KMTLS_PSK_DONE;
+	return why ? kmtls_psk_fail_protocol(psk, why) : KMTLS_PSK_DONE;
 }
 
 /* ---- begin and end ---- */
@@ -478,7 +325,7 @@ static int psk_new(const struct kmtls_psk_parameters *parameters,
 	}
 	psk->parameters = *parameters;
 	if (!parameters->transport)
-		psk->parameters.transport = &socket_transport;
+		psk->parameters.transport = &kmtls_psk_socket_transport;
 	psk->alert = -1;
 	*ret_psk = psk;
 	return 0;
