@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "psk_handshake.h"
+#include "psk_parts.h"
 
 #define IDENTITY "0123456789abcdef"
 #define OFFERED "\15kmtls/1+rekey\7kmtls/1"
@@ -331,24 +332,46 @@ static void finished_changed(void **state)
 	assert_true(size > 50);
 }
 
-/* A Finished that is encrypted as it must be, and says something else. */
+/* A Finished that is encrypted as it must be, and says something else: of the client, or the server's
+ * behind EncryptedExtensions. */
 static void finished_wrong(void **state)
 {
-	unsigned char bytes[KMTLS_PSK_RECORD_MAX];
-	const struct kmtls_psk_keys others = make_keys(3);
-	size_t length = begin(bytes, sizeof(bytes));
+	unsigned char messages[2 * KMTLS_PSK_MESSAGE_MAX], bytes[KMTLS_PSK_RECORD_MAX];
+	struct kmtls_psk_handshake *from;
+	bool of_client = *state != NULL;
+	struct kmtls_record_key key;
+	size_t length, size;
 
-	/* The binder is right, what follows stands on another key. */
-	server_parameters.keys = &keys;
-	assert_null(accept_hello(bytes, length));
-	kmtls_psk_free(server);
-	server = NULL;
-	keys.handshake = others.handshake;
+	*state = NULL;
+	setup(state);
+	length = begin(bytes, sizeof(bytes));
 	assert_null(accept_hello(bytes, length));
 	assert_int_equal(kmtls_psk_step(server, server_fd), KMTLS_PSK_AGAIN);
-	keys = make_keys(1);
-	assert_int_equal(kmtls_psk_step(client, client_fd), KMTLS_PSK_FAILED);
-	assert_failed(client, KMTLS_REASON_HANDSHAKE_FAILED, "record that cannot be decrypted", -1);
+	if (of_client)
+		assert_int_equal(kmtls_psk_step(client, client_fd), KMTLS_PSK_DONE);
+	from = of_client ? client : server;
+	assert_int_equal(
+		kmtls_psk_record_key(&from->crypto,
+				     of_client ? &from->handshake.client : &from->handshake.server,
+				     &key),
+		0);
+	length = of_client ? 0
+			   : kmtls_psk_write_encrypted_extensions((const unsigned char *)SELECTED,
+								  messages);
+	memset(bytes, 7, KMTLS_PSK_HASH);
+	length += kmtls_psk_write_finished(bytes, messages + length);
+	size = receive_all(of_client ? server_fd : client_fd, bytes, sizeof(bytes));
+	assert_true(size > 0);
+	if (!of_client) /* the ServerHello may pass */
+		size = (size_t)kmtls_psk_record_size(bytes, size);
+	else
+		size = 0;
+	size += (size_t)kmtls_psk_seal(&from->crypto, &key, KMTLS_PSK_RECORD_HANDSHAKE, messages,
+				       length, bytes + size);
+	send_all(of_client ? client_fd : server_fd, bytes, size);
+	from = of_client ? server : client;
+	assert_int_equal(kmtls_psk_step(from, of_client ? server_fd : client_fd), KMTLS_PSK_FAILED);
+	assert_failed(from, KMTLS_REASON_HANDSHAKE_FAILED, "wrong Finished", -1);
 }
 
 static void refused(void **state)
@@ -461,13 +484,21 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(whole),	      TEST(without_alpn),
-		TEST(never_the_same), TEST(byte_by_byte),
-		TEST(hello_changed),  TEST(another_key),
-		TEST(answer_changed), TEST(finished_changed),
-		TEST(finished_wrong), TEST(refused),
-		TEST(gone),	      TEST(garbage),
-		TEST(too_early),      TEST(change_cipher_spec),
+		TEST(whole),
+		TEST(without_alpn),
+		TEST(never_the_same),
+		TEST(byte_by_byte),
+		TEST(hello_changed),
+		TEST(another_key),
+		TEST(answer_changed),
+		TEST(finished_changed),
+		{ "Finished of the client", finished_wrong, NULL, teardown, (void *)1 },
+		{ "Finished of the server", finished_wrong, NULL, teardown, NULL },
+		TEST(refused),
+		TEST(gone),
+		TEST(garbage),
+		TEST(too_early),
+		TEST(change_cipher_spec),
 		TEST(no_ticket),
 	};
 

@@ -441,6 +441,7 @@ void kmtls_handshake_dial_again(struct kmtls_handshake *handshake)
 	handshake->retried = true;
 	/* What it begins with again has had its chance. */
 	handshake->psk_over = true;
+	handshake->psk_refused = false;
 	kmtls_handshake_psk_end(handshake);
 	kmtls_resumption_leave(&handshake->resumption, false);
 	kmtls_counters_add(KMTLS_REASON_RETRIED);

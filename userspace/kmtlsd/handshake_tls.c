@@ -249,8 +249,9 @@ static void do_handshake(struct kmtls_handshake *handshake)
 	if (result != 1) {
 		if (wants_more(handshake, result))
 			return;
-		/* It may be for what was offered: not a second time. */
-		kmtls_resumption_leave(&handshake->resumption, true);
+		/* It may be for what was offered: not a second time. But a server that has refused a
+		 * symmetric handshake may just have ended the connection. */
+		kmtls_resumption_leave(&handshake->resumption, !handshake->psk_refused);
 		kmtls_handshake_fail_tls(handshake);
 		return;
 	}
