@@ -59,6 +59,28 @@ def one_of_two(bed):
             equal(bed.counters(far).get("symmetric-refused", 0), before, "counted where it is off")
 
 
+@case("the same of a pod that is enrolled with --connect at-once: what it has sent is not lost", mesh=True, kernel="6.12")
+def at_once(bed):
+    arguments = ("c", "--netns", "/run/netns/kt-c", "--cgroup", bed.env["cgroup"] + "/c", "--id", bed.env["c_id"])
+    bed.kmtls(1, "pod", "del", "c")
+    bed.kmtls(1, "pod", "add", *arguments, "--connect", "at-once")
+    try:
+        with switched_on(bed, 1):
+            for version in (4, 6):
+                connects(bed, False, f"IPv{version}", near="c", version=version)
+                before = bed.counters(1)
+                connects(bed, True, f"IPv{version}, dialled anew", near="c", version=version)
+                after = bed.counters(1)
+                equal([after[name] - before.get(name, 0) for name in ("symmetric-refused", "retried")], [1, 1],
+                      "refused, and dialled anew")
+        with switched_on(bed, 1, 2):
+            connects(bed, False, "both", near="c")
+            symmetric(bed, "both, again", near="c")
+    finally:
+        bed.kmtls(1, "pod", "del", "c")
+        bed.kmtls(1, "pod", "add", *arguments)
+
+
 @case("a rule that forbids a peer is obeyed though its handshake is symmetric", mesh=True, kernel="6.12")
 def forbidden(bed):
     with clean(bed), switched_on(bed, 1, 2):
