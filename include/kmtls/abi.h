@@ -286,7 +286,7 @@ struct kmtls_peer_expiry_value {
  * X(number, SYMBOL, "name", "what it means"). One list for programs, daemon, logs,
  * counters, command line and docs. Numbers are never reused.
  * 1..31 are decided in BPF, 32..95 end a handshake, 96.. end an established flow, 115.. are
- * counters of what else happened; 78 and 92 end a flow; 30 and 93..95 are counters, too.
+ * counters of what else happened; 78 and 92 end a flow; 29..31 and 93..95 are counters, too.
  */
 #define KMTLS_REASONS(X)                                                                         \
 	X(0, NONE, "none", "no reason: nothing was refused")                                     \
@@ -300,7 +300,11 @@ struct kmtls_peer_expiry_value {
 	X(8, RING_FULL, "ring-full", "the daemon lags behind: a SYN waits for its repetition")   \
 	X(9, ADDRESS_TAKEN, "address-taken", "an application bound an address of the daemon")    \
 	X(10, BACKSTOP, "backstop", "plaintext packets of pods dropped in strict mode")          \
+	X(29, RESUMED_SYMMETRIC, "resumed-symmetric",                                            \
+	  "those of them with symmetric cryptography only")                                      \
 	X(30, RESUMED, "resumed", "handshakes that stood on an earlier one of the same pair")    \
+	X(31, SYMMETRIC_REFUSED, "symmetric-refused",                                            \
+	  "handshakes with symmetric cryptography only that became others")                      \
 	X(32, NO_DESTINATION, "no-destination",                                                  \
 	  "a local connection reached the daemon without a remembered destination")              \
 	X(33, NO_IDENTITY, "no-identity", "the pod has no valid SVID")                           \

@@ -67,7 +67,7 @@ bench_whole() {
 			expect_in out/results.json "{\"arm\": \"$arm\", \"metric\": \"$metric\", \"unit\": "
 		done
 	done
-	for metric in rtt_64_flows_10000 stream_64k_1_peers_100000 conn_full_flows_1 conn_full_loops_2; do
+	for metric in conn_symmetric rtt_64_flows_10000 stream_64k_1_peers_100000 conn_full_flows_1 conn_full_loops_2; do
 		expect_in out/results.json "{\"arm\": \"kmtls\", \"metric\": \"$metric\", "
 	done
 	for name in cost applications growth; do

@@ -34,6 +34,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config->limits.memory_percent, 90);
 	assert_int_equal(config->peer_timeout, 0);
 	assert_int_equal(config->resumption, 60 * 60);
+	assert_int_equal(config->resumption_symmetric, 0);
 	assert_int_equal(config->keepalive.idle, 60);
 	assert_int_equal(config->keepalive.interval, 10);
 	assert_int_equal(config->keepalive.probes, 6);
@@ -144,6 +145,7 @@ static void test_everything(void **state)
 				 "keepalive: {idle: 9h, interval: 8h, probes: 127}\n"
 				 "peer_timeout: 24h\n"
 				 "resumption: 59m\n"
+				 "resumption_symmetric: true\n"
 				 "mode: off\n"
 				 "exclude:\n"
 				 "  outbound_ports: [22, 65535]\n"
@@ -213,6 +215,7 @@ static void test_everything(void **state)
 	assert_int_equal(config->limits.memory_percent, 100);
 	assert_int_equal(config->peer_timeout, 86400);
 	assert_int_equal(config->resumption, 59 * 60);
+	assert_int_equal(config->resumption_symmetric, 1);
 	assert_int_equal(config->keepalive.idle, 9 * 3600);
 	assert_int_equal(config->keepalive.interval, 8 * 3600);
 	assert_int_equal(config->keepalive.probes, 127);

@@ -125,6 +125,8 @@ static const struct test_config_bad rows[] = {
 	  ":3: peer_timeout: must be 0 or between 1s and 24h" },
 	{ "resumption long", TD "resumption: 61m\n",
 	  ":3: resumption: must be 0 or between 1s and 1h" },
+	{ "resumption_symmetric", TD "resumption_symmetric: on\n",
+	  ":3: resumption_symmetric: must be true or false" },
 	{ "resumption word", TD "resumption: off\n",
 	  ":3: resumption: must be 0 or between 1s and 1h" },
 	{ "keepalive number", TD "keepalive: 60\n", ":3: keepalive: must be a mapping" },

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_resumption.c - a handshake stands on an earlier one, and on none that does not hold any more. */
+/*
+ * test_resumption.c - a handshake stands on an earlier one, and on none that does not hold any more:
+ * with (EC)DHE; and all of it once more where that is also possible without.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,6 +25,7 @@ static SSL_CTX *client_context, *server_context;
 static struct test_side client, server;
 static struct kmtls_resumption *here, *there; /* of the client's node, and of the server's */
 static struct kmtls_resumption_party client_party, server_party;
+static bool with_symmetric;
 
 static int setup_group(void **state)
 {
@@ -49,6 +53,7 @@ static struct kmtls_resumption_party make_party(struct kmtls_resumption *resumpt
 		.not_after = time(NULL) + 1000,
 		.policy = 5,
 		.seconds = 100,
+		.symmetric = with_symmetric,
 	};
 }
 
@@ -119,14 +124,42 @@ static void handshake(bool resumed)
 	kmtls_resumption_remember(server.ssl, &server_party);
 }
 
+/* Both find the same keys without (EC)DHE, and know by them whom they talk to. */
+static bool is_symmetric(void)
+{
+	const struct kmtls_psk_keys *offered, *found = NULL;
+	const unsigned char *identity;
+
+	open_sides();
+	offered = kmtls_resumption_offer_symmetric(&client_party, &identity);
+	if (offered)
+		found = kmtls_resumption_find_symmetric(&server_party, identity,
+							KMTLS_RESUMPTION_SYMMETRIC_IDENTITY);
+	if (found) {
+		assert_memory_equal(offered, found, sizeof(*found));
+		assert_int_equal(found->master.length, KMTLS_PSK_HASH);
+		kmtls_resumption_adopt_symmetric(&client_party);
+		kmtls_resumption_adopt_symmetric(&server_party);
+		assert_string_equal(client.verify.peer_id, TEST_SERVER_ID);
+		assert_string_equal(server.verify.peer_id, TEST_CLIENT_ID);
+		assert_int_not_equal(client.verify.peer_not_after, 0);
+		assert_int_not_equal(server.verify.peer_certificate, 0);
+		assert_int_equal(client.verify.peer_issuers[0], 77);
+	}
+	close_sides(false);
+	return found;
+}
+
 static void full(void)
 {
+	assert_false(is_symmetric());
 	handshake(false);
 	close_sides(false);
 }
 
 static void resumed(void)
 {
+	assert_int_equal(is_symmetric(), with_symmetric);
 	handshake(true);
 	close_sides(false);
 }
@@ -291,6 +324,69 @@ static void room(void **state)
 	full(); /* the first had to go */
 }
 
+/* What one side does not want, or has not taken, the other has for nothing. */
+static void symmetric_at_both(void **state)
+{
+	struct kmtls_resumption_party *party = *state ? &client_party : &server_party;
+
+	setup(NULL);
+	party->symmetric = false;
+	full();
+	party->symmetric = true;
+	assert_false(is_symmetric()); /* there are no keys */
+	handshake(true);
+	close_sides(false);
+	kmtls_resumption_clear(here);
+	full();
+	assert_true(is_symmetric());
+	party->symmetric = false;
+	assert_false(is_symmetric());
+	handshake(true);
+	close_sides(false);
+}
+
+/* The server has forgotten it, or will not: once is enough until the next full handshake. */
+static void symmetric_refused(void **state)
+{
+	const unsigned char *identity;
+
+	full();
+	resumed();
+	open_sides();
+	assert_non_null(kmtls_resumption_offer_symmetric(&client_party, &identity));
+	kmtls_resumption_refuse_symmetric(&client_party);
+	close_sides(false);
+	assert_false(is_symmetric());
+	handshake(true);
+	close_sides(false);
+	kmtls_resumption_clear(here);
+	full();
+	resumed();
+}
+
+/* Half an identity is for one kind of handshake, a whole one for the other. */
+static void symmetric_identity(void **state)
+{
+	const unsigned char *identity;
+
+	full();
+	open_sides();
+	assert_non_null(kmtls_resumption_offer_symmetric(&client_party, &identity));
+	for (size_t length = 0; length <= 32; length++)
+		assert_int_equal(kmtls_resumption_find_symmetric(&server_party, identity, length) !=
+					 NULL,
+				 length == KMTLS_RESUMPTION_SYMMETRIC_IDENTITY);
+}
+
+/* Who has agreed on another cipher does not get this one. */
+static void symmetric_cipher(void **state)
+{
+	SSL_CTX_set_ciphersuites(client_context, "TLS_AES_256_GCM_SHA384");
+	full();
+	assert_false(is_symmetric());
+	SSL_CTX_set_ciphersuites(client_context, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 #define TEST_OF(name, function, state)                          \
 	{                                                       \
@@ -317,7 +413,21 @@ int main(void)
 		TEST(wrong_key),
 		TEST(room),
 	};
+	const struct CMUnitTest symmetric_tests[] = {
+		TEST_OF("symmetric, off at the client", symmetric_at_both, 1),
+		TEST_OF("symmetric, off at the server", symmetric_at_both, 0),
+		TEST(symmetric_refused),
+		TEST(symmetric_identity),
+		TEST(symmetric_cipher),
+	};
+	int failed;
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
-	return cmocka_run_group_tests_name("resumption", tests, setup_group, teardown_group);
+	failed = cmocka_run_group_tests_name("resumption", tests, setup_group, teardown_group);
+	with_symmetric = true;
+	failed += cmocka_run_group_tests_name("resumption, symmetric", tests, setup_group,
+					      teardown_group);
+	failed += cmocka_run_group_tests_name("symmetric", symmetric_tests, setup_group,
+					      teardown_group);
+	return failed;
 }

@@ -29,7 +29,7 @@ static void test_rules(void **state)
 		const struct kmtls_setting_range *range = &kmtls_setting_ranges[i];
 		char rule[128];
 
-		if (range->duration || range->key_type)
+		if (range->duration || range->key_type || range->truth)
 			continue;
 		snprintf(rule, sizeof(rule), "must be a number from %u to %u", range->from,
 			 range->to);
@@ -40,6 +40,7 @@ static void test_rules(void **state)
 			    kmtls_config_rule("identity.backends[7].svid_ttl"));
 	assert_string_equal(kmtls_config_rule("identity.root_ttl"),
 			    "must be between 10s and 36500d");
+	assert_string_equal(kmtls_config_rule("resumption_symmetric"), "must be true or false");
 	assert_string_equal(kmtls_config_rule("identity.key_type"),
 			    kmtls_config_rule("identity.backends[0].key_type"));
 }
@@ -53,6 +54,10 @@ static void test_parse(void **state)
 		unsigned value;
 	} table[] = {
 		{ KMTLS_SETTING_HANDSHAKES, "0", 0, 0 },
+		{ KMTLS_SETTING_RESUMPTION_SYMMETRIC, "true", 0, 1 },
+		{ KMTLS_SETTING_RESUMPTION_SYMMETRIC, "false", 0, 0 },
+		{ KMTLS_SETTING_RESUMPTION_SYMMETRIC, "1", -EINVAL, 0 },
+		{ KMTLS_SETTING_RESUMPTION_SYMMETRIC, "", -EINVAL, 0 },
 		{ KMTLS_SETTING_HANDSHAKES, "1048576", 0, 1048576 },
 		{ KMTLS_SETTING_HANDSHAKES, "1048577", -EINVAL, 0 },
 		{ KMTLS_SETTING_HANDSHAKES, "4294967296", -EINVAL, 0 },

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "tls.h"
+#include "tls_bytes.h"
 
 #define RECORD_HEADER 5
 #define RECORD_HANDSHAKE 22
@@ -20,76 +21,43 @@
 #define RANDOM_SIZE 32
 #define SESSION_ID_MAX 32
 
-/* What is left of something of known length. */
-struct bytes {
-	const unsigned char *at;
-	size_t left;
-};
-
-static bool take(struct bytes *from, size_t size, struct bytes *ret_part)
-{
-	if (from->left < size)
-		return false;
-	ret_part->at = from->at;
-	ret_part->left = size;
-	from->at += size;
-	from->left -= size;
-	return true;
-}
-
-static size_t number(const unsigned char *at, unsigned width)
-{
-	size_t value = 0;
-
-	for (unsigned i = 0; i < width; i++)
-		value = value << 8 | at[i];
-	return value;
-}
-
-/* A part with its length, width bytes, in front. */
-static bool take_vector(struct bytes *from, unsigned width, struct bytes *ret_part)
-{
-	struct bytes length;
-
-	return take(from, width, &length) && take(from, number(length.at, width), ret_part);
-}
-
-static bool is_name(const struct bytes *name, const char *text)
+static bool is_name(const struct kmtls_tls_bytes *name, const char *text)
 {
 	return name->left == strlen(text) && !memcmp(name->at, text, name->left);
 }
 
 /* The list is well-formed, and one of its names is ours. */
-static bool offers_ours(struct bytes extension)
+static bool offers_ours(struct kmtls_tls_bytes extension)
 {
-	struct bytes list, name;
+	struct kmtls_tls_bytes list, name;
 	bool found = false;
 
-	if (!take_vector(&extension, 2, &list) || extension.left)
+	if (!kmtls_tls_take_vector(&extension, 2, &list) || extension.left)
 		return false;
 	while (list.left) {
-		if (!take_vector(&list, 1, &name))
+		if (!kmtls_tls_take_vector(&list, 1, &name))
 			return false;
 		found = found || is_name(&name, KMTLS_ALPN) || is_name(&name, KMTLS_ALPN_REKEY);
 	}
 	return found;
 }
 
-static bool is_ours(struct bytes hello)
+static bool is_ours(struct kmtls_tls_bytes hello)
 {
-	struct bytes part, extensions, extension, type;
+	struct kmtls_tls_bytes part, extensions, extension, type;
 	bool seen = false, ours = false;
 
-	if (!take(&hello, 2 + RANDOM_SIZE, &part) || /* legacy_version, random */
-	    !take_vector(&hello, 1, &part) || part.left > SESSION_ID_MAX ||
-	    !take_vector(&hello, 2, &part) || /* cipher_suites */
-	    !take_vector(&hello, 1, &part) || /* legacy_compression_methods */
-	    !take_vector(&hello, 2, &extensions) || hello.left)
+	if (!kmtls_tls_take(&hello, 2 + RANDOM_SIZE, &part) || /* legacy_version, random */
+	    !kmtls_tls_take_vector(&hello, 1, &part) || part.left > SESSION_ID_MAX ||
+	    !kmtls_tls_take_vector(&hello, 2, &part) || /* cipher_suites */
+	    !kmtls_tls_take_vector(&hello, 1, &part) || /* legacy_compression_methods */
+	    !kmtls_tls_take_vector(&hello, 2, &extensions) || hello.left)
 		return false;
 	while (extensions.left) {
-		if (!take(&extensions, 2, &type) || !take_vector(&extensions, 2, &extension))
+		if (!kmtls_tls_take(&extensions, 2, &type) ||
+		    !kmtls_tls_take_vector(&extensions, 2, &extension))
 			return false;
-		if (number(type.at, 2) != EXTENSION_ALPN)
+		if (kmtls_tls_number(type.at, 2) != EXTENSION_ALPN)
 			continue;
 		if (seen) /* each type once */
 			return false;
@@ -103,8 +71,8 @@ static bool is_ours(struct bytes hello)
 static bool is_record(const unsigned char *header, size_t length)
 {
 	return (length < 1 || header[0] == RECORD_HANDSHAKE) && (length < 2 || header[1] == 3) &&
-	       (length < RECORD_HEADER ||
-		(number(header + 3, 2) > 0 && number(header + 3, 2) <= RECORD_LENGTH_MAX));
+	       (length < RECORD_HEADER || (kmtls_tls_number(header + 3, 2) > 0 &&
+					   kmtls_tls_number(header + 3, 2) <= RECORD_LENGTH_MAX));
 }
 
 /* Whether the message, or as much of it as is there, is a ClientHello of a length we look at. */
@@ -112,7 +80,8 @@ static bool is_hello(const unsigned char *message, size_t length)
 {
 	return (length < 1 || message[0] == MESSAGE_CLIENT_HELLO) &&
 	       (length < MESSAGE_HEADER ||
-		number(message + 1, 3) <= KMTLS_CLIENT_HELLO_MAX - RECORD_HEADER - MESSAGE_HEADER);
+		kmtls_tls_number(message + 1, 3) <=
+			KMTLS_CLIENT_HELLO_MAX - RECORD_HEADER - MESSAGE_HEADER);
 }
 
 enum kmtls_client_hello kmtls_client_hello_look(const unsigned char *bytes, size_t length)
@@ -129,7 +98,7 @@ enum kmtls_client_hello kmtls_client_hello_look(const unsigned char *bytes, size
 			return KMTLS_CLIENT_HELLO_OTHER;
 		if (room < RECORD_HEADER)
 			break;
-		part = number(bytes + at + 3, 2);
+		part = kmtls_tls_number(bytes + at + 3, 2);
 		at += RECORD_HEADER;
 		if (part > length - at)
 			part = length - at;
@@ -138,10 +107,11 @@ enum kmtls_client_hello kmtls_client_hello_look(const unsigned char *bytes, size
 		at += part;
 		if (!is_hello(message, size))
 			return KMTLS_CLIENT_HELLO_OTHER;
-		whole = size < MESSAGE_HEADER ? 0 : MESSAGE_HEADER + number(message + 1, 3);
+		whole = size < MESSAGE_HEADER ? 0
+					      : MESSAGE_HEADER + kmtls_tls_number(message + 1, 3);
 		if (whole && size >= whole)
-			return is_ours((struct bytes){ message + MESSAGE_HEADER,
-						       whole - MESSAGE_HEADER })
+			return is_ours((struct kmtls_tls_bytes){ message + MESSAGE_HEADER,
+								 whole - MESSAGE_HEADER })
 				       ? KMTLS_CLIENT_HELLO_OURS
 				       : KMTLS_CLIENT_HELLO_OTHER;
 	}

@@ -76,6 +76,7 @@ struct kmtls_config {
 	unsigned peek_timeout_ms; /* 10..10000; 100 */
 	unsigned
 		resumption; /* seconds that a full handshake counts for others; 0: none is resumed */
+	unsigned resumption_symmetric; /* 1: also without (EC)DHE; 0 */
 	unsigned peer_timeout; /* seconds, TCP_USER_TIMEOUT of the wire; 0: the kernel's own */
 	struct { /* of the wire, unless the application asks by itself */
 		unsigned idle, interval, probes; /* seconds, seconds; 60, 10, 6. idle 0: none */

@@ -140,6 +140,7 @@ static int check_keys(struct kmtls_config_load *load, struct kmtls_config *confi
 	config->rekey = file->rekey != 2;
 	config->close_at_key_limit = file->key_limit_action == 2;
 	config->prefer_chacha20 = file->prefer_chacha20 == 1;
+	config->resumption_symmetric = file->resumption_symmetric == 1;
 	if (!kmtls_config_has(load, "key_limit"))
 		return 0;
 	if (parse_size(file->key_limit, &limit) || limit < 1024 * 1024 ||

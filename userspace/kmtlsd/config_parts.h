@@ -28,7 +28,8 @@
 struct kmtls_config_file {
 	char *node, *bpf_dir, *run_dir, *control_socket, *cgroup;
 	char *handshake_timeout, *peek_timeout, *peer_timeout, *key_limit, *resumption;
-	int log_level, mode, rekey, key_limit_action, prefer_chacha20, authorization_default, accel;
+	int log_level, mode, rekey, key_limit_action, prefer_chacha20, authorization_default, accel,
+		resumption_symmetric;
 	unsigned workers, max_flows, max_udp_peers;
 	struct kmtls_config_file_keepalive {
 		char *idle, *interval;

@@ -79,6 +79,8 @@ static void put_setting(struct kmtls_daemon *daemon, enum kmtls_setting setting,
 	value = kmtls_setting_get(daemon, setting);
 	if (range->key_type)
 		put(listing, range->name, now, kmtls_key_type_name((enum kmtls_key_type)value));
+	else if (range->truth)
+		put(listing, range->name, now, value ? "true" : "false");
 	else
 		put_number(listing, range->name, now, value, range->duration ? "s" : "");
 }

@@ -224,6 +224,7 @@ void kmtls_handshake_free(struct kmtls_handshake *handshake)
 	kmtls_hold_forget(handshake->loop->daemon->hold, handshake);
 	kmtls_loop_private(handshake->loop, handshake->slot)->handshake = NULL;
 	SSL_free(handshake->ssl);
+	kmtls_handshake_psk_end(handshake);
 	kmtls_resumption_leave(&handshake->resumption, false);
 	ERR_clear_error();
 	kmtls_traffic_secrets_wipe(&handshake->secrets);
@@ -372,6 +373,13 @@ static void close_wire(int fd, bool said_something)
 	close(fd);
 }
 
+static bool has_spoken(const struct kmtls_handshake *handshake)
+{
+	return handshake->psk
+		       ? kmtls_psk_has_spoken(handshake->psk)
+		       : handshake->ssl && BIO_number_written(SSL_get_wbio(handshake->ssl)) > 0;
+}
+
 static void log_failure(const struct kmtls_handshake *handshake, enum kmtls_reason reason,
 			const char *detail)
 {
@@ -409,8 +417,7 @@ void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason r
 		close(flow->local_fd); /* a reset: SO_LINGER from birth */
 	else if (handshake->attempt.cookie)
 		kmtls_hold_answer(loop->daemon->hold, handshake, reason);
-	close_wire(flow->wire_fd,
-		   handshake->ssl && BIO_number_written(SSL_get_wbio(handshake->ssl)) > 0);
+	close_wire(flow->wire_fd, has_spoken(handshake));
 	kmtls_handshake_free(handshake);
 	kmtls_loop_return_slot(loop, slot);
 }
@@ -418,19 +425,28 @@ void kmtls_handshake_fail(struct kmtls_handshake *handshake, enum kmtls_reason r
 /*
  * The peer's daemon may have been replaced under us: a reset that says nothing is worth one
  * more try, as long as the application waits for its connect() and has sent nothing. (A server
- * application may then see a connection that ends at once, and another.)
+ * application may then see a connection that ends at once, and another.) So may a server that
+ * does not know symmetric handshakes: it ends the connection after its alert. What an application has
+ * sent that did not wait is still in its socket.
  */
 static bool may_retry(const struct kmtls_handshake *handshake, enum kmtls_reason reason)
 {
+	bool waits = handshake->attempt.cookie && !handshake->attempt.passed;
+
 	return reason == KMTLS_REASON_HANDSHAKE_RESET && handshake->role == KMTLS_ROLE_CLIENT &&
-	       handshake->attempt.cookie && !handshake->attempt.passed && !handshake->retried;
+	       (waits || (handshake->psk_refused && handshake->stage == KMTLS_HANDSHAKE_TLS)) &&
+	       !handshake->retried;
 }
 
-static void retry(struct kmtls_handshake *handshake)
+void kmtls_handshake_dial_again(struct kmtls_handshake *handshake)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
 
 	handshake->retried = true;
+	/* What it begins with again has had its chance. */
+	handshake->psk_over = true;
+	handshake->psk_refused = false;
+	kmtls_handshake_psk_end(handshake);
 	kmtls_resumption_leave(&handshake->resumption, false);
 	kmtls_counters_add(KMTLS_REASON_RETRIED);
 	log_debug("handshake tried once more", "flow=%u.%u", handshake->slot, flow->generation);
@@ -448,7 +464,7 @@ void kmtls_handshake_fail_or_retry(struct kmtls_handshake *handshake, enum kmtls
 				   const char *detail)
 {
 	if (may_retry(handshake, reason))
-		retry(handshake);
+		kmtls_handshake_dial_again(handshake);
 	else
 		kmtls_handshake_fail(handshake, reason, detail);
 }

@@ -18,6 +18,7 @@
 #include "key_schedule.h"
 #include "kmtls/internal_maps.h"
 #include "loop.h"
+#include "psk_handshake.h"
 #include "resumption.h"
 #include "svid.h"
 #include "verify.h"
@@ -42,7 +43,14 @@ struct kmtls_handshake {
 	__u64 deadline; /* ms, monotonic */
 	struct kmtls_pod *pod;
 	struct kmtls_svid *svid;
-	SSL *ssl; /* NULL while dialing */
+	SSL *ssl; /* NULL while dialing, and with psk */
+	struct kmtls_psk_handshake *psk; /* handshake_psk.c */
+	bool psk_looking; /* server: whether the ClientHello is for psk */
+	bool psk_over; /* not, or not any more: with certificates, or as OpenSSL resumes */
+	bool psk_refused; /* client: the server would not have it, on this connection */
+	size_t psk_seen; /* psk_looking: bytes of the ClientHello that were there */
+	bool rekey_agreed; /* psk: in its ALPN */
+	const char *kind; /* for the log: what the peer was known by */
 	struct kmtls_verify verify;
 	struct kmtls_resumption_party resumption;
 	struct kmtls_traffic_secrets secrets;
@@ -127,13 +135,21 @@ __u64 kmtls_handshake_cookie(int fd);
 /* The reason for a failed connect(): dial-refused, ... */
 enum kmtls_reason kmtls_handshake_dial_reason(int err);
 
-/* ---- between handshake.c and handshake_tls.c ---- */
+/* ---- between handshake.c, handshake_tls.c and handshake_psk.c ---- */
 
 void kmtls_handshake_free(struct kmtls_handshake *handshake); /* the flow goes on without it */
 /* Both legs are there and the keys are in the kernel: the handshake is over. */
 void kmtls_handshake_establish(struct kmtls_handshake *handshake);
 /* Server, after the client's Finished: a fatal alert instead of the ticket. */
 void kmtls_handshake_send_alert(struct kmtls_handshake *handshake, int alert);
+/* Client, before it has proven anything: dials anew. */
+void kmtls_handshake_dial_again(struct kmtls_handshake *handshake);
+/* The peer is known, and has the keys that it should have: what comes then. */
+void kmtls_handshake_proven(struct kmtls_handshake *handshake);
+/* Client: the ticket has come. */
+void kmtls_handshake_peer_accepted(struct kmtls_handshake *handshake);
+/* With OpenSSL from the first byte on. */
+void kmtls_handshake_start_openssl(struct kmtls_handshake *handshake);
 /* OpenSSL says no: finds out why, and fails or tries once more. */
 void kmtls_handshake_fail_tls(struct kmtls_handshake *handshake);
 /* The deadline begins anew, for the next part. */
@@ -143,5 +159,16 @@ void kmtls_handshake_wait_for_peek(struct kmtls_handshake *handshake);
 /* Keepalive and user timeout of the wire. */
 void kmtls_handshake_watch_wire(struct kmtls_handshake *handshake);
 const char *kmtls_handshake_direction(enum kmtls_role role); /* for logs */
+
+/* ---- handshake_psk.c: with symmetric cryptography only ---- */
+
+/* The wire is connected. false: not with this one, OpenSSL shall begin. The handshake may be gone
+ * afterwards if it is true, here and below. */
+bool kmtls_handshake_psk_begin(struct kmtls_handshake *handshake);
+bool kmtls_handshake_psk_is_at_work(const struct kmtls_handshake *handshake);
+void kmtls_handshake_psk_event(struct kmtls_handshake *handshake); /* stage TLS */
+void kmtls_handshake_psk_await_ticket(struct kmtls_handshake *handshake);
+/* Forgets its keys, if there are any. */
+void kmtls_handshake_psk_end(struct kmtls_handshake *handshake);
 
 #endif

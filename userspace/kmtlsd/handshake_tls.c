@@ -49,9 +49,13 @@ static int install_keys(struct kmtls_handshake *handshake, bool lives)
 	struct kmtls_record_key tx_key __cleanup_record_key = {};
 	struct kmtls_record_key rx_key __cleanup_record_key = {};
 	const struct kmtls_secret *tx, *rx;
+	bool rekey;
 	int err;
 
-	flow->cipher = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(handshake->ssl));
+	flow->cipher = handshake->psk
+			       ? KMTLS_PSK_CIPHER
+			       : SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(handshake->ssl));
+	rekey = handshake->psk ? handshake->rekey_agreed : kmtls_tls_rekey_agreed(handshake->ssl);
 	tx = server ? &handshake->secrets.server : &handshake->secrets.client;
 	rx = server ? &handshake->secrets.client : &handshake->secrets.server;
 	err = kmtls_record_key_derive(flow->cipher, tx, &tx_key);
@@ -61,7 +65,7 @@ static int install_keys(struct kmtls_handshake *handshake, bool lives)
 		err = kmtls_ktls_install_tx(flow->wire_fd, &tx_key, 0);
 	if (!err)
 		err = kmtls_ktls_install_rx(flow->wire_fd, &rx_key, server ? 0 : 1);
-	if (!err && lives && kmtls_tls_rekey_agreed(handshake->ssl))
+	if (!err && lives && rekey)
 		kmtls_rekey_begin(handshake->loop, handshake->slot, tx, rx);
 	kmtls_traffic_secrets_wipe(&handshake->secrets);
 	return err;
@@ -87,7 +91,7 @@ static bool hand_over(struct kmtls_handshake *handshake)
 	int err;
 
 	/* read_ahead is off: nothing of the application can be in OpenSSL. */
-	if (SSL_has_pending(handshake->ssl)) {
+	if (handshake->ssl && SSL_has_pending(handshake->ssl)) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_EARLY_DATA, NULL);
 		return false;
 	}
@@ -102,9 +106,11 @@ static bool hand_over(struct kmtls_handshake *handshake)
 		kmtls_handshake_fail(handshake, KMTLS_REASON_KTLS_FAILED, strerror(-err));
 		return false;
 	}
-	kmtls_resumption_remember(handshake->ssl, &handshake->resumption);
+	if (handshake->ssl)
+		kmtls_resumption_remember(handshake->ssl, &handshake->resumption);
 	SSL_free(handshake->ssl);
 	handshake->ssl = NULL;
+	kmtls_handshake_psk_end(handshake);
 	flow->ticket = server ? KMTLS_TICKET_DUE : KMTLS_TICKET_NONE;
 	err = kmtls_policy_name_put(loop->daemon->bpf, handshake->verify.peer_id,
 				    &flow->peer_identity);
@@ -129,12 +135,14 @@ void kmtls_handshake_establish(struct kmtls_handshake *handshake)
 
 	kmtls_counters_add(KMTLS_REASON_ESTABLISHED);
 	log_debug("flow established",
-		  "flow=%u.%u pod=%s direction=%s self=%s peer=%s peer_id=%s cipher=%04x", slot,
-		  flow->generation, kmtls_log_quote(handshake->pod->name),
+		  "flow=%u.%u pod=%s direction=%s self=%s peer=%s peer_id=%s cipher=%04x "
+		  "handshake=%s",
+		  slot, flow->generation, kmtls_log_quote(handshake->pod->name),
 		  kmtls_handshake_direction(handshake->role),
 		  kmtls_endpoint_format(&flow->self, self, sizeof(self)),
 		  kmtls_endpoint_format(&flow->peer, peer, sizeof(peer)),
-		  kmtls_log_quote(handshake->verify.peer_id), flow->cipher);
+		  kmtls_log_quote(handshake->verify.peer_id), flow->cipher,
+		  handshake->kind ? handshake->kind : "\"\"");
 	kmtls_handshake_free(handshake);
 	/* From here on the flow is kernel objects and the slot. */
 	kmtls_flow_set_state(flow, KMTLS_FLOW_ESTABLISHED);
@@ -165,7 +173,7 @@ static bool wants_more(struct kmtls_handshake *handshake, int result)
  * here on the flow does not need this process: whoever comes after a crash finds the keys in the
  * kernel, and in the slot which socket's connection to wait for.
  */
-static void peer_accepted(struct kmtls_handshake *handshake)
+void kmtls_handshake_peer_accepted(struct kmtls_handshake *handshake)
 {
 	struct kmtls_loop *loop = handshake->loop;
 	struct kmtls_flow *flow = kmtls_loop_flow(loop, handshake->slot);
@@ -199,6 +207,10 @@ static void await_ticket(struct kmtls_handshake *handshake)
 	unsigned char byte;
 	int result, tries = 16;
 
+	if (handshake->psk) {
+		kmtls_handshake_psk_await_ticket(handshake);
+		return;
+	}
 	/* One call takes one record; a ticket in pieces takes several, and no edge comes. */
 	do {
 		ERR_clear_error();
@@ -210,33 +222,11 @@ static void await_ticket(struct kmtls_handshake *handshake)
 	else if (!wants_more(handshake, result))
 		kmtls_handshake_fail_tls(handshake);
 	else if (kmtls_tls_tickets_seen(handshake->ssl) == 1)
-		peer_accepted(handshake);
+		kmtls_handshake_peer_accepted(handshake);
 }
 
-static void do_handshake(struct kmtls_handshake *handshake)
+void kmtls_handshake_proven(struct kmtls_handshake *handshake)
 {
-	int result;
-
-	ERR_clear_error();
-	result = kmtls_traffic_secrets_handshake(handshake->ssl);
-	if (result != 1) {
-		if (wants_more(handshake, result))
-			return;
-		/* It may be for what was offered: not a second time. */
-		kmtls_resumption_leave(&handshake->resumption, true);
-		kmtls_handshake_fail_tls(handshake);
-		return;
-	}
-	if (!kmtls_tls_alpn_ok(handshake->ssl)) {
-		kmtls_handshake_fail(handshake, KMTLS_REASON_NOT_MESH, "no ALPN");
-		return;
-	}
-	if (!kmtls_resumption_adopt(handshake->ssl, &handshake->resumption)) {
-		kmtls_handshake_fail(handshake, KMTLS_REASON_HANDSHAKE_FAILED, "resumed by nobody");
-		return;
-	}
-	if (SSL_session_reused(handshake->ssl))
-		kmtls_counters_add(KMTLS_REASON_RESUMED);
 	kmtls_expiry_show(handshake->loop->daemon,
 			  kmtls_loop_flow(handshake->loop, handshake->slot)->self_identity,
 			  kmtls_hash_text(handshake->verify.peer_id),
@@ -248,6 +238,37 @@ static void do_handshake(struct kmtls_handshake *handshake)
 		handshake->stage = KMTLS_HANDSHAKE_DELIVERING;
 		kmtls_inbound_deliver(handshake);
 	}
+}
+
+static void do_handshake(struct kmtls_handshake *handshake)
+{
+	int result;
+
+	ERR_clear_error();
+	result = kmtls_traffic_secrets_handshake(handshake->ssl);
+	if (result != 1) {
+		if (wants_more(handshake, result))
+			return;
+		/* It may be for what was offered: not a second time. But a server that has refused a
+		 * symmetric handshake may just have ended the connection. */
+		kmtls_resumption_leave(&handshake->resumption, !handshake->psk_refused);
+		kmtls_handshake_fail_tls(handshake);
+		return;
+	}
+	if (!kmtls_tls_alpn_ok(handshake->ssl)) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_NOT_MESH, "no ALPN");
+		return;
+	}
+	if (!kmtls_resumption_adopt(handshake->ssl, &handshake->resumption)) {
+		kmtls_handshake_fail(handshake, KMTLS_REASON_HANDSHAKE_FAILED, "resumed by nobody");
+		return;
+	}
+	handshake->kind = "full";
+	if (SSL_session_reused(handshake->ssl)) {
+		handshake->kind = "resumed";
+		kmtls_counters_add(KMTLS_REASON_RESUMED);
+	}
+	kmtls_handshake_proven(handshake);
 }
 
 static bool is_set(int fd, int level, int name)
@@ -286,6 +307,7 @@ static void begin_resumption(struct kmtls_handshake *handshake)
 		.svid = handshake->svid->number,
 		.not_after = handshake->svid->not_after,
 		.seconds = kmtls_setting_get(daemon, KMTLS_SETTING_RESUMPTION),
+		.symmetric = kmtls_setting_get(daemon, KMTLS_SETTING_RESUMPTION_SYMMETRIC),
 		.peer = kmtls_loop_flow(handshake->loop, handshake->slot)->peer.address,
 		.verify = &handshake->verify,
 	};
@@ -297,8 +319,6 @@ static void begin_resumption(struct kmtls_handshake *handshake)
 void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 {
 	struct kmtls_flow *flow = kmtls_loop_flow(handshake->loop, handshake->slot);
-	bool client = handshake->role == KMTLS_ROLE_CLIENT;
-	SSL *ssl;
 	int err;
 
 	if (!handshake->svid) {
@@ -318,12 +338,22 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 		return;
 	}
 	kmtls_handshake_watch_wire(handshake);
-	ssl = handshake->ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
 	begin_resumption(handshake);
+	handshake->stage = KMTLS_HANDSHAKE_TLS;
+	if (!kmtls_handshake_psk_begin(handshake))
+		kmtls_handshake_start_openssl(handshake);
+}
+
+void kmtls_handshake_start_openssl(struct kmtls_handshake *handshake)
+{
+	bool client = handshake->role == KMTLS_ROLE_CLIENT;
+	SSL *ssl = SSL_new(client ? handshake->svid->client : handshake->svid->server);
+
+	handshake->ssl = ssl;
 	if (!ssl || kmtls_verify_attach(ssl, &handshake->verify) < 0 ||
 	    kmtls_resumption_attach(ssl, &handshake->resumption) < 0 ||
 	    kmtls_traffic_secrets_attach(ssl, &handshake->secrets) < 0 ||
-	    SSL_set_fd(ssl, flow->wire_fd) != 1) {
+	    SSL_set_fd(ssl, kmtls_loop_flow(handshake->loop, handshake->slot)->wire_fd) != 1) {
 		kmtls_handshake_fail(handshake, KMTLS_REASON_NO_RESOURCES, NULL);
 		return;
 	}
@@ -331,7 +361,6 @@ void kmtls_handshake_start_tls(struct kmtls_handshake *handshake)
 		SSL_set_connect_state(ssl);
 	else
 		SSL_set_accept_state(ssl);
-	handshake->stage = KMTLS_HANDSHAKE_TLS;
 	do_handshake(handshake);
 }
 
@@ -389,7 +418,10 @@ void kmtls_handshake_event(struct kmtls_handshake *handshake, enum kmtls_tag sid
 		kmtls_outbound_dialed(handshake);
 		break;
 	case KMTLS_HANDSHAKE_TLS:
-		do_handshake(handshake);
+		if (kmtls_handshake_psk_is_at_work(handshake))
+			kmtls_handshake_psk_event(handshake);
+		else
+			do_handshake(handshake);
 		break;
 	case KMTLS_HANDSHAKE_TICKET_WAIT:
 		await_ticket(handshake);

@@ -19,9 +19,11 @@
 
 #define BUCKETS 1024 /* a power of 2 */
 #define IDENTITY 32
+#define SYMMETRIC_IDENTITY KMTLS_RESUMPTION_SYMMETRIC_IDENTITY /* of these */
 
 static const char label_identity[] = "EXPORTER-kmtls-resumption-identity";
 static const char label_key[] = "EXPORTER-kmtls-resumption-key";
+static const char label_symmetric[] = "EXPORTER-kmtls-symmetric-key";
 
 struct kmtls_resumption_entry {
 	unsigned references; /* atomic */
@@ -30,6 +32,8 @@ struct kmtls_resumption_entry {
 	unsigned bucket;
 	unsigned char identity[IDENTITY];
 	struct kmtls_secret key;
+	struct kmtls_psk_keys symmetric;
+	bool has_symmetric; /* atomic; client: and the server has not refused it */
 	__u16 cipher;
 	__u64 svid, policy, revocations;
 	struct kmtls_address peer; /* client */
@@ -72,6 +76,7 @@ static void put(struct kmtls_resumption_entry *entry)
 	if (!entry || __atomic_sub_fetch(&entry->references, 1, __ATOMIC_ACQ_REL))
 		return;
 	kmtls_secret_wipe(&entry->key);
+	kmtls_psk_keys_wipe(&entry->symmetric);
 	free(entry);
 }
 
@@ -139,17 +144,24 @@ static unsigned bucket_of(const void *bytes, size_t length)
 	return (hash ^ hash >> 32) & (BUCKETS - 1);
 }
 
+/* By the part of an identity that both kinds of handshake have. */
+static unsigned server_bucket(const unsigned char *identity)
+{
+	return bucket_of(identity, SYMMETRIC_IDENTITY);
+}
+
 static unsigned client_bucket(const struct kmtls_resumption_party *party)
 {
 	return bucket_of(&party->peer, sizeof(party->peer));
 }
 
 static bool is_wanted(const struct kmtls_resumption_entry *entry,
-		      const struct kmtls_resumption_party *party, const unsigned char *identity)
+		      const struct kmtls_resumption_party *party, const unsigned char *identity,
+		      size_t length)
 {
 	if (entry->svid != party->svid)
 		return false;
-	return identity ? !memcmp(entry->identity, identity, IDENTITY)
+	return identity ? !memcmp(entry->identity, identity, length)
 			: !memcmp(&entry->peer, &party->peer, sizeof(entry->peer));
 }
 
@@ -164,17 +176,17 @@ static bool is_over(const struct kmtls_resumption_entry *entry,
 	       entry->revocations != kmtls_revocation_generation();
 }
 
-/* The entry, the caller's reference, if it still holds; one that does not is forgotten. identity:
- * what a client offers, or NULL for a client itself. */
+/* The entry, the caller's reference, if it still holds; one that does not is forgotten. identity, of
+ * that length: what a client offers, or NULL for a client itself. */
 static struct kmtls_resumption_entry *look_up(struct table *table, unsigned bucket,
 					      const struct kmtls_resumption_party *party,
-					      const unsigned char *identity)
+					      const unsigned char *identity, size_t length)
 {
 	struct kmtls_resumption_entry *entry;
 
 	pthread_mutex_lock(&table->lock);
 	entry = table->buckets[bucket];
-	while (entry && !is_wanted(entry, party, identity))
+	while (entry && !is_wanted(entry, party, identity, length))
 		entry = entry->next;
 	if (entry && is_over(entry, party)) {
 		take_out(table, entry);
@@ -197,7 +209,7 @@ static void store(struct table *table, struct kmtls_resumption_entry *entry,
 
 	pthread_mutex_lock(&table->lock);
 	old = table->buckets[entry->bucket];
-	while (old && !is_wanted(old, party, identity))
+	while (old && !is_wanted(old, party, identity, IDENTITY))
 		old = old->next;
 	if (old)
 		take_out(table, old);
@@ -239,7 +251,7 @@ static struct kmtls_resumption_entry *choose(struct kmtls_resumption_party *part
 
 	if (party->entry) /* after a HelloRetryRequest */
 		return party->entry;
-	entry = look_up(&party->resumption->client, client_bucket(party), party, NULL);
+	entry = look_up(&party->resumption->client, client_bucket(party), party, NULL, 0);
 	/* The peers map may promise somebody else by now. */
 	if (entry &&
 	    (!verify->expected_id ||
@@ -282,7 +294,8 @@ int kmtls_resumption_find(SSL *ssl, const unsigned char *identity, size_t length
 	*ret_session = NULL;
 	if (!party || !party->seconds || length != IDENTITY)
 		return 1;
-	entry = look_up(&party->resumption->server, bucket_of(identity, IDENTITY), party, identity);
+	entry = look_up(&party->resumption->server, server_bucket(identity), party, identity,
+			length);
 	if (!entry)
 		return 1;
 	put(party->entry); /* a client may offer several */
@@ -302,21 +315,27 @@ int kmtls_resumption_attach(SSL *ssl, struct kmtls_resumption_party *party)
 	return -ENOMEM;
 }
 
-bool kmtls_resumption_adopt(SSL *ssl, struct kmtls_resumption_party *party)
+/* What the entry's handshake has verified. */
+static void adopt(struct kmtls_resumption_party *party)
 {
 	const struct kmtls_resumption_entry *entry = party->entry;
 	struct kmtls_verify *verify = party->verify;
 
-	if (!SSL_session_reused(ssl))
-		return true;
-	if (!entry)
-		return false;
 	verify->reason = KMTLS_REASON_NONE;
 	verify->detail[0] = '\0';
 	strcpy(verify->peer_id, entry->peer_id); /* it came from there */
 	verify->peer_not_after = entry->peer_not_after;
 	verify->peer_certificate = entry->peer_certificate;
 	memcpy(verify->peer_issuers, entry->peer_issuers, sizeof(verify->peer_issuers));
+}
+
+bool kmtls_resumption_adopt(SSL *ssl, struct kmtls_resumption_party *party)
+{
+	if (!SSL_session_reused(ssl))
+		return true;
+	if (!party->entry)
+		return false;
+	adopt(party);
 	return true;
 }
 
@@ -332,6 +351,19 @@ static bool export(SSL *ssl, struct kmtls_resumption_entry *entry)
 		return true;
 	ERR_clear_error();
 	return false;
+}
+
+/* Without it there are handshakes with (EC)DHE all the same. Only where AES-128-GCM was agreed on: who
+ * wants another cipher does not get this one. */
+static void export_symmetric(SSL *ssl, struct kmtls_resumption_entry *entry)
+{
+	struct kmtls_secret psk __cleanup_secret = { .length = KMTLS_PSK_HASH };
+
+	if (entry->cipher == KMTLS_PSK_CIPHER &&
+	    SSL_export_keying_material(ssl, psk.bytes, psk.length, label_symmetric,
+				       sizeof(label_symmetric) - 1, NULL, 0, 0) == 1)
+		entry->has_symmetric = kmtls_psk_keys_derive(&psk, &entry->symmetric) == 0;
+	ERR_clear_error();
 }
 
 static struct kmtls_resumption_entry *make_entry(SSL *ssl,
@@ -355,8 +387,11 @@ static struct kmtls_resumption_entry *make_entry(SSL *ssl,
 	memcpy(entry->peer_issuers, verify->peer_issuers, sizeof(entry->peer_issuers));
 	memcpy(entry->peer_id, verify->peer_id, length);
 	clock_gettime(CLOCK_BOOTTIME, &entry->made);
-	if (export(ssl, entry))
+	if (export(ssl, entry)) {
+		if (party->symmetric)
+			export_symmetric(ssl, entry);
 		return entry;
+	}
 	put(entry);
 	return NULL;
 }
@@ -371,7 +406,7 @@ void kmtls_resumption_remember(SSL *ssl, struct kmtls_resumption_party *party)
 	if (!entry)
 		return; /* then it is not resumed */
 	if (SSL_is_server(ssl)) {
-		entry->bucket = bucket_of(entry->identity, IDENTITY);
+		entry->bucket = server_bucket(entry->identity);
 		store(&party->resumption->server, entry, party, entry->identity);
 	} else {
 		entry->bucket = client_bucket(party);
@@ -390,6 +425,52 @@ static void forget(struct table *table, struct kmtls_resumption_entry *gone)
 	if (entry)
 		take_out(table, entry);
 	pthread_mutex_unlock(&table->lock);
+}
+
+/* ---- without (EC)DHE ---- */
+
+const struct kmtls_psk_keys *kmtls_resumption_offer_symmetric(struct kmtls_resumption_party *party,
+							      const unsigned char **ret_identity)
+{
+	struct kmtls_resumption_entry *entry;
+
+	if (!party->symmetric || !party->seconds)
+		return NULL;
+	entry = choose(party);
+	if (!entry || !__atomic_load_n(&entry->has_symmetric, __ATOMIC_RELAXED))
+		return NULL;
+	*ret_identity = entry->identity;
+	return &entry->symmetric;
+}
+
+const struct kmtls_psk_keys *kmtls_resumption_find_symmetric(struct kmtls_resumption_party *party,
+							     const unsigned char *identity,
+							     size_t length)
+{
+	struct kmtls_resumption_entry *entry;
+
+	if (!party->symmetric || !party->seconds || length != SYMMETRIC_IDENTITY)
+		return NULL;
+	entry = look_up(&party->resumption->server, server_bucket(identity), party, identity,
+			length);
+	if (entry && !entry->has_symmetric) {
+		put(entry);
+		entry = NULL;
+	}
+	put(party->entry);
+	party->entry = entry;
+	return entry ? &entry->symmetric : NULL;
+}
+
+void kmtls_resumption_refuse_symmetric(struct kmtls_resumption_party *party)
+{
+	if (party->entry)
+		__atomic_store_n(&party->entry->has_symmetric, false, __ATOMIC_RELAXED);
+}
+
+void kmtls_resumption_adopt_symmetric(struct kmtls_resumption_party *party)
+{
+	adopt(party);
 }
 
 void kmtls_resumption_leave(struct kmtls_resumption_party *party, bool failed)

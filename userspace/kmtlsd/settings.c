@@ -14,21 +14,22 @@
 #include "sources.h"
 
 const struct kmtls_setting_range kmtls_setting_ranges[KMTLS_SETTING_COUNT] = {
-	[KMTLS_SETTING_HANDSHAKE_TIMEOUT] = { "handshake_timeout", 1, 300, true, false },
-	[KMTLS_SETTING_HANDSHAKES] = { "limits.handshakes", 0, 1048576, false, false },
+	[KMTLS_SETTING_HANDSHAKE_TIMEOUT] = { "handshake_timeout", 1, 300, true, false, false },
+	[KMTLS_SETTING_HANDSHAKES] = { "limits.handshakes", 0, 1048576, false, false, false },
 	[KMTLS_SETTING_HANDSHAKES_PER_SOURCE] = { "limits.handshakes_per_source", 0, 1048576, false,
-						  false },
-	[KMTLS_SETTING_MEMORY_PERCENT] = { "limits.memory_percent", 0, 100, false, false },
-	[KMTLS_SETTING_REFUSAL_LINES] = { "limits.refusal_lines", 0, 1000000, false, false },
-	[KMTLS_SETTING_FLOWS_PER_POD] = { "limits.flows_per_pod", 0, 1048576, false, false },
-	[KMTLS_SETTING_RENEW_AT] = { "identity.renew_at", 10, 95, false, false },
-	[KMTLS_SETTING_SVID_TTL] = { "identity.svid_ttl", 10, 3650 * KMTLS_CONFIG_DAY, true,
+						  false, false },
+	[KMTLS_SETTING_MEMORY_PERCENT] = { "limits.memory_percent", 0, 100, false, false, false },
+	[KMTLS_SETTING_REFUSAL_LINES] = { "limits.refusal_lines", 0, 1000000, false, false, false },
+	[KMTLS_SETTING_FLOWS_PER_POD] = { "limits.flows_per_pod", 0, 1048576, false, false, false },
+	[KMTLS_SETTING_RENEW_AT] = { "identity.renew_at", 10, 95, false, false, false },
+	[KMTLS_SETTING_SVID_TTL] = { "identity.svid_ttl", 10, 3650 * KMTLS_CONFIG_DAY, true, false,
 				     false },
-	[KMTLS_SETTING_ROOT_TTL] = { "identity.root_ttl", 10, 36500 * KMTLS_CONFIG_DAY, true,
+	[KMTLS_SETTING_ROOT_TTL] = { "identity.root_ttl", 10, 36500 * KMTLS_CONFIG_DAY, true, false,
 				     false },
 	[KMTLS_SETTING_KEY_TYPE] = { "identity.key_type", KMTLS_KEY_EC_P256, KMTLS_KEY_RSA_4096,
-				     false, true },
-	[KMTLS_SETTING_RESUMPTION] = { "resumption", 0, KMTLS_CONFIG_HOUR, true, false },
+				     false, true, false },
+	[KMTLS_SETTING_RESUMPTION] = { "resumption", 0, KMTLS_CONFIG_HOUR, true, false, false },
+	[KMTLS_SETTING_RESUMPTION_SYMMETRIC] = { "resumption_symmetric", 0, 1, false, false, true },
 };
 
 int kmtls_setting_parse(enum kmtls_setting setting, const char *text, unsigned *ret_value)
@@ -42,6 +43,12 @@ int kmtls_setting_parse(enum kmtls_setting setting, const char *text, unsigned *
 		if (kmtls_key_type_parse(text, &type) < 0)
 			return -EINVAL;
 		*ret_value = type;
+		return 0;
+	}
+	if (range->truth) {
+		if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
+			return -EINVAL;
+		*ret_value = text[0] == 't';
 		return 0;
 	}
 	if (kmtls_config_parse_duration(text, &value) < 0)
@@ -84,6 +91,8 @@ static unsigned *place(const struct kmtls_daemon *daemon, enum kmtls_setting set
 		return &config->identity.renew_at;
 	case KMTLS_SETTING_RESUMPTION:
 		return &config->resumption;
+	case KMTLS_SETTING_RESUMPTION_SYMMETRIC:
+		return &config->resumption_symmetric;
 	case KMTLS_SETTING_SVID_TTL:
 	case KMTLS_SETTING_ROOT_TTL:
 	case KMTLS_SETTING_KEY_TYPE:
@@ -126,6 +135,7 @@ static void tell(struct kmtls_daemon *daemon, enum kmtls_setting setting)
 		kmtls_flow_table_limit(daemon->flows, config->limits.flows_per_pod);
 		break;
 	case KMTLS_SETTING_RESUMPTION: /* asked for with every handshake; a shorter time is another */
+	case KMTLS_SETTING_RESUMPTION_SYMMETRIC: /* keys are taken from full handshakes from now on */
 		kmtls_resumption_clear(daemon->resumption);
 		break;
 	case KMTLS_SETTING_RENEW_AT: /* with every SVID */

@@ -26,6 +26,7 @@ enum kmtls_setting {
 	KMTLS_SETTING_ROOT_TTL,
 	KMTLS_SETTING_KEY_TYPE,
 	KMTLS_SETTING_RESUMPTION,
+	KMTLS_SETTING_RESUMPTION_SYMMETRIC,
 	KMTLS_SETTING_COUNT
 };
 
@@ -34,6 +35,7 @@ struct kmtls_setting_range {
 	unsigned from, to;
 	bool duration; /* seconds: "90", "90s", "5m" */
 	bool key_type; /* a word: key_type.h */
+	bool truth; /* a word: true or false */
 };
 
 extern const struct kmtls_setting_range kmtls_setting_ranges[KMTLS_SETTING_COUNT];

@@ -110,8 +110,19 @@ static bool offers(const unsigned char *list, size_t length, const unsigned char
 	return false;
 }
 
-/* The protocol we select from list; NULL: none of ours is there. */
-static const unsigned char *choose_alpn(const unsigned char *list, size_t length)
+const unsigned char *kmtls_tls_alpn_offer(size_t *ret_length)
+{
+	*ret_length = global.rekey ? sizeof(alpn_both) - 1 : sizeof(alpn_plain) - 1;
+	return global.rekey ? alpn_both : alpn_plain;
+}
+
+bool kmtls_tls_alpn_is_rekey(const unsigned char *name)
+{
+	return global.rekey && name && name[0] == alpn_rekey[0] &&
+	       !memcmp(name, alpn_rekey, sizeof(alpn_rekey) - 1);
+}
+
+const unsigned char *kmtls_tls_alpn_select(const unsigned char *list, size_t length)
 {
 	if (global.rekey && offers(list, length, alpn_rekey))
 		return alpn_rekey;
@@ -131,7 +142,7 @@ static int check_client_hello(SSL *ssl, int *alert, void *unused)
 	if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation,
 				      &extension, &length) &&
 	    length >= 2 && (size_t)(extension[0] << 8 | extension[1]) == length - 2 &&
-	    choose_alpn(extension + 2, length - 2))
+	    kmtls_tls_alpn_select(extension + 2, length - 2))
 		return SSL_CLIENT_HELLO_SUCCESS;
 	*alert = SSL_AD_NO_APPLICATION_PROTOCOL;
 	return SSL_CLIENT_HELLO_ERROR;
@@ -140,7 +151,7 @@ static int check_client_hello(SSL *ssl, int *alert, void *unused)
 static int select_alpn(SSL *ssl, const unsigned char **ret_name, unsigned char *ret_length,
 		       const unsigned char *list, unsigned length, void *unused)
 {
-	const unsigned char *wire = choose_alpn(list, length);
+	const unsigned char *wire = kmtls_tls_alpn_select(list, length);
 
 	if (!wire)
 		return SSL_TLSEXT_ERR_ALERT_FATAL; /* no_application_protocol */
@@ -202,13 +213,15 @@ static bool set_credentials(SSL_CTX *context, const struct kmtls_tls_credentials
 
 static bool set_client(SSL_CTX *context)
 {
+	const unsigned char *offered;
+	size_t length;
+
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(context, count_ticket);
 	SSL_CTX_set_psk_use_session_callback(context, kmtls_resumption_offer);
+	offered = kmtls_tls_alpn_offer(&length);
 	/* This one returns 0 for success. */
-	return (global.rekey ? SSL_CTX_set_alpn_protos(context, alpn_both, sizeof(alpn_both) - 1)
-			     : SSL_CTX_set_alpn_protos(context, alpn_plain,
-						       sizeof(alpn_plain) - 1)) == 0;
+	return SSL_CTX_set_alpn_protos(context, offered, (unsigned)length) == 0;
 }
 
 static bool set_server(SSL_CTX *context)

@@ -57,6 +57,11 @@ const struct kmtls_trust *kmtls_tls_trust(const SSL *ssl);
  * refuses a ClientHello without it, the client's verify callback a server that did not
  * select it. */
 bool kmtls_tls_alpn_ok(const SSL *ssl);
+/* The same two for handshakes without an SSL, names with a length byte in front: what a client offers,
+ * and what a server selects of a list, NULL: nothing. */
+const unsigned char *kmtls_tls_alpn_offer(size_t *ret_length);
+const unsigned char *kmtls_tls_alpn_select(const unsigned char *list, size_t length);
+bool kmtls_tls_alpn_is_rekey(const unsigned char *name);
 /* Both sides can follow a KeyUpdate. */
 bool kmtls_tls_rekey_agreed(const SSL *ssl);
 

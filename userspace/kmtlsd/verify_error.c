@@ -14,7 +14,7 @@
 #define IS_ALERT(reason) ((reason) > SSL_AD_REASON_OFFSET && (reason) <= SSL_AD_REASON_OFFSET + 255)
 
 /* The counterpart of the table at the head of verify.c. */
-static enum kmtls_reason alert_reason(const SSL *ssl, int alert)
+enum kmtls_reason kmtls_verify_alert_reason(int alert)
 {
 	switch (alert) {
 	case SSL_AD_UNKNOWN_CA:
@@ -132,7 +132,7 @@ enum kmtls_reason kmtls_verify_handshake_error(SSL *ssl, const struct kmtls_veri
 		reason -= SSL_AD_REASON_OFFSET;
 		snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "alert %d (%s)", reason,
 			 SSL_alert_desc_string_long(reason));
-		return alert_reason(ssl, reason);
+		return kmtls_verify_alert_reason(reason);
 	}
 	snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "%s", text ? text : "unknown OpenSSL error");
 	if (ERR_GET_LIB(error) == ERR_LIB_SSL)

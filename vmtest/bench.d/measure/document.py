@@ -41,7 +41,8 @@ METHOD = """
 - A **stream** is {stream} there, then as much back, in writes of 64 KB, over one connection or spread over 16; the figure is
   per byte, both directions together.
 - A **new connection** is connect(), the full mutual handshake, 64 B there and back, and close(), one after the other; what is
-  done for it after its end counts. **Resumed**: the same with a session of before. Plaintext and WireGuard have no handshake
+  done for it after its end counts. **Resumed**: the same with a session of before; **symmetric**: with
+  `resumption_symmetric`, which is off by default and gives up forward secrecy for an hour. Plaintext and WireGuard have no handshake
   per connection; their figure is that of a plain connection, measured again.
 - **Memory**: {memory} connections are opened and left alone. User memory is what the PSS of all proxies or daemons grows by,
   kernel memory what slab, socket buffers, page tables, stacks and per-CPU data grow by, each divided by their number. The

@@ -9,8 +9,8 @@ from . import arms
 Metric = collections.namedtuple("Metric", "name title session kind weight")
 Step = collections.namedtuple("Step", "arm session metrics weight")
 
-# Of a session: the cipher suite, and whether TLS sessions are resumed.
-SESSIONS = {"base": ("aes128", False), "resumed": ("aes128", True), "aes256": ("aes256", False), "growth": ("aes128", False)}
+# Of a session: the cipher suite, and whether TLS sessions are resumed; "symmetric": without (EC)DHE.
+SESSIONS = {"base": ("aes128", False), "resumed": ("aes128", True), "symmetric": ("aes128", "symmetric"), "aes256": ("aes256", False), "growth": ("aes128", False)}
 
 METRICS = (
     Metric("rtt_64", "round trip, 64 B", "base", "operation", 1),
@@ -19,6 +19,7 @@ METRICS = (
     Metric("stream_64k_16", "stream, 16 connections", "base", "byte", 3),
     Metric("conn_full", "new connection, full handshake", "base", "operation", 4),
     Metric("conn_resumed", "new connection, resumed", "resumed", "operation", 4),
+    Metric("conn_symmetric", "new connection, resumed, symmetric", "symmetric", "operation", 4),
     Metric("mem_user_idle", "user memory, idle connection", "base", "memory", 40),
     Metric("mem_kernel_idle", "kernel memory, idle connection", "base", "memory", 40),
     Metric("redis_p1", "redis-benchmark -P 1, a SET", "base", "operation", 8),
@@ -78,6 +79,8 @@ def names():
 
 def of_session(arm, session):
     """Without TLS there is nothing to resume and no other cipher: the same connection is measured as for the others."""
+    if session == "symmetric" and not arm.symmetric:
+        return []
     if arm.tls:
         return [metric for metric in METRICS if metric.session == session]
     return [metric for metric in METRICS if metric.session in ("base", "resumed")] if session == "base" else []

@@ -10,7 +10,7 @@ PLOTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COLOURS = {"kmtls": 0x1B7837, "kmtls-accel": 0x5AAE61, "direct": 0xBBBBBB, "ktls": 0x999999}
 GREEN, PLAIN = "\033[32m", "\033[0m"
 WIDTH = 19
-OPERATIONS = ("rtt_64", "rtt_16k", "stream_64k_1", "stream_64k_16", "conn_full", "conn_resumed", "mem_user_idle", "mem_kernel_idle")
+OPERATIONS = ("rtt_64", "rtt_16k", "stream_64k_1", "stream_64k_16", "conn_full", "conn_resumed", "conn_symmetric", "mem_user_idle", "mem_kernel_idle")
 
 
 def number(value, unit):

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is measured. An arm is a way from pod a to an application in pod b, with these verbs:
 
-    up(suite, resume)      makes it ready, for TLS with that cipher suite, resuming sessions or never
+    up(suite, resume)      makes it ready, for TLS with that cipher suite, resuming sessions or never; resume "symmetric":
+                           without (EC)DHE
     address(port)          what a client in a dials to reach the application on that port of b: (host, port)
     down()                 takes all of it away
 
 and with these facts: name, title, packages (whose versions are told), tls (it makes TLS connections), relays
-(it is a choice for a mesh, not only a measure for one), environment (of clients and applications), missing
-(cells that it does not have, and why), processes() (whose memory counts).
+(it is a choice for a mesh, not only a measure for one), symmetric (sessions can be resumed
+without (EC)DHE, too), environment (of clients and applications), missing (cells that it does not have, and why),
+processes() (whose memory counts).
 """
 import importlib
 
@@ -21,6 +23,7 @@ class Arm:
     tls = True
     relays = True
     wire_offset = 0  # from the application's port to that of TLS on the wire
+    symmetric = False  # it has handshakes with symmetric cryptography only
     missing = {}
 
     def __init__(self, bed):

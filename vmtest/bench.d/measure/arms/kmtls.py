@@ -17,6 +17,7 @@ workers: {loops}
 mode: strict
 handshake_timeout: 60s
 resumption: {resumption}
+resumption_symmetric: {symmetric}
 log_level: info
 identity:
   trust_domain: example.org
@@ -34,6 +35,7 @@ class Kmtls(Arm):
     title = "kmtls"
     packages = ("libssl3",)
     pod_options = ()
+    symmetric = True
     loops, resume = 1, False
 
     def up(self, suite, resume):
@@ -57,7 +59,8 @@ class Kmtls(Arm):
     def _configure(self, node):
         with open(f"{self.bed.dir}/{node}.yaml", "w", encoding="ascii") as file:
             file.write(CONFIG.format(node=node, pins=PINS, dir=self.bed.dir, cgroup=self.bed.cgroup, loops=self.loops,
-                                     resumption="1h" if self.resume else "0"))
+                                     resumption="1h" if self.resume else "0",
+                                     symmetric="true" if self.resume == "symmetric" else "false"))
 
     def set_loops(self, count):
         """Event loops of each daemon."""

@@ -11,6 +11,7 @@ class KmtlsAccel(Kmtls):
     name = "kmtls-accel"
     title = "kmtls with sk_msg"
     pod_options = ("--accel", "on")
+    symmetric = False  # it is the same
 
     @classmethod
     def unavailable(cls):
