@@ -98,6 +98,7 @@ int test_rekey_teardown(void **state)
 	}
 	test_loop.lingering = 0;
 	test_rekey->close_at_limit = false;
+	test_rekey->limit = test_options.limit;
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "bpf_place.h"
 #include "bpf_loader.h"
 #include "clock.h"
 #include "counters.h"
@@ -41,7 +42,6 @@ static _Atomic __u32 used;
 static struct kmtls_config config = { .max_flows = 1024, .max_udp_peers = 64 };
 static struct kmtls_rekey_table rekey;
 static struct kmtls_daemon daemon_ = { .config = &config, .rekey = &rekey };
-static char directory[64];
 
 static struct kmtls_loop *loop(void)
 {
@@ -54,6 +54,7 @@ static unsigned establish(__u64 peer, time_t not_after, int *ret_application, in
 	struct kmtls_flow *flow;
 	unsigned slot;
 
+	test_require_bpf(daemon_.bpf);
 	assert_int_equal(kmtls_flow_table_take(daemon_.flows, 0, 1, &slot), 0);
 	flow = kmtls_loop_flow(loop(), slot);
 	flow->role = KMTLS_ROLE_CLIENT;
@@ -195,11 +196,12 @@ static void plaintext_has_no_peer(void **state)
 static void revoked(void **state)
 {
 	unsigned long long before = counts[KMTLS_REASON_PEER_REVOKED];
-	__u64 *hashes = calloc(1, sizeof(*hashes));
+	__u64 *hashes;
 	int application, peer, application2, peer2;
 	unsigned slot = establish(PEER + 4, kmtls_clock_now() + 100, &application, &peer);
 	unsigned other = establish(PEER + 4, kmtls_clock_now() + 100, &application2, &peer2);
 
+	hashes = calloc(1, sizeof(*hashes));
 	kmtls_loop_flow(loop(), slot)->peer_certificate = 4711;
 	kmtls_loop_flow(loop(), other)->peer_certificate = 4712;
 	hashes[0] = 4711;
@@ -317,6 +319,7 @@ static void paths_full(void **state)
 	const __u64 issuers[KMTLS_TLS_INTERMEDIATES_MAX] = { 9999 };
 	unsigned slots[KMTLS_PEER_PATHS + 1];
 
+	test_require_bpf(daemon_.bpf);
 	for (unsigned i = 0; i <= KMTLS_PEER_PATHS; i++) {
 		assert_int_equal(kmtls_flow_table_take(daemon_.flows, 0, 1, &slots[i]), 0);
 		kmtls_flow_set_state(kmtls_loop_flow(loop(), slots[i]), KMTLS_FLOW_HANDSHAKE);
@@ -341,23 +344,11 @@ static void paths_full(void **state)
 
 /* ---- groups -------------------------------------------------------------------------------- */
 
-static int needs_bpf(void **state)
-{
-	if (daemon_.bpf)
-		return 0;
-	if (getenv("KMTLS_REQUIRE_ROOT"))
-		fail_msg("no BPF");
-	print_message("# skipped: no BPF\n");
-	skip();
-	return 0;
-}
-
 static int setup(void **state)
 {
 	char why[256] = "";
 
-	snprintf(directory, sizeof(directory), "/sys/fs/bpf/kmtls-unit-%d", (int)getpid());
-	config.bpf_dir = directory;
+	config.bpf_dir = test_bpf_place();
 	daemon_.shared = calloc(1, sizeof(*daemon_.shared));
 	kmtls_counters_open(counts);
 	if (kmtls_bpf_open(&config, &daemon_.bpf, why) < 0) {
@@ -387,22 +378,22 @@ static int teardown(void **state)
 	free(daemon_.loops);
 	kmtls_flow_table_close(daemon_.flows);
 	kmtls_bpf_close(daemon_.bpf);
-	return kmtls_bpf_uninstall(directory, why);
+	return kmtls_bpf_uninstall(config.bpf_dir, why);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(walk),
-		cmocka_unit_test_setup(closes, needs_bpf),
-		cmocka_unit_test_setup(newer_handshake, needs_bpf),
-		cmocka_unit_test_setup(older_handshake, needs_bpf),
-		cmocka_unit_test_setup(warns, needs_bpf),
-		cmocka_unit_test_setup(plaintext_has_no_peer, needs_bpf),
-		cmocka_unit_test_setup(revoked, needs_bpf),
-		cmocka_unit_test_setup(revoked_intermediate, needs_bpf),
-		cmocka_unit_test_setup(paths_make_room, needs_bpf),
-		cmocka_unit_test_setup(paths_full, needs_bpf),
+		cmocka_unit_test(closes),
+		cmocka_unit_test(newer_handshake),
+		cmocka_unit_test(older_handshake),
+		cmocka_unit_test(warns),
+		cmocka_unit_test(plaintext_has_no_peer),
+		cmocka_unit_test(revoked),
+		cmocka_unit_test(revoked_intermediate),
+		cmocka_unit_test(paths_make_room),
+		cmocka_unit_test(paths_full),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

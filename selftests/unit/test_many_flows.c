@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "bpf_place.h"
 #include "bpf_loader.h"
 #include "config.h"
 #include "control_request.h"
@@ -35,7 +36,6 @@ static struct kmtls_config config = { .max_flows = MANY, .max_udp_peers = 64 };
 static struct kmtls_pods pods = { .change = PTHREAD_MUTEX_INITIALIZER,
 				  .lock = PTHREAD_MUTEX_INITIALIZER };
 static struct kmtls_daemon daemon_ = { .config = &config, .pods = &pods };
-static char directory[64];
 
 static struct kmtls_pod *new_pod(unsigned number)
 {
@@ -174,6 +174,7 @@ static void not_quadratic(void **state)
 	double few[3], many[3];
 	int one, other;
 
+	test_require_bpf(daemon_.bpf);
 	test_tcp_pair(&one, &other);
 	fill(FEW, one);
 	for (int i = 0; i < 3; i++)
@@ -197,8 +198,7 @@ static int setup(void **state)
 {
 	char why[256] = "";
 
-	snprintf(directory, sizeof(directory), "/sys/fs/bpf/kmtls-unit-%d", (int)getpid());
-	config.bpf_dir = directory;
+	config.bpf_dir = test_bpf_place();
 	if (kmtls_bpf_open(&config, &daemon_.bpf, why) < 0) {
 		print_message("# %s\n", why);
 		return 0;
@@ -212,17 +212,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int needs_bpf(void **state)
-{
-	if (daemon_.bpf)
-		return 0;
-	if (getenv("KMTLS_REQUIRE_ROOT"))
-		fail_msg("no BPF");
-	print_message("# skipped: no BPF\n");
-	skip();
-	return 0;
-}
-
 static int teardown(void **state)
 {
 	char why[256];
@@ -233,13 +222,13 @@ static int teardown(void **state)
 		kmtls_pod_put(pods.table[i]);
 	kmtls_flow_table_close(daemon_.flows);
 	kmtls_bpf_close(daemon_.bpf);
-	return kmtls_bpf_uninstall(directory, why);
+	return kmtls_bpf_uninstall(config.bpf_dir, why);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(not_quadratic, needs_bpf),
+		cmocka_unit_test(not_quadratic),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
