@@ -25,6 +25,7 @@
 #include "secret_region.h"
 #include "svid.h"
 #include "svid_store.h"
+#include "tls_library.h"
 
 #define NEEDLES 64
 #define NEEDLE 32 /* bytes compared */
@@ -264,6 +265,27 @@ static void no_rsa_key_outside(void **state)
 	use_keys(KMTLS_KEY_RSA_2048, 6);
 }
 
+/* What a handshake makes for its own time, by x25519_keys.c. */
+static void no_x25519_key_outside(void **state)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(kmtls_tls_library(), "X25519", NULL);
+	unsigned char private[32];
+	size_t length = sizeof(private);
+	EVP_PKEY *key = NULL;
+
+	assert_non_null(kmtls_tls_library());
+	assert_int_equal(EVP_PKEY_keygen_init(ctx), 1);
+	assert_int_equal(EVP_PKEY_keygen(ctx, &key), 1);
+	assert_int_equal(EVP_PKEY_get_raw_private_key(key, private, &length), 1);
+	look_for("X25519 key", private, length);
+	OPENSSL_cleanse(private, sizeof(private));
+	assert_int_equal(search(), 0);
+	EVP_PKEY_free(key);
+	EVP_PKEY_CTX_free(ctx);
+	assert_int_equal(search(), 0);
+	needle_count = 0;
+}
+
 static int setup(void **state)
 {
 	char why[256];
@@ -280,6 +302,7 @@ int main(void)
 		cmocka_unit_test(finds_what_is_there),
 		cmocka_unit_test(no_key_outside),
 		cmocka_unit_test(no_rsa_key_outside),
+		cmocka_unit_test(no_x25519_key_outside),
 	};
 
 	/* As main() of the daemon. */

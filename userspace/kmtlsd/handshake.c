@@ -115,6 +115,10 @@ static enum kmtls_reason timeout_reason(const struct kmtls_handshake *handshake)
 
 static void time_is_over(struct kmtls_handshake *handshake)
 {
+	/* Something on the way may swallow what has no key share: the next one is an ordinary one. */
+	if (handshake->role == KMTLS_ROLE_CLIENT && handshake->psk &&
+	    handshake->stage == KMTLS_HANDSHAKE_TLS)
+		kmtls_resumption_refuse_symmetric(&handshake->resumption);
 	kmtls_handshake_fail(handshake, timeout_reason(handshake),
 			     handshake->stage == KMTLS_HANDSHAKE_DELIVERING
 				     ? "the application did not answer"

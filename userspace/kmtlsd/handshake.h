@@ -48,7 +48,6 @@ struct kmtls_handshake {
 	bool psk_looking; /* server: whether the ClientHello is for psk */
 	bool psk_over; /* not, or not any more: with certificates, or as OpenSSL resumes */
 	bool psk_refused; /* client: the server would not have it, on this connection */
-	size_t psk_seen; /* psk_looking: bytes of the ClientHello that were there */
 	bool rekey_agreed; /* psk: in its ALPN */
 	const char *kind; /* for the log: what the peer was known by */
 	struct kmtls_verify verify;

@@ -15,6 +15,7 @@
 #include "address.h"
 #include "counters.h"
 #include "handshake.h"
+#include "inbound_peek.h"
 #include "log.h"
 #include "refusals.h"
 #include "tls.h"
@@ -192,6 +193,8 @@ static bool choose(struct kmtls_handshake *handshake, const unsigned char *recor
 							  hello.identity_length);
 	if (parameters.keys)
 		err = kmtls_psk_server_new(&parameters, message, length, &hello, &handshake->psk);
+	if (err) /* who has proven nothing has no part in what was found */
+		kmtls_resumption_leave(&handshake->resumption, false);
 	if (!err && take(kmtls_loop_flow(handshake->loop, handshake->slot)->wire_fd, size))
 		go_on(handshake);
 	else if (!err)
@@ -216,10 +219,8 @@ static void look(struct kmtls_handshake *handshake)
 		return;
 	if (length > 0)
 		size = kmtls_psk_record_size(bytes, (size_t)length);
-	if (size == 0 && (size_t)length > handshake->psk_seen) {
-		handshake->psk_seen = (size_t)length;
-		return; /* more will come; an event without more is the end */
-	}
+	if (size == 0 && !kmtls_inbound_has_ended(fd))
+		return; /* more will come */
 	handshake->psk_looking = false;
 	if (size <= 0 || size != length || !choose(handshake, bytes, (size_t)size))
 		kmtls_handshake_start_openssl(handshake);

@@ -37,8 +37,7 @@ bool kmtls_inbound_allows_plaintext(struct kmtls_bpf *bpf, const struct kmtls_po
 		       .verdict == KMTLS_VERDICT_SNIFF;
 }
 
-/* Nothing more will come. */
-static bool has_ended(int fd)
+bool kmtls_inbound_has_ended(int fd)
 {
 	struct pollfd wire = { .fd = fd, .events = POLLRDHUP };
 
@@ -58,7 +57,7 @@ enum kmtls_first_bytes kmtls_inbound_look(int fd, int *ret_error)
 	}
 	switch (kmtls_client_hello_look(bytes, length)) {
 	case KMTLS_CLIENT_HELLO_PARTIAL:
-		return has_ended(fd) ? KMTLS_FIRST_PLAIN : KMTLS_FIRST_PARTIAL;
+		return kmtls_inbound_has_ended(fd) ? KMTLS_FIRST_PLAIN : KMTLS_FIRST_PARTIAL;
 	case KMTLS_CLIENT_HELLO_OURS:
 		return KMTLS_FIRST_MESH;
 	default:

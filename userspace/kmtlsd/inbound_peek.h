@@ -27,6 +27,8 @@ enum kmtls_first_bytes {
 	KMTLS_FIRST_FAILED, /* the connection is gone: *ret_error */
 };
 enum kmtls_first_bytes kmtls_inbound_look(int fd, int *ret_error);
+/* The peer has ended, or reset: nothing more than what is there will come. */
+bool kmtls_inbound_has_ended(int fd);
 
 /* ---- the stage PEEKING. The handshake may be gone afterwards. ---- */
 

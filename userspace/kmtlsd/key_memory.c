@@ -93,6 +93,11 @@ bool kmtls_key_memory_wipe_freed(void)
 
 /* ---- keys ---- */
 
+void kmtls_key_memory_all_secret(bool is_on)
+{
+	all_secret = is_on;
+}
+
 EVP_PKEY *kmtls_key_memory_settle(EVP_PKEY *key)
 {
 	static const unsigned char nothing[1];

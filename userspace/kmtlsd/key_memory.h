@@ -30,6 +30,9 @@ bool kmtls_key_memory_wipe_freed(void);
  * that is locked if that is possible, and left out of core dumps. */
 int kmtls_key_memory_open(void);
 
+/* Between the two calls, what OpenSSL allocates in this thread is in the secure heap, while there is room. */
+void kmtls_key_memory_all_secret(bool is_on);
+
 /* Of every private key that was made or read, before it is used; key (NULL: so is the answer). */
 EVP_PKEY *kmtls_key_memory_settle(EVP_PKEY *key);
 

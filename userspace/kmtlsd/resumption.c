@@ -296,10 +296,10 @@ int kmtls_resumption_find(SSL *ssl, const unsigned char *identity, size_t length
 		return 1;
 	entry = look_up(&party->resumption->server, server_bucket(identity), party, identity,
 			length);
-	if (!entry)
-		return 1;
 	put(party->entry); /* a client may offer several */
 	party->entry = entry;
+	if (!entry)
+		return 1;
 	*ret_session = make_session(ssl, entry);
 	return 1;
 }

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "key_memory.h"
+
 #define LENGTH 32
 #define FUNCTIONS_MAX 48
 #define IKM "dhkem-ikm" /* since 3.2: the key is to be made of this */
@@ -54,15 +56,21 @@ static void *import_key(struct scalar *private, unsigned char *public)
 {
 	OSSL_PARAM params[3], *p = params;
 	void *key = its.new(provider);
+	bool good;
 
 	*p++ = OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, public, LENGTH);
 	if (private)
 		*p++ = OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PRIV_KEY, private->bytes,
 							 LENGTH);
 	*p = OSSL_PARAM_construct_end();
-	if (key &&
-	    its.import(key, private ? OSSL_KEYMGMT_SELECT_KEYPAIR : OSSL_KEYMGMT_SELECT_PUBLIC_KEY,
-		       params) == 1)
+	/* What is imported would be in ordinary memory; what OpenSSL makes is not. */
+	kmtls_key_memory_all_secret(private);
+	good = key &&
+	       its.import(key,
+			  private ? OSSL_KEYMGMT_SELECT_KEYPAIR : OSSL_KEYMGMT_SELECT_PUBLIC_KEY,
+			  params) == 1;
+	kmtls_key_memory_all_secret(false);
+	if (good)
 		return key;
 	its.free(key);
 	return NULL;
@@ -208,21 +216,30 @@ static bool replace_functions(const OSSL_DISPATCH *keymgmt)
 	return !keymgmt->function_id;
 }
 
-const OSSL_DISPATCH *kmtls_x25519_keys_open(const OSSL_DISPATCH *keymgmt,
-					    const OSSL_DISPATCH *keyexch, void *context,
-					    OSSL_LIB_CTX *library)
-{
-	if (!find_its(keymgmt, keyexch) || !replace_functions(keymgmt))
-		return NULL;
-	provider = context;
-	random_library = library;
-	base = import_key(NULL, base_point);
-	return base ? functions : NULL;
-}
-
 void kmtls_x25519_keys_close(void)
 {
 	if (base)
 		its.free(base);
 	base = NULL;
+}
+
+const OSSL_DISPATCH *kmtls_x25519_keys_open(const OSSL_DISPATCH *keymgmt,
+					    const OSSL_DISPATCH *keyexch, void *context,
+					    OSSL_LIB_CTX *library)
+{
+	void *key;
+
+	if (!find_its(keymgmt, keyexch) || !replace_functions(keymgmt))
+		return NULL;
+	provider = context;
+	random_library = library;
+	base = import_key(NULL, base_point);
+	/* Another OpenSSL may not take a key in two steps. */
+	key = base ? make_key() : NULL;
+	if (!key) {
+		kmtls_x25519_keys_close();
+		return NULL;
+	}
+	its.free(key);
+	return functions;
 }
