@@ -160,7 +160,34 @@ bench_document_lacks() {
 	expect_in tree/docs/performance.md "**The run is incomplete**: it lacks, for one arm or all, \`rtt_16k\`."
 }
 
+# A run of a part, into what a whole one has left.
+bench_again() {
+	make_bench_tree
+	bench good --quick --only kmtls nginx rtt_64 conn_full --out out
+	bench good --quick --only kmtls conn_full conn_symmetric --out out --again
+	expect_status 0
+	[[ $(grep -c '"arm"' out/results.json) == 5 ]] || fail "$(<out/results.json)"
+	python3 - <<-'END' || fail "$(<out/results.json)"
+		import json
+		cells = {(cell["arm"], cell["metric"]): cell["value"] for cell in json.load(open("out/results.json"))}
+		again = json.load(open("out/run.json"))["again"]
+		assert cells["kmtls", "conn_full"] == 123456 and cells["nginx", "conn_full"] == 123459, cells
+		assert [one["cells"] for one in again] == [[["kmtls", "conn_full"], ["kmtls", "conn_symmetric"]]], again
+	END
+	bench good --document out
+	expect_in tree/docs/performance.md "): \`kmtls\`, \`conn_full\`, \`conn_symmetric\`."
+	bench good --quick --only kmtls conn_full --out out --again
+	[[ $(grep -c '"date"' out/run.json) == 3 ]] || fail "$(<out/run.json)"
+	bench good --only kmtls conn_full --out out --again
+	expect_status 2
+	expect_in stderr "the results in $PWD/out are of a quick run"
+	bench good --only kmtls conn_full --out nowhere --again
+	expect_status 2
+	expect_in stderr "$PWD/nowhere has no results to add to"
+}
+
 check "bench: a whole run" bench_whole
+check "bench: a part again" bench_again
 check "bench: a step that fails" bench_misses fails "MISSING nginx rtt_16k: nginx ended" "1 of "
 check "bench: a cell that is forgotten" bench_misses forgets "MISSING stunnel mem_kernel_idle" "1 of "
 check "bench: a guest that dies" bench_misses dies "MISSING wireguard pgbench: the run ended before"

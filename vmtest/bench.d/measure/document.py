@@ -174,6 +174,18 @@ def incomplete(results, quick):
     return " **The run is incomplete**: it lacks, for one arm or all, " + ", ".join(f"`{name}`" for name in missing) + "."
 
 
+def again(facts):
+    """A sentence about cells that were measured after the run, which --again has put in the place of its own."""
+    said = ""
+    for one in facts.get("again", []):
+        of_arms = {}
+        for arm, metric in one["cells"]:
+            of_arms.setdefault(arm, []).append(f"`{metric}`")
+        said += f" Measured again, of {one['date']} ({one['commit']}): "
+        said += "; ".join(f"`{arm}`, " + ", ".join(metrics) for arm, metrics in of_arms.items()) + "."
+    return said
+
+
 def text_of(results, facts, found):
     quick, there = facts["quick"], set(report.columns(results))
     sizes = plan.sizes(quick, facts["counts"])
@@ -187,7 +199,7 @@ def text_of(results, facts, found):
                            quick=" --quick" if quick else "")
     said = "Of " + facts["date"] + (", a quick run: fewer operations, and less growth, than a full one." if quick else ".")
     latency = "\n\n![latency](performance/latency.svg)" if not facts["counts"] else ""
-    said += incomplete(results, quick)
+    said += again(facts) + incomplete(results, quick)
     where = "\n" + PROFILE.format(tables=profile_table(found), other=other_run(results, found), reasons=reasons().strip()) if ("kmtls", "rtt_64") in found else ""
     return (head.rstrip() + f"\n\n{said} In bold: the cheapest for a mesh.\n\n" + tables(results) + latency + "\n" + where + method +
             "\n## Versions\n\n" + versions(facts) + "\n")
