@@ -167,28 +167,6 @@ static int ask_splice(struct pair *pair)
 	return splice(pair->to, NULL, write_end, NULL, MESSAGE, SPLICE_F_NONBLOCK) == MESSAGE;
 }
 
-/* The rest comes by the deadline only, if it does not wait for it. */
-static int ask_waitall(struct pair *pair)
-{
-	char buffer[2 * MESSAGE];
-	int err = say(pair->from), status;
-	ssize_t received;
-	pid_t child;
-
-	if (err)
-		return err;
-	child = fork();
-	if (child < 0)
-		return -errno;
-	if (child == 0) {
-		usleep(2000);
-		_exit(say(pair->from) ? 1 : 0);
-	}
-	received = recv(pair->to, buffer, sizeof(buffer), MSG_WAITALL);
-	waitpid(child, &status, 0);
-	return received == sizeof(buffer);
-}
-
 /* As /proc says: in a call that waits. */
 static bool is_asleep(pid_t pid)
 {
@@ -210,6 +188,35 @@ static bool is_asleep(pid_t pid)
 	return end && strncmp(end, ") S", 3) == 0;
 }
 
+/* Until it does; not for ever. */
+static void await_sleep(pid_t pid)
+{
+	for (int i = 0; i < PATIENCE_MS && !is_asleep(pid); i++)
+		usleep(1000);
+}
+
+/* The rest comes by the deadline only, if it does not wait for it. */
+static int ask_waitall(struct pair *pair)
+{
+	char buffer[2 * MESSAGE];
+	int err = say(pair->from), status;
+	pid_t parent = getpid(), child;
+	ssize_t received;
+
+	if (err)
+		return err;
+	child = fork();
+	if (child < 0)
+		return -errno;
+	if (child == 0) {
+		await_sleep(parent); /* in recv(), or done with it: the rest comes afterwards */
+		_exit(say(pair->from) ? 1 : 0);
+	}
+	received = recv(pair->to, buffer, sizeof(buffer), MSG_WAITALL);
+	waitpid(child, &status, 0);
+	return received == sizeof(buffer);
+}
+
 /* The reset has to come while recv() waits: the other end is closed by a child that watches. */
 static int ask_reset(struct pair *pair)
 {
@@ -221,8 +228,7 @@ static int ask_reset(struct pair *pair)
 		return -errno;
 	if (child == 0) {
 		close(pair->to);
-		for (int i = 0; i < PATIENCE_MS && !is_asleep(parent); i++)
-			usleep(1000);
+		await_sleep(parent);
 		setsockopt(pair->from, SOL_SOCKET, SO_LINGER, &reset_on_close,
 			   sizeof(reset_on_close));
 		close(pair->from);

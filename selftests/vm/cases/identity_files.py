@@ -2,6 +2,7 @@
 """SVIDs that somebody else writes into directories, one for each pod: rotation under load, torn sets, expiry, and a worker
 that is killed while the directories are away."""
 import os
+import shutil
 import subprocess
 import time
 
@@ -89,6 +90,7 @@ def own_again(bed):
         write_identity(bed, node, "own", OWN % bed.env["state"])
         bed.testbed("upgrade", str(node))
     settings(bed, svid_ttl="24h")
+    shutil.rmtree(bed.dir + "/written", ignore_errors=True)
 
 
 def rotated(bed, writer, seconds, names=None):
