@@ -60,7 +60,8 @@ static int find_stray(void *context, int fd)
 {
 	int name;
 
-	if (pread(fd, &name, sizeof(name), 0) != sizeof(name))
+	/* Standard output may be a file that can be read: make --output-sync. */
+	if (fd <= STDERR_FILENO || pread(fd, &name, sizeof(name), 0) != sizeof(name))
 		return 0;
 	return name < 0 || numbers[name] != fd;
 }
