@@ -59,12 +59,10 @@ static enum kmtls_reason explain(const struct kmtls_psk_handshake *psk,
 	int alert;
 	enum kmtls_reason reason = kmtls_psk_reason(psk, &why, &alert);
 
+	if (alert >= 0)
+		return kmtls_verify_alert_reason(alert, ret_detail);
 	snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "%s", why ? why : "");
-	if (alert < 0)
-		return reason;
-	snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "alert %d (%s)", alert,
-		 SSL_alert_desc_string_long(alert));
-	return kmtls_verify_alert_reason(alert);
+	return reason;
 }
 
 static void fall_back(struct kmtls_handshake *handshake, bool same_connection)

@@ -55,8 +55,8 @@ bool kmtls_verify_key(const EVP_PKEY *key);
 /* A bound of a certificate's validity. -EINVAL: the field is malformed. */
 int kmtls_verify_time(const ASN1_TIME *time, time_t *ret_time);
 
-/* What it means that the peer has sent this alert. */
-enum kmtls_reason kmtls_verify_alert_reason(int alert);
+/* What it means that the peer has sent this alert; ret_detail (KMTLS_VERIFY_DETAIL bytes) names it. */
+enum kmtls_reason kmtls_verify_alert_reason(int alert, char *ret_detail);
 /* The reason for a failed SSL_do_handshake/SSL_read: verify's own, or read from OpenSSL's
  * error queue (alerts, no shared ALPN, not TLS), which is drained. detail gets a short
  * text of it (KMTLS_VERIFY_DETAIL bytes). */

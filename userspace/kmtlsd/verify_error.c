@@ -14,8 +14,10 @@
 #define IS_ALERT(reason) ((reason) > SSL_AD_REASON_OFFSET && (reason) <= SSL_AD_REASON_OFFSET + 255)
 
 /* The counterpart of the table at the head of verify.c. */
-enum kmtls_reason kmtls_verify_alert_reason(int alert)
+enum kmtls_reason kmtls_verify_alert_reason(int alert, char *ret_detail)
 {
+	snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "alert %d (%s)", alert,
+		 SSL_alert_desc_string_long(alert));
 	switch (alert) {
 	case SSL_AD_UNKNOWN_CA:
 		return KMTLS_REASON_REFUSED_UNKNOWN_CA;
@@ -128,12 +130,8 @@ enum kmtls_reason kmtls_verify_handshake_error(SSL *ssl, const struct kmtls_veri
 								       : "the connection ended");
 		return KMTLS_REASON_HANDSHAKE_RESET;
 	}
-	if (ERR_GET_LIB(error) == ERR_LIB_SSL && IS_ALERT(reason)) {
-		reason -= SSL_AD_REASON_OFFSET;
-		snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "alert %d (%s)", reason,
-			 SSL_alert_desc_string_long(reason));
-		return kmtls_verify_alert_reason(reason);
-	}
+	if (ERR_GET_LIB(error) == ERR_LIB_SSL && IS_ALERT(reason))
+		return kmtls_verify_alert_reason(reason - SSL_AD_REASON_OFFSET, ret_detail);
 	snprintf(ret_detail, KMTLS_VERIFY_DETAIL, "%s", text ? text : "unknown OpenSSL error");
 	if (ERR_GET_LIB(error) == ERR_LIB_SSL)
 		return ssl_reason(ssl, reason);
