@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * psk_schedule.c - see psk_schedule.h. HMAC is made of two hashes here (RFC 2104) because OpenSSL's
- * own objects for HMAC and HKDF cost several times what they compute.
- */
+/* psk_schedule.c - see psk_schedule.h. */
 #include "psk_schedule.h"
 
 #include <errno.h>
@@ -10,12 +7,15 @@
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
+
+#include "hkdf.h"
 
 #define BLOCK 64 /* of SHA-256 */
 #define IV 12
 #define KEY 16
-#define INFO_MAX 128
+#define LABEL_MAX 32
 
 static EVP_MD *sha256;
 static EVP_CIPHER *aes128gcm;
@@ -58,69 +58,50 @@ static int failed(void)
 	return -EIO;
 }
 
-/* ---- HMAC and HKDF (RFC 2104, RFC 5869) ---- */
+/* ---- HKDF (RFC 5869) ---- */
 
-/* SHA-256 of first and second; second may be NULL. */
-static bool hash(struct kmtls_psk_crypto *crypto, const unsigned char *first, size_t first_length,
-		 const unsigned char *second, size_t second_length,
+static struct kmtls_hkdf hkdf_of(const struct kmtls_psk_crypto *crypto)
+{
+	return (struct kmtls_hkdf){ crypto->digest, sha256, KMTLS_PSK_HASH, BLOCK };
+}
+
+static bool hash(struct kmtls_psk_crypto *crypto, const unsigned char *bytes, size_t length,
 		 unsigned char ret_hash[KMTLS_PSK_HASH])
 {
-	return EVP_DigestInit_ex2(crypto->digest, sha256, NULL) == 1 &&
-	       EVP_DigestUpdate(crypto->digest, first, first_length) == 1 &&
-	       (!second || EVP_DigestUpdate(crypto->digest, second, second_length) == 1) &&
-	       EVP_DigestFinal_ex(crypto->digest, ret_hash, NULL) == 1;
+	struct kmtls_hkdf hkdf = hkdf_of(crypto);
+	struct kmtls_bytes part = { bytes, length };
+
+	return kmtls_hkdf_hash(&hkdf, &part, 1, ret_hash);
 }
 
 /* key: KMTLS_PSK_HASH bytes. */
 static bool hmac(struct kmtls_psk_crypto *crypto, const unsigned char *key,
 		 const unsigned char *data, size_t length, unsigned char ret_mac[KMTLS_PSK_HASH])
 {
-	unsigned char pad[BLOCK], inner[KMTLS_PSK_HASH];
-	bool done;
+	struct kmtls_hkdf hkdf = hkdf_of(crypto);
 
-	memset(pad, 0x36, sizeof(pad));
-	for (unsigned i = 0; i < KMTLS_PSK_HASH; i++)
-		pad[i] ^= key[i];
-	done = hash(crypto, pad, sizeof(pad), data, length, inner);
-	for (unsigned i = 0; i < sizeof(pad); i++)
-		pad[i] ^= 0x36 ^ 0x5c;
-	done = done && hash(crypto, pad, sizeof(pad), inner, sizeof(inner), ret_mac);
-	OPENSSL_cleanse(pad, sizeof(pad));
-	OPENSSL_cleanse(inner, sizeof(inner));
-	return done;
+	return kmtls_hkdf_hmac(&hkdf, &(struct kmtls_bytes){ key, KMTLS_PSK_HASH },
+			       &(struct kmtls_bytes){ data, length }, ret_mac);
 }
 
-/* HKDF-Expand-Label(secret, prefix + label, context, length), section 7.1; one block is enough for
- * every length here. context: KMTLS_PSK_HASH bytes, or NULL: empty. */
+/* HKDF-Expand-Label(secret, prefix + label, context, length), section 7.1. context: KMTLS_PSK_HASH
+ * bytes, or NULL: empty. */
 static bool expand(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *secret,
 		   const char *prefix, const char *label, const unsigned char *context,
 		   unsigned char *ret_bytes, size_t length)
 {
-	size_t prefix_length = strlen(prefix), label_length = strlen(label), size = 0;
-	unsigned char info[INFO_MAX], block[KMTLS_PSK_HASH];
-	bool done;
+	static const struct kmtls_bytes tls13 = { (const unsigned char *)"tls13 ", 6 };
+	struct kmtls_hkdf hkdf = hkdf_of(crypto);
+	char whole[LABEL_MAX];
+	int size = snprintf(whole, sizeof(whole), "%s%s", prefix, label);
 
-	if (secret->length != KMTLS_PSK_HASH || length > sizeof(block) ||
-	    2 + 1 + 6 + prefix_length + label_length + 1 + KMTLS_PSK_HASH + 1 > sizeof(info))
-		return false;
-	info[size++] = 0;
-	info[size++] = length;
-	info[size++] = 6 + prefix_length + label_length;
-	memcpy(info + size, "tls13 ", 6);
-	memcpy(info + size + 6, prefix, prefix_length);
-	memcpy(info + size + 6 + prefix_length, label, label_length);
-	size += 6 + prefix_length + label_length;
-	info[size++] = context ? KMTLS_PSK_HASH : 0;
-	if (context) {
-		memcpy(info + size, context, KMTLS_PSK_HASH);
-		size += KMTLS_PSK_HASH;
-	}
-	info[size++] = 1; /* RFC 5869 section 2.3: the number of the block */
-	done = hmac(crypto, secret->bytes, info, size, block);
-	if (done)
-		memcpy(ret_bytes, block, length);
-	OPENSSL_cleanse(block, sizeof(block));
-	return done;
+	return secret->length == KMTLS_PSK_HASH && length <= KMTLS_PSK_HASH &&
+	       size < (int)sizeof(whole) &&
+	       kmtls_hkdf_expand_label(
+		       &hkdf, &(struct kmtls_bytes){ secret->bytes, secret->length }, &tls13,
+		       &(struct kmtls_bytes){ (const unsigned char *)whole, (size_t)size },
+		       &(struct kmtls_bytes){ context, context ? KMTLS_PSK_HASH : 0 }, ret_bytes,
+		       length);
 }
 
 static bool expand_secret(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *secret,
@@ -153,7 +134,7 @@ static bool derive(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *p
 	struct kmtls_secret external __cleanup_secret = {};
 	unsigned char nothing[KMTLS_PSK_HASH];
 
-	return hash(crypto, zero, 0, NULL, 0, nothing) &&
+	return hash(crypto, zero, 0, nothing) &&
 	       hmac(crypto, zero, psk->bytes, psk->length, early.bytes) &&
 	       expand_secret(crypto, &early, "", "ext binder", nothing, &external) &&
 	       expand_secret(crypto, &external, "", "finished", NULL, &keys->binder) &&
@@ -185,8 +166,7 @@ int kmtls_psk_mac(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *ke
 	unsigned char hashed[KMTLS_PSK_HASH];
 
 	return key->length == KMTLS_PSK_HASH &&
-			       hash(crypto, transcript->bytes, transcript->length, NULL, 0,
-				    hashed) &&
+			       hash(crypto, transcript->bytes, transcript->length, hashed) &&
 			       hmac(crypto, key->bytes, hashed, sizeof(hashed), ret_mac)
 		       ? 0
 		       : failed();
@@ -204,7 +184,7 @@ int kmtls_psk_traffic_secrets(struct kmtls_psk_crypto *crypto, const struct kmtl
 {
 	unsigned char hashed[KMTLS_PSK_HASH];
 
-	return hash(crypto, transcript->bytes, transcript->length, NULL, 0, hashed) &&
+	return hash(crypto, transcript->bytes, transcript->length, hashed) &&
 			       expand_secret(crypto, secret, "c ", label, hashed,
 					     &ret_secrets->client) &&
 			       expand_secret(crypto, secret, "s ", label, hashed,

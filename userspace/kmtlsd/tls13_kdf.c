@@ -12,11 +12,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "hkdf.h"
 #include "key_schedule.h"
 
 #define HASH_MAX 48
-#define BLOCK_MAX 128
-#define BYTE_MAX 255
 
 /* The hashes of the cipher suites (RFC 8446, appendix B.4). */
 static struct hash {
@@ -29,23 +28,9 @@ static struct hash {
 };
 #define HASHES (sizeof(hashes) / sizeof(hashes[0]))
 
-struct bytes {
-	const unsigned char *at;
-	size_t length;
-};
-
-struct block {
-	unsigned char bytes[BLOCK_MAX];
-};
-
 struct digest {
 	unsigned char bytes[HASH_MAX];
 };
-
-static void wipe_block(struct block *block)
-{
-	OPENSSL_cleanse(block, sizeof(*block));
-}
 
 static void wipe_digest(struct digest *digest)
 {
@@ -57,100 +42,29 @@ static void free_digest_ctx(EVP_MD_CTX **ctx)
 	EVP_MD_CTX_free(*ctx); /* wipes the state */
 }
 
-#define __cleanup_block __attribute__((cleanup(wipe_block)))
 #define __cleanup_digest __attribute__((cleanup(wipe_digest)))
 #define __cleanup_digest_ctx __attribute__((cleanup(free_digest_ctx)))
 
-/* ---- HMAC (RFC 2104), HKDF (RFC 5869) ---- */
-
-static bool digest(EVP_MD_CTX *ctx, const struct hash *hash, const struct bytes *parts,
-		   unsigned count, unsigned char *ret_digest)
-{
-	if (EVP_DigestInit_ex2(ctx, hash->digest, NULL) != 1)
-		return false;
-	for (unsigned i = 0; i < count; i++)
-		if (EVP_DigestUpdate(ctx, parts[i].at, parts[i].length) != 1)
-			return false;
-	return EVP_DigestFinal_ex(ctx, ret_digest, NULL) == 1;
-}
-
-/* The key is not longer than a block: none in TLS 1.3 is longer than a hash. parts[0] is for the
- * key's block. */
-static bool hmac(EVP_MD_CTX *ctx, const struct hash *hash, const struct bytes *key,
-		 struct bytes *parts, unsigned count, struct digest *ret_code)
-{
-	struct block block __cleanup_block = { 0 };
-	struct bytes outer[2] = { { block.bytes, hash->block }, { ret_code->bytes, hash->length } };
-
-	if (key->length > hash->block)
-		return false;
-	if (key->length)
-		memcpy(block.bytes, key->at, key->length);
-	for (size_t i = 0; i < hash->block; i++)
-		block.bytes[i] ^= 0x36;
-	parts[0] = outer[0];
-	if (!digest(ctx, hash, parts, count, ret_code->bytes))
-		return false;
-	for (size_t i = 0; i < hash->block; i++)
-		block.bytes[i] ^= 0x36 ^ 0x5c;
-	return digest(ctx, hash, outer, 2, ret_code->bytes);
-}
-
-/* HKDF-Expand-Label: struct HkdfLabel of RFC 8446 is what HKDF-Expand calls info. */
-static bool expand(EVP_MD_CTX *ctx, const struct hash *hash, const struct bytes *secret,
-		   const struct bytes *prefix, const struct bytes *label, const struct bytes *data,
-		   unsigned char *ret_bytes, size_t length)
-{
-	struct digest block __cleanup_digest;
-	unsigned char head[3] = { length >> 8, length, prefix->length + label->length };
-	unsigned char data_length = data->length, counter = 0;
-	size_t done = 0;
-
-	if (prefix->length + label->length > BYTE_MAX || data->length > BYTE_MAX ||
-	    length > BYTE_MAX * hash->length)
-		return false;
-	while (done < length) {
-		struct bytes parts[] = { {},
-					 { block.bytes, counter ? hash->length : 0 },
-					 { head, sizeof(head) },
-					 *prefix,
-					 *label,
-					 { &data_length, 1 },
-					 *data,
-					 { &counter, 1 } };
-		size_t some = length - done < hash->length ? length - done : hash->length;
-
-		counter++;
-		if (!hmac(ctx, hash, secret, parts, sizeof(parts) / sizeof(parts[0]), &block))
-			return false;
-		memcpy(ret_bytes + done, block.bytes, some);
-		done += some;
-	}
-	return true;
-}
-
 /* HKDF-Extract, with Derive-Secret(salt, label, "") as its salt. Without a salt or a key: zeros. */
-static bool extract(EVP_MD_CTX *ctx, const struct hash *hash, const struct bytes *salt,
-		    const struct bytes *key, const struct bytes *prefix, const struct bytes *label,
-		    unsigned char *ret_bytes)
+static bool extract(const struct kmtls_hkdf *hkdf, const struct kmtls_bytes *salt,
+		    const struct kmtls_bytes *key, const struct kmtls_bytes *prefix,
+		    const struct kmtls_bytes *label, unsigned char *ret_bytes)
 {
 	static const unsigned char zeros[HASH_MAX];
-	struct digest nothing, derived __cleanup_digest, made __cleanup_digest;
-	struct bytes with = { derived.bytes, 0 }, data = { nothing.bytes, hash->length };
-	struct bytes parts[] = { {}, { zeros, hash->length } };
+	struct digest nothing, derived __cleanup_digest;
+	struct kmtls_bytes with = { derived.bytes, 0 }, data = { nothing.bytes, hkdf->length };
+	struct kmtls_bytes from = { zeros, hkdf->length };
 
 	if (salt->at) {
-		with.length = hash->length;
-		if (!digest(ctx, hash, NULL, 0, nothing.bytes) ||
-		    !expand(ctx, hash, salt, prefix, label, &data, derived.bytes, hash->length))
+		with.length = hkdf->length;
+		if (!kmtls_hkdf_hash(hkdf, NULL, 0, nothing.bytes) ||
+		    !kmtls_hkdf_expand_label(hkdf, salt, prefix, label, &data, derived.bytes,
+					     hkdf->length))
 			return false;
 	}
 	if (key->at)
-		parts[1] = *key;
-	if (!hmac(ctx, hash, &with, parts, 2, &made))
-		return false;
-	memcpy(ret_bytes, made.bytes, hash->length);
-	return true;
+		from = *key;
+	return kmtls_hkdf_hmac(hkdf, &with, &from, ret_bytes);
 }
 
 /* ---- what OpenSSL asks ---- */
@@ -158,7 +72,7 @@ static bool extract(EVP_MD_CTX *ctx, const struct hash *hash, const struct bytes
 struct request {
 	int mode;
 	const struct hash *hash;
-	struct bytes key, salt, prefix, label, data;
+	struct kmtls_bytes key, salt, prefix, label, data;
 };
 
 static const struct hash *find_hash(const char *name)
@@ -174,7 +88,7 @@ static bool read_request(const OSSL_PARAM *params, struct request *request)
 	static const unsigned char empty[1];
 	const struct {
 		const char *name;
-		struct bytes *bytes;
+		struct kmtls_bytes *bytes;
 	} wanted[] = {
 		{ OSSL_KDF_PARAM_KEY, &request->key },
 		{ OSSL_KDF_PARAM_SALT, &request->salt },
@@ -195,8 +109,8 @@ static bool read_request(const OSSL_PARAM *params, struct request *request)
 		for (unsigned i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
 			if (!strcmp(params->key, wanted[i].name))
 				*wanted[i].bytes =
-					(struct bytes){ params->data ? params->data : empty,
-							params->data_size };
+					(struct kmtls_bytes){ params->data ? params->data : empty,
+							      params->data_size };
 	}
 	return request->hash;
 }
@@ -205,20 +119,23 @@ static int derive(void *unused, unsigned char *ret_bytes, size_t length, const O
 {
 	EVP_MD_CTX *ctx __cleanup_digest_ctx = NULL;
 	struct request request = { .mode = -1 };
-	const struct bytes *key = &request.key;
+	const struct kmtls_bytes *key = &request.key;
+	struct kmtls_hkdf hkdf;
 	bool is_whole;
 
 	if (!read_request(params, &request) || !(ctx = EVP_MD_CTX_new()))
 		return 0;
+	hkdf = (struct kmtls_hkdf){ ctx, request.hash->digest, request.hash->length,
+				    request.hash->block };
 	is_whole = length == request.hash->length;
 	if (request.mode == EVP_KDF_HKDF_MODE_EXTRACT_ONLY)
 		return is_whole && (!request.salt.at || request.salt.length == length) &&
-		       extract(ctx, request.hash, &request.salt, key, &request.prefix,
-			       &request.label, ret_bytes);
+		       extract(&hkdf, &request.salt, key, &request.prefix, &request.label,
+			       ret_bytes);
 	if (request.mode != EVP_KDF_HKDF_MODE_EXPAND_ONLY || !key->at ||
 	    key->length != request.hash->length ||
-	    !expand(ctx, request.hash, key, &request.prefix, &request.label, &request.data,
-		    ret_bytes, length))
+	    !kmtls_hkdf_expand_label(&hkdf, key, &request.prefix, &request.label, &request.data,
+				     ret_bytes, length))
 		return 0;
 	if (is_whole)
 		kmtls_traffic_secrets_derived((const char *)request.label.at, request.label.length,
