@@ -72,6 +72,7 @@ static void open_sides(void)
 	test_sides_open(&client, client_context, &server, server_context);
 	client_party.verify = &client.verify;
 	server_party.verify = &server.verify;
+	client_party.revocations = server_party.revocations = kmtls_revocation_generation();
 	assert_int_equal(kmtls_resumption_attach(client.ssl, &client_party), 0);
 	assert_int_equal(kmtls_resumption_attach(server.ssl, &server_party), 0);
 }
@@ -218,18 +219,38 @@ static void policy(void **state)
 	resumed();
 }
 
-static void revocation(void **state)
+static void revoke_hash(__u64 hash)
 {
 	__u64 *hashes = calloc(1, sizeof(*hashes));
 
 	assert_non_null(hashes);
-	*hashes = 77;
-	full();
+	*hashes = hash;
 	assert_true(kmtls_revocation_replace(hashes, 1));
+}
+
+static void revocation(void **state)
+{
+	full();
+	revoke_hash(77);
 	full();
 	resumed();
 	assert_true(kmtls_revocation_replace(NULL, 0));
 	full();
+}
+
+/* Who has looked at a certificate before that may have missed it. */
+static void revocation_meanwhile(void **state)
+{
+	assert_false(is_symmetric());
+	open_sides();
+	revoke_hash(77);
+	test_sides_run(&client, &server);
+	assert_true(client.ready && server.ready);
+	kmtls_resumption_remember(client.ssl, &client_party);
+	kmtls_resumption_remember(server.ssl, &server_party);
+	close_sides(false);
+	handshake(false);
+	assert_true(kmtls_revocation_replace(NULL, 0));
 }
 
 static void time_of(void **state)
@@ -403,6 +424,7 @@ int main(void)
 		TEST_OF("policy, client", policy, 1),
 		TEST_OF("policy, server", policy, 0),
 		TEST(revocation),
+		TEST(revocation_meanwhile),
 		TEST_OF("time, client", time_of, 1),
 		TEST_OF("time, server", time_of, 0),
 		TEST_OF("SVID expires, client", svid_expires, 1),

@@ -28,6 +28,7 @@
 #include "policy.h"
 #include "rekey.h"
 #include "relay.h"
+#include "revocation.h"
 #include "settings.h"
 #include "shared.h"
 #include "tls.h"
@@ -306,6 +307,7 @@ static void begin_resumption(struct kmtls_handshake *handshake)
 		.resumption = daemon->resumption,
 		.svid = handshake->svid->number,
 		.not_after = handshake->svid->not_after,
+		.revocations = kmtls_revocation_generation(),
 		.seconds = kmtls_setting_get(daemon, KMTLS_SETTING_RESUMPTION),
 		.symmetric = kmtls_setting_get(daemon, KMTLS_SETTING_RESUMPTION_SYMMETRIC),
 		.peer = kmtls_loop_flow(handshake->loop, handshake->slot)->peer.address,

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * resumption.c - see resumption.h. One table a role: servers find an entry by the identity that a
- * client offers, clients by their SVID and the address they connect to. An entry does not change
- * and is counted, so that a handshake under way keeps what it began with.
+ * resumption.c - see resumption.h. One table a role.
  */
 #include "resumption.h"
 
@@ -12,47 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "key_schedule.h"
 #include "match.h"
-#include "revocation.h"
-
-#define BUCKETS 1024 /* a power of 2 */
-#define IDENTITY 32
-#define SYMMETRIC_IDENTITY KMTLS_RESUMPTION_SYMMETRIC_IDENTITY /* of these */
+#include "resumption_table.h"
 
 static const char label_identity[] = "EXPORTER-kmtls-resumption-identity";
 static const char label_key[] = "EXPORTER-kmtls-resumption-key";
 static const char label_symmetric[] = "EXPORTER-kmtls-symmetric-key";
 
-struct kmtls_resumption_entry {
-	unsigned references; /* atomic */
-	struct kmtls_resumption_entry *next; /* in its bucket */
-	struct kmtls_resumption_entry *older, *newer; /* by last use */
-	unsigned bucket;
-	unsigned char identity[IDENTITY];
-	struct kmtls_secret key;
-	struct kmtls_psk_keys symmetric;
-	bool has_symmetric; /* atomic; client: and the server has not refused it */
-	__u16 cipher;
-	__u64 svid, policy, revocations;
-	struct kmtls_address peer; /* client */
-	struct timespec made; /* CLOCK_BOOTTIME */
-	time_t not_after; /* of both SVIDs, the earlier */
-	time_t peer_not_after;
-	__u64 peer_certificate, peer_issuers[KMTLS_TLS_INTERMEDIATES_MAX];
-	char peer_id[]; /* of the one that was verified */
-};
-
-struct table {
-	pthread_mutex_t lock;
-	struct kmtls_resumption_entry *buckets[BUCKETS];
-	struct kmtls_resumption_entry *oldest, *newest;
-	unsigned count;
-};
-
 struct kmtls_resumption {
-	struct table server, client;
+	struct kmtls_resumption_table server, client;
 };
 
 static int party_index = -1;
@@ -67,154 +33,6 @@ static struct kmtls_resumption_party *party_of(const SSL *ssl)
 {
 	pthread_once(&once, allocate_index);
 	return party_index < 0 ? NULL : SSL_get_ex_data(ssl, party_index);
-}
-
-/* ---- entries ---- */
-
-static void put(struct kmtls_resumption_entry *entry)
-{
-	if (!entry || __atomic_sub_fetch(&entry->references, 1, __ATOMIC_ACQ_REL))
-		return;
-	kmtls_secret_wipe(&entry->key);
-	kmtls_psk_keys_wipe(&entry->symmetric);
-	free(entry);
-}
-
-/* Under the lock, like the rest of the table's. */
-static void use(struct table *table, struct kmtls_resumption_entry *entry)
-{
-	entry->older = table->newest;
-	entry->newer = NULL;
-	if (table->newest)
-		table->newest->newer = entry;
-	else
-		table->oldest = entry;
-	table->newest = entry;
-}
-
-static void unuse(struct table *table, struct kmtls_resumption_entry *entry)
-{
-	if (entry->older)
-		entry->older->newer = entry->newer;
-	else
-		table->oldest = entry->newer;
-	if (entry->newer)
-		entry->newer->older = entry->older;
-	else
-		table->newest = entry->older;
-}
-
-static void take_out(struct table *table, struct kmtls_resumption_entry *entry)
-{
-	struct kmtls_resumption_entry **place = &table->buckets[entry->bucket];
-
-	while (*place != entry)
-		place = &(*place)->next;
-	*place = entry->next;
-	unuse(table, entry);
-	table->count--;
-	put(entry);
-}
-
-static void put_in(struct table *table, struct kmtls_resumption_entry *entry)
-{
-	if (table->count == KMTLS_RESUMPTION_ROOM)
-		take_out(table, table->oldest);
-	entry->next = table->buckets[entry->bucket];
-	table->buckets[entry->bucket] = entry;
-	use(table, entry);
-	table->count++;
-}
-
-static void clear(struct table *table)
-{
-	pthread_mutex_lock(&table->lock);
-	while (table->oldest)
-		take_out(table, table->oldest);
-	pthread_mutex_unlock(&table->lock);
-}
-
-/* FNV-1a; the identities are random, and clients choose where they connect to. */
-static unsigned bucket_of(const void *bytes, size_t length)
-{
-	__u64 hash = 0xcbf29ce484222325ull;
-
-	for (size_t i = 0; i < length; i++)
-		hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3ull;
-	return (hash ^ hash >> 32) & (BUCKETS - 1);
-}
-
-/* By the part of an identity that both kinds of handshake have. */
-static unsigned server_bucket(const unsigned char *identity)
-{
-	return bucket_of(identity, SYMMETRIC_IDENTITY);
-}
-
-static unsigned client_bucket(const struct kmtls_resumption_party *party)
-{
-	return bucket_of(&party->peer, sizeof(party->peer));
-}
-
-static bool is_wanted(const struct kmtls_resumption_entry *entry,
-		      const struct kmtls_resumption_party *party, const unsigned char *identity,
-		      size_t length)
-{
-	if (entry->svid != party->svid)
-		return false;
-	return identity ? !memcmp(entry->identity, identity, length)
-			: !memcmp(&entry->peer, &party->peer, sizeof(entry->peer));
-}
-
-static bool is_over(const struct kmtls_resumption_entry *entry,
-		    const struct kmtls_resumption_party *party)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return now.tv_sec - entry->made.tv_sec >= (time_t)party->seconds ||
-	       kmtls_clock_now() > entry->not_after || entry->policy != party->policy ||
-	       entry->revocations != kmtls_revocation_generation();
-}
-
-/* The entry, the caller's reference, if it still holds; one that does not is forgotten. identity, of
- * that length: what a client offers, or NULL for a client itself. */
-static struct kmtls_resumption_entry *look_up(struct table *table, unsigned bucket,
-					      const struct kmtls_resumption_party *party,
-					      const unsigned char *identity, size_t length)
-{
-	struct kmtls_resumption_entry *entry;
-
-	pthread_mutex_lock(&table->lock);
-	entry = table->buckets[bucket];
-	while (entry && !is_wanted(entry, party, identity, length))
-		entry = entry->next;
-	if (entry && is_over(entry, party)) {
-		take_out(table, entry);
-		entry = NULL;
-	}
-	if (entry) {
-		unuse(table, entry);
-		use(table, entry);
-		__atomic_add_fetch(&entry->references, 1, __ATOMIC_RELAXED);
-	}
-	pthread_mutex_unlock(&table->lock);
-	return entry;
-}
-
-/* In the place of one that it replaces. */
-static void store(struct table *table, struct kmtls_resumption_entry *entry,
-		  const struct kmtls_resumption_party *party, const unsigned char *identity)
-{
-	struct kmtls_resumption_entry *old;
-
-	pthread_mutex_lock(&table->lock);
-	old = table->buckets[entry->bucket];
-	while (old && !is_wanted(old, party, identity, IDENTITY))
-		old = old->next;
-	if (old)
-		take_out(table, old);
-	put_in(table, entry);
-	pthread_mutex_unlock(&table->lock);
 }
 
 /* ---- OpenSSL asks ---- */
@@ -251,12 +69,12 @@ static struct kmtls_resumption_entry *choose(struct kmtls_resumption_party *part
 
 	if (party->entry) /* after a HelloRetryRequest */
 		return party->entry;
-	entry = look_up(&party->resumption->client, client_bucket(party), party, NULL, 0);
+	entry = kmtls_resumption_table_find(&party->resumption->client, party, NULL, 0);
 	/* The peers map may promise somebody else by now. */
 	if (entry &&
 	    (!verify->expected_id ||
 	     !kmtls_match_holds(verify->expected_match, verify->expected_id, entry->peer_id))) {
-		put(entry);
+		kmtls_resumption_entry_put(entry);
 		entry = NULL;
 	}
 	return party->entry = entry;
@@ -292,11 +110,10 @@ int kmtls_resumption_find(SSL *ssl, const unsigned char *identity, size_t length
 	struct kmtls_resumption_entry *entry;
 
 	*ret_session = NULL;
-	if (!party || !party->seconds || length != IDENTITY)
+	if (!party || !party->seconds || length != KMTLS_RESUMPTION_IDENTITY)
 		return 1;
-	entry = look_up(&party->resumption->server, server_bucket(identity), party, identity,
-			length);
-	put(party->entry); /* a client may offer several */
+	entry = kmtls_resumption_table_find(&party->resumption->server, party, identity, length);
+	kmtls_resumption_entry_put(party->entry); /* a client may offer several */
 	party->entry = entry;
 	if (!entry)
 		return 1;
@@ -344,8 +161,9 @@ static bool export(SSL *ssl, struct kmtls_resumption_entry *entry)
 	entry->cipher = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl));
 	entry->key.length = kmtls_secret_length(entry->cipher);
 	if (entry->key.length &&
-	    SSL_export_keying_material(ssl, entry->identity, IDENTITY, label_identity,
-				       sizeof(label_identity) - 1, NULL, 0, 0) == 1 &&
+	    SSL_export_keying_material(ssl, entry->identity, sizeof(entry->identity),
+				       label_identity, sizeof(label_identity) - 1, NULL, 0,
+				       0) == 1 &&
 	    SSL_export_keying_material(ssl, entry->key.bytes, entry->key.length, label_key,
 				       sizeof(label_key) - 1, NULL, 0, 0) == 1)
 		return true;
@@ -378,7 +196,7 @@ static struct kmtls_resumption_entry *make_entry(SSL *ssl,
 	entry->references = 1;
 	entry->svid = party->svid;
 	entry->policy = party->policy;
-	entry->revocations = kmtls_revocation_generation();
+	entry->revocations = party->revocations;
 	entry->peer = party->peer;
 	entry->peer_not_after = verify->peer_not_after;
 	entry->not_after = party->not_after < verify->peer_not_after ? party->not_after
@@ -392,39 +210,23 @@ static struct kmtls_resumption_entry *make_entry(SSL *ssl,
 			export_symmetric(ssl, entry);
 		return entry;
 	}
-	put(entry);
+	kmtls_resumption_entry_put(entry);
 	return NULL;
 }
 
 void kmtls_resumption_remember(SSL *ssl, struct kmtls_resumption_party *party)
 {
 	struct kmtls_resumption_entry *entry;
+	bool server;
 
 	if (!party->seconds || SSL_session_reused(ssl) || !party->verify->peer_id[0])
 		return;
 	entry = make_entry(ssl, party);
 	if (!entry)
 		return; /* then it is not resumed */
-	if (SSL_is_server(ssl)) {
-		entry->bucket = server_bucket(entry->identity);
-		store(&party->resumption->server, entry, party, entry->identity);
-	} else {
-		entry->bucket = client_bucket(party);
-		store(&party->resumption->client, entry, party, NULL);
-	}
-}
-
-static void forget(struct table *table, struct kmtls_resumption_entry *gone)
-{
-	struct kmtls_resumption_entry *entry;
-
-	pthread_mutex_lock(&table->lock);
-	entry = table->buckets[gone->bucket];
-	while (entry && entry != gone)
-		entry = entry->next;
-	if (entry)
-		take_out(table, entry);
-	pthread_mutex_unlock(&table->lock);
+	server = SSL_is_server(ssl);
+	kmtls_resumption_table_store(
+		server ? &party->resumption->server : &party->resumption->client, entry, server);
 }
 
 /* ---- without (EC)DHE ---- */
@@ -449,15 +251,14 @@ const struct kmtls_psk_keys *kmtls_resumption_find_symmetric(struct kmtls_resump
 {
 	struct kmtls_resumption_entry *entry;
 
-	if (!party->symmetric || !party->seconds || length != SYMMETRIC_IDENTITY)
+	if (!party->symmetric || !party->seconds || length != KMTLS_RESUMPTION_SYMMETRIC_IDENTITY)
 		return NULL;
-	entry = look_up(&party->resumption->server, server_bucket(identity), party, identity,
-			length);
+	entry = kmtls_resumption_table_find(&party->resumption->server, party, identity, length);
 	if (entry && !entry->has_symmetric) {
-		put(entry);
+		kmtls_resumption_entry_put(entry);
 		entry = NULL;
 	}
-	put(party->entry);
+	kmtls_resumption_entry_put(party->entry);
 	party->entry = entry;
 	return entry ? &entry->symmetric : NULL;
 }
@@ -477,8 +278,8 @@ void kmtls_resumption_leave(struct kmtls_resumption_party *party, bool failed)
 {
 	/* A server's client may be anybody: what it offers is not forgotten for its mistakes. */
 	if (failed && party->entry)
-		forget(&party->resumption->client, party->entry);
-	put(party->entry);
+		kmtls_resumption_table_forget(&party->resumption->client, party->entry);
+	kmtls_resumption_entry_put(party->entry);
 	party->entry = NULL;
 }
 
@@ -490,16 +291,16 @@ int kmtls_resumption_open(struct kmtls_resumption **ret_resumption)
 
 	if (!resumption)
 		return -ENOMEM;
-	pthread_mutex_init(&resumption->server.lock, NULL);
-	pthread_mutex_init(&resumption->client.lock, NULL);
+	kmtls_resumption_table_init(&resumption->server);
+	kmtls_resumption_table_init(&resumption->client);
 	*ret_resumption = resumption;
 	return 0;
 }
 
 void kmtls_resumption_clear(struct kmtls_resumption *resumption)
 {
-	clear(&resumption->server);
-	clear(&resumption->client);
+	kmtls_resumption_table_clear(&resumption->server);
+	kmtls_resumption_table_clear(&resumption->client);
 }
 
 void kmtls_resumption_close(struct kmtls_resumption *resumption)

@@ -39,7 +39,8 @@ struct kmtls_resumption_party {
 	struct kmtls_resumption *resumption;
 	__u64 svid; /* number of the own one (svid.h) */
 	time_t not_after; /* its end */
-	__u64 policy; /* generation of the policy */
+	__u64 policy; /* generation of the policy, when the handshake begins */
+	__u64 revocations; /* likewise: what is revoked while it goes on counts for those that resume it */
 	unsigned seconds; /* how long a full handshake counts; 0: none of this */
 	bool symmetric; /* also without (EC)DHE */
 	struct kmtls_address peer; /* client: where it connects to */
