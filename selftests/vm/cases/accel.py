@@ -22,6 +22,7 @@ from lib.traffic import BAD, Killer, Traffic
 
 from . import crash_steps
 from .connect_daemon import Stopped
+from .crash import ROUTES
 from .streams import pair
 
 NODE = {"a": 1, "c": 1, "b": 2, "d": 2}
@@ -384,7 +385,7 @@ def killed(bed):
         cut = {node: bed.counter(node, "accel-cut") for node in (1, 2)}
         since = {node: bed.log_size(node) for node in (1, 2)}
         count = 40 if bed.scale > 1 else 10
-        with Traffic(bed, (("a", "b", 4), ("a", "b", 6), ("b", "a", 4), ("b", "a", 6)), 8, 16384, patience=100) as traffic:
+        with Traffic(bed, ROUTES, 8, 16384, patience=100) as traffic:
             with Killer(bed, count=count, seed=int(time.time())) as killer:
                 killer.wait(count + 60)
             for node in (1, 2):
@@ -403,38 +404,38 @@ def killed(bed):
     return f"{sums[1][0]['ok']} of {traffic.total} whole, {sums[1][0]['resets']} reset, {cut} counted"
 
 
-@case("upgrades in mid-stream reset no accelerated flow", mesh=True, timeout=400, kernel="6.12")
-def upgraded(bed):
+def carried(bed, rounds, step):
+    """Streams on each route, all of them whole, while step(node) happens to both nodes, rounds times."""
     with accelerated(bed):
         before = balance.take(bed)
-        with Traffic(bed, (("a", "b", 4), ("b", "a", 6)), 8, 16384, patience=100) as traffic:
-            for _ in range(10 if bed.scale > 1 else 3):
+        with Traffic(bed, ROUTES, 4, 16384, patience=100) as traffic:
+            for _ in range(rounds):
                 for node in (1, 2):
-                    bed.testbed("upgrade", str(node))
+                    step(node)
             said = traffic.stop_whole(150)
         balance.settle(bed, before)
     return said
+
+
+@case("upgrades in mid-stream reset no accelerated flow", mesh=True, timeout=400, kernel="6.12")
+def upgraded(bed):
+    return carried(bed, 10 if bed.scale > 1 else 3, lambda node: bed.testbed("upgrade", str(node)))
 
 
 @case("a daemon that takes over in mid-stream resets no accelerated flow", mesh=True, timeout=400, kernel="6.12")
 def taken_over(bed):
-    with accelerated(bed):
-        before = balance.take(bed)
-        with Traffic(bed, (("a", "b", 4), ("a", "b", 6), ("b", "a", 4), ("b", "a", 6)), 4, 16384, patience=100) as traffic:
-            for _ in range(10 if bed.scale > 1 else 1):
-                for node in (1, 2):
-                    former = bed.daemon_pid(node)
-                    bed.testbed("take-over", str(node))
-                    check(bed.daemon_pid(node) != former and bed.wait_worker(node), f"another keeper on node {node}")
-            said = traffic.stop_whole(150)
-        balance.settle(bed, before)
-    return said
+    def take_over(node):
+        former = bed.daemon_pid(node)
+        bed.testbed("take-over", str(node))
+        check(bed.daemon_pid(node) != former and bed.wait_worker(node), f"another keeper on node {node}")
+
+    return carried(bed, 10 if bed.scale > 1 else 1, take_over)
 
 
 @case("keeper and worker are killed together in mid-stream: both applications are reset", mesh=True, timeout=200, kernel="6.12")
 def both_killed(bed):
     with accelerated(bed):
-        with Traffic(bed, (("a", "b", 4), ("a", "b", 6), ("b", "a", 4), ("b", "a", 6)), 4, 16384, patience=15) as traffic:
+        with Traffic(bed, ROUTES, 4, 16384, patience=15) as traffic:
             time.sleep(1)
             bed.testbed("kill", "1")
             sides = traffic.stop()
