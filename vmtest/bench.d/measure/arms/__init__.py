@@ -7,8 +7,8 @@
     down()                 takes all of it away
 
 and with these facts: name, title, packages (whose versions are told), tls (it makes TLS connections), relays
-(it is a choice for a mesh, not only a measure for one), symmetric (sessions can be resumed
-without (EC)DHE, too), environment (of clients and applications), missing (cells that it does not have, and why),
+(it is a choice for a mesh, not only a measure for one), kernel_tls (it needs kernel TLS), symmetric (sessions can
+be resumed without (EC)DHE, too), environment (of clients and applications), missing (cells that it does not have, and why),
 processes() (whose memory counts).
 """
 import importlib
@@ -22,6 +22,7 @@ class Arm:
     packages = ()
     tls = True
     relays = True
+    kernel_tls = False
     wire_offset = 0  # from the application's port to that of TLS on the wire
     symmetric = False  # it has handshakes with symmetric cryptography only
     missing = {}

@@ -35,6 +35,7 @@ class Kmtls(Arm):
     title = "kmtls"
     packages = ("libssl3",)
     pod_options = ()
+    kernel_tls = True
     symmetric = True
     loops, resume = 1, False
 

@@ -9,6 +9,7 @@ class Ktls(Arm):
     name = "ktls"
     title = "the application itself on kernel TLS"
     relays = False
+    kernel_tls = True
     packages = ("libssl3",)
 
     def up(self, suite, resume):
