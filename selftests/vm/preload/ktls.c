@@ -17,6 +17,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/core_names.h>
+#include <openssl/err.h>
 #include <openssl/kdf.h>
 #include <openssl/ssl.h>
 #include <poll.h>
@@ -157,7 +158,8 @@ static bool install(int fd, int direction, enum side sender)
 			   is_large ? sizeof(large) : sizeof(small));
 }
 
-static bool shake(SSL *ssl, int fd, enum side side)
+/* NULL, or what went wrong. */
+static const char *shake(SSL *ssl, int fd, enum side side)
 {
 	uint8_t byte;
 
@@ -165,13 +167,16 @@ static bool shake(SSL *ssl, int fd, enum side side)
 	if (side == CLIENT && last_session)
 		SSL_set_session(ssl, last_session);
 	if ((side == CLIENT ? SSL_connect(ssl) : SSL_accept(ssl)) != 1)
-		return false;
+		return "the handshake";
 	/* Nothing but the ticket can be there yet. */
 	if (side == CLIENT && tickets &&
 	    (SSL_read(ssl, &byte, 1) > 0 || SSL_get_error(ssl, -1) != SSL_ERROR_WANT_READ))
-		return false;
-	return !setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls")) &&
-	       install(fd, TLS_TX, side) && install(fd, TLS_RX, side == CLIENT ? SERVER : CLIENT);
+		return "the ticket";
+	if (setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls")))
+		return "TCP_ULP";
+	if (!install(fd, TLS_TX, side))
+		return "TLS_TX";
+	return install(fd, TLS_RX, side == CLIENT ? SERVER : CLIENT) ? NULL : "TLS_RX";
 }
 
 /* The descriptor blocks meanwhile. */
@@ -180,22 +185,28 @@ static int secure(int fd, enum side side)
 	static SSL_CTX *contexts[2];
 	struct timeval patience = { .tv_sec = 20 }, forever = { 0 };
 	int flags = fcntl(fd, F_GETFL);
+	const char *trouble = "memory";
 	SSL *ssl;
-	bool good;
 
 	if (!contexts[side])
 		contexts[side] = make_context(side);
 	fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	ssl = SSL_new(contexts[side]);
-	good = ssl && shake(ssl, fd, side);
+	if (ssl)
+		trouble = shake(ssl, fd, side);
+	if (trouble) {
+		fprintf(stderr, "ktls: %s: %s: %m\n", side == CLIENT ? "client" : "server",
+			trouble);
+		ERR_print_errors_fp(stderr);
+	}
 	if (ssl) { /* as if it had been closed in order: its session stays good */
 		SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 		SSL_free(ssl);
 	}
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof(forever));
 	fcntl(fd, F_SETFL, flags);
-	return good ? 0 : -EPROTO;
+	return trouble ? -EPROTO : 0;
 }
 
 static bool is_ours(int fd, const struct sockaddr *peer)
