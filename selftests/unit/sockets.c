@@ -46,7 +46,7 @@ void test_wait_readable(int fd)
 {
 	struct pollfd wanted = { .fd = fd, .events = POLLIN };
 
-	assert_int_equal(poll(&wanted, 1, 5000), 1);
+	assert_int_equal(poll(&wanted, 1, 30000), 1);
 }
 
 void test_require_ktls(void)
