@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034 # status is run's
+# shellcheck shell=bash disable=SC2034,SC2016 # status is run's; for other shells
 # SPDX-License-Identifier: Apache-2.0
 #
 # Tests of vmtest/openssl, with an apt that does as FAKE says: nothing is fetched, nothing is built. Sourced by run.
@@ -81,6 +81,9 @@ openssl_cached() {
 	expect_status 0
 	[[ $(<stdout) == "3.5 3.5.4-1 $PWD/cache/openssl-3.5" ]] || fail "it says $(<stdout)"
 	[[ ! -s stderr ]] || fail "it did something: $(<stderr)"
+	run_openssl no-network 3.5 -- sh -c 'echo "$OPENSSL: $*"; exit 3' sh -u
+	expect_status 3
+	[[ $(<stdout) == "$PWD/cache/openssl-3.5: -u" ]] || fail "it says $(<stdout)"
 }
 
 # A tree that another version of the script has made is made anew, and stays until then.
