@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two builds of kmtls with different versions of OpenSSL: established flows go from one to the other, and both understand
-each other. The other build is in build/with-3.5, or KMTLS_OTHER_BUILD=DIR:
+each other. With --long. The other build is in build/with-3.5, or KMTLS_OTHER_BUILD=DIR:
 
     vmtest/openssl && make OPENSSL=build/openssl-3.5 O=build/with-3.5"""
 import os
@@ -16,6 +16,8 @@ from .symmetric import switched_on, symmetric
 
 
 def other_build(bed):
+    if bed.scale == 1:
+        raise Skip("takes long: --long")
     path = os.path.join(ROOT, os.environ.get("KMTLS_OTHER_BUILD", "build/with-3.5"))
     if not os.path.exists(path + "/kmtlsd"):
         raise Skip(f"{path}/kmtlsd is not there (vmtest/openssl)")
