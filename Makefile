@@ -10,12 +10,14 @@
 #   make install         PREFIX, DESTDIR as usual
 #   make help            what else there is
 #
-# O=DIR objects (build), V=1 shows commands, SAN=1 ASan and UBSan, CC, CLANG, BPFTOOL.
+# O=DIR objects (build), V=1 shows commands, SAN=1 ASan and UBSan, CC, CLANG, BPFTOOL, OPENSSL=DIR another OpenSSL
+# than the system's, as vmtest/openssl makes it: what is built runs with that one, from there.
 
 O ?= build
 V ?= 0
 SAN ?= 0
 FUZZ ?= 0
+OPENSSL ?=
 PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
 MANDIR ?= $(PREFIX)/share/man
@@ -61,6 +63,15 @@ endif
 
 ifeq ($(FUZZ),1)
 CFLAGS += -fsanitize=fuzzer-no-link
+endif
+
+ifneq ($(OPENSSL),)
+ifeq ($(wildcard $(OPENSSL)/lib/libssl.so.3),)
+$(error OPENSSL=$(OPENSSL) has no lib/libssl.so.3: see vmtest/openssl)
+endif
+OPENSSL_INCLUDE := -I$(abspath $(OPENSSL))/include
+CPPFLAGS := $(OPENSSL_INCLUDE) $(CPPFLAGS)
+LDFLAGS += -L$(abspath $(OPENSSL))/lib -Wl,-rpath,$(abspath $(OPENSSL))/lib
 endif
 
 BPF_ARCH := $(subst x86_64,x86,$(shell uname -m))
@@ -170,11 +181,11 @@ $(O)/tools/%: $(O)/selftests/vm/tools/%.o
 	$(say) LINK $@
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
 
-# What vmtest/bench loads into programs before their libraries.
+# What vmtest/bench loads into programs before their libraries. These are the system's.
 $(O)/tools/%.so: selftests/vm/preload/%.c $(O)/flags
 	@mkdir -p $(@D)
 	$(say) LINK $@
-	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fPIE,$(CFLAGS)) -Wno-missing-prototypes -fPIC -shared -o $@ $< -lssl -lcrypto
+	$(Q)$(CC) $(filter-out $(OPENSSL_INCLUDE),$(CPPFLAGS)) $(filter-out -fPIE,$(CFLAGS)) -Wno-missing-prototypes -fPIC -shared -o $@ $< -lssl -lcrypto
 
 # What vmtest/profile loads into QEMU: no sanitizer, whatever the rest has.
 $(O)/plugin/%.so: vmtest/bench.d/plugin/%.c $(O)/flags

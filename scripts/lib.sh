@@ -66,9 +66,9 @@ drop_lock() {
 # --- a private apt -----------------------------------------------------------------------------
 
 # debian_sources SUITE...: prints one-line apt sources for the suites, with the mirrors that this
-# machine's own apt uses. Suites named *-security come from its security mirror.
+# machine's own apt uses. Suites named *-security come from its security mirror; source:SUITE is its source packages.
 debian_sources() {
-	local suite uri keyring mirrors main security
+	local suite uri kind keyring mirrors main security
 	for keyring in /usr/share/keyrings/debian-archive-keyring.{gpg,pgp}; do
 		[[ -e $keyring ]] && break
 	done
@@ -79,12 +79,13 @@ debian_sources() {
 	main=$(awk 'NF == 1 { print $1; exit }' <<<"$mirrors")
 	[[ $main ]] || die "apt's own sources name no Debian 12 or 13 (bookworm, trixie) mirror"
 	for suite; do
-		uri=$main
+		uri=$main kind=deb
+		[[ $suite != source:* ]] || kind=deb-src
 		if [[ $suite == *-security ]]; then
 			[[ $security ]] || continue
 			uri=$security
 		fi
-		printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$uri" "$suite"
+		printf '%s [signed-by=%s] %s %s main\n' "$kind" "$keyring" "$uri" "${suite#source:}"
 	done
 }
 
@@ -116,4 +117,34 @@ private_apt_open() {
 		die "apt could not refresh the lists of: $*"
 	fi
 	touch "$dir/updated"
+}
+
+# private_apt_get DIR ARGUMENT...: the private apt's apt-get in DIR. What it says is in apt.log there.
+private_apt_get() {
+	local dir=$1
+	shift
+	(cd "$dir" && apt-get "${PRIVATE_APT[@]}" "$@" >apt.log 2>&1)
+}
+
+# --- a directory that is whole or not there ----------------------------------------------------
+
+# scratch_open DIR: sets SCRATCH, an empty directory beside DIR that is removed at the end of the script unless
+# scratch_keep DIR makes it DIR. One at a time.
+scratch_open() {
+	SCRATCH=${1%/*}/.${1##*/}.$$
+	rm -rf "$SCRATCH"
+	mkdir -p "$SCRATCH"
+	trap scratch_drop EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+}
+
+scratch_drop() { [[ ! $SCRATCH ]] || rm -rf "$SCRATCH" "$SCRATCH.old"; }
+
+# Somebody may still use the old one, so it leaves its place whole and is removed after.
+scratch_keep() {
+	[[ ! -e $1 ]] || mv -T "$1" "$SCRATCH.old"
+	mv -T "$SCRATCH" "$1"
+	rm -rf "$SCRATCH.old"
+	SCRATCH=
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034 # status is run's
+# shellcheck shell=bash disable=SC2034,SC2016 # status is run's; for other shells
 # SPDX-License-Identifier: Apache-2.0
 #
 # Tests of vmtest/bench, run in a tree of stand-ins: a guest that says what it has measured as the variable FAKE
@@ -15,6 +15,7 @@ make_bench_tree() {
 	END
 	printf '#!/bin/sh\n' >tree/selftests/vm/prepare
 	printf '#!/bin/sh\necho "kmtls pod add: --accel: unknown option" >&2\nexit 2\n' >tree/build/kmtls
+	printf '#!/bin/sh\necho "kmtlsd 0.1.0"\necho "OpenSSL ${OPENSSL:-3.0.1}"\n' >tree/build/kmtlsd
 	cat >tree/vmtest/vm <<-'END'
 		#!/usr/bin/python3
 		import json, os, sys
@@ -43,7 +44,7 @@ make_bench_tree() {
 		                                     "runs": 3, "spread": 0.5}}), flush=True)
 		print(json.dumps({"done": True}), flush=True)
 	END
-	chmod +x tree/scripts/setup tree/selftests/vm/prepare tree/build/kmtls tree/vmtest/vm
+	chmod +x tree/scripts/setup tree/selftests/vm/prepare tree/build/kmtls tree/build/kmtlsd tree/vmtest/vm
 }
 
 # bench FAKE [OPTION]...
@@ -186,6 +187,24 @@ bench_again() {
 	expect_in stderr "$PWD/nowhere has no results to add to"
 }
 
+# With another OpenSSL: built apart, told, and never put beside figures of this one.
+bench_openssl() {
+	make_bench_tree
+	mkdir -p tree/build/with-9.9 dir/openssl-9.9
+	sed 's/OPENSSL:-3.0.1/OPENSSL:-none/' tree/build/kmtlsd >tree/build/with-9.9/kmtlsd
+	chmod +x tree/build/with-9.9/kmtlsd
+	printf 'all:\n\t@echo "O=$(O) OPENSSL=$(OPENSSL)" >made\n' >tree/Makefile
+	bench good --quick --only kmtls rtt_64 --out out --openssl dir/openssl-9.9
+	expect_status 0
+	expect_in tree/made "O=$PWD/tree/build/with-9.9 OPENSSL=$PWD/dir/openssl-9.9"
+	expect_in stdout "kmtls with OpenSSL $PWD/dir/openssl-9.9"
+	bench good --document out
+	expect_in tree/docs/performance.md ", with OpenSSL $PWD/dir/openssl-9.9 |"
+	bench good --quick --only kmtls rtt_64 --out out --again
+	expect_status 1
+	expect_in stderr "--again: openssl is 3.0.1, and was $PWD/dir/openssl-9.9"
+}
+
 check "bench: a whole run" bench_whole
 check "bench: a part again" bench_again
 check "bench: a step that fails" bench_misses fails "MISSING nginx rtt_16k: nginx ended" "1 of "
@@ -196,3 +215,4 @@ check "bench: a part" bench_only
 check "bench: the document" bench_document
 check "bench: the document with profiles" bench_document_profile
 check "bench: the document of a run that failed" bench_document_lacks
+check "bench: another OpenSSL" bench_openssl

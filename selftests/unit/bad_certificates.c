@@ -141,11 +141,6 @@ static void long_serial(X509 *certificate)
 	set_serial(certificate, 168, false);
 }
 
-static void version_1(X509 *certificate)
-{
-	X509_set_version(certificate, X509_VERSION_1);
-}
-
 static void bad_time(X509 *certificate)
 {
 	assert_int_equal(ASN1_STRING_set(X509_getm_notAfter(certificate), "991399999999Z", -1), 1);
@@ -174,6 +169,16 @@ static void trailing(unsigned char **bytes, int *length)
 {
 	*bytes = OPENSSL_realloc(*bytes, (size_t)*length + 1);
 	(*bytes)[(*length)++] = 0;
+}
+
+/* OpenSSL signs none of less than version 3 that has extensions, since some version of its own. */
+static void version_2(unsigned char **bytes, int *length)
+{
+	static const unsigned char version_3[] = { 0xa0, 3, 2, 1, X509_VERSION_3 };
+	unsigned char *version = memmem(*bytes, (size_t)*length, version_3, sizeof(version_3));
+
+	assert_non_null(version);
+	version[sizeof(version_3) - 1] = X509_VERSION_2;
 }
 
 static void forged(unsigned char **bytes, int *length)
@@ -419,7 +424,7 @@ const struct bad_certificate bad_certificates[] = {
 	LEAF("negative serial number", SVID_INVALID, BAD_CERTIFICATE, .change = negative_serial),
 	LEAF("serial number 0", SVID_INVALID, BAD_CERTIFICATE, .change = zero_serial),
 	LEAF("serial number of 21 bytes", SVID_INVALID, BAD_CERTIFICATE, .change = long_serial),
-	LEAF("version 1 with extensions", SVID_INVALID, BAD_CERTIFICATE, .change = version_1),
+	DER("version 2 with extensions", version_2, SVID_INVALID, BAD_CERTIFICATE),
 	LEAF("20000 bytes", CHAIN_TOO_LARGE, BAD_CERTIFICATE, .change = huge),
 	/* what cannot be parsed */
 	DER("garbage", garbage, SVID_MALFORMED, UNPARSED_OR_BAD),

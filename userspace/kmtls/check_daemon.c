@@ -154,6 +154,9 @@ void kmtls_check_daemon(struct kmtls_check *check)
 	}
 	kmtls_check_add(check, KMTLS_CHECK_OK, "reachable", NULL, "kmtlsd %s answers at %s",
 			text(check->status, "version"), check->cli->socket);
+	if (*text(check->status, "openssl")) /* an older daemon does not say */
+		kmtls_check_add(check, KMTLS_CHECK_OK, "openssl", NULL, "it runs with OpenSSL %s",
+				text(check->status, "openssl"));
 	check_process(check, "keeper");
 	check_process(check, "worker");
 	check_tls(check);

@@ -148,6 +148,7 @@ static void print_status(const json_t *status)
 	struct kmtls_table table = { .columns = 2 };
 
 	put_text(&table, status, "version", "version");
+	put_text(&table, status, "OpenSSL", "openssl");
 	kmtls_table_cell(&table, KMTLS_BOLD, "keeper");
 	kmtls_table_cell(&table, KMTLS_PLAIN, "pid %lld", number(status, "keeper"));
 	kmtls_table_cell(&table, KMTLS_BOLD, "worker");

@@ -164,6 +164,19 @@ static bool sign(X509 *certificate, X509 *issuer, EVP_PKEY *issuer_key,
 	       X509_sign(certificate, issuer_key, digest_for(issuer_key)) > 0;
 }
 
+X509 *kmtls_certificate_read_again(X509 *certificate)
+{
+	unsigned char *der = NULL;
+	int length = i2d_X509(certificate, &der);
+	const unsigned char *at = der;
+	X509 *again = length > 0 ? d2i_X509(NULL, &at, length) : NULL;
+
+	OPENSSL_free(der);
+	if (again)
+		X509_free(certificate);
+	return again;
+}
+
 int kmtls_certificate_new_root(const char *trust_domain, enum kmtls_key_type key_type, time_t now,
 			       unsigned ttl, X509 **ret_root, EVP_PKEY **ret_key)
 {
@@ -193,7 +206,7 @@ int kmtls_certificate_new_leaf(const char *id, enum kmtls_key_type key_type, tim
 	time_t not_before = now - KMTLS_CERTIFICATE_SKEW, not_after = now + (time_t)ttl;
 	time_t issuer_not_before, issuer_not_after;
 	EVP_PKEY *key;
-	X509 *leaf;
+	X509 *leaf, *again;
 
 	if (kmtls_verify_time(X509_get0_notBefore(issuer), &issuer_not_before) ||
 	    kmtls_verify_time(X509_get0_notAfter(issuer), &issuer_not_after))
@@ -211,7 +224,11 @@ int kmtls_certificate_new_leaf(const char *id, enum kmtls_key_type key_type, tim
 	if (!key || !leaf || !fill(leaf, key, NULL, id, not_before, not_after) ||
 	    !sign(leaf, issuer, issuer_key, leaf_extensions))
 		goto fail;
-	*ret_leaf = leaf;
+	/* What OpenSSL has made it encodes anew whenever it is sent; what it has read it keeps as it was. */
+	again = kmtls_certificate_read_again(leaf);
+	if (!again)
+		goto fail;
+	*ret_leaf = again;
 	*ret_key = key;
 	return 0;
 fail:

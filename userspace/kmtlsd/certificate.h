@@ -27,4 +27,8 @@ int kmtls_certificate_new_leaf(const char *id, enum kmtls_key_type key_type, tim
 			       unsigned ttl, time_t end, X509 *issuer, EVP_PKEY *issuer_key,
 			       X509 **ret_leaf, EVP_PKEY **ret_key);
 
+/* From its encoding, in OpenSSL's own library context; the given one is freed. NULL, and the given one is
+ * as it was: there is no memory. */
+X509 *kmtls_certificate_read_again(X509 *certificate);
+
 #endif

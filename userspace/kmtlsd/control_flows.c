@@ -5,6 +5,7 @@
  * be ten times that as a tree.
  */
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -313,7 +314,7 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 		json_pack(
 			"{s:s, s:i, s:i, s:I, s:s, s:o, s:o, s:I, s:I, s:o, s:s, s:s, s:o, s:o, "
 			"s:b, "
-			"s:I, s:I, s:o, s:o, s:o, s:o, s:o}",
+			"s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:s}",
 			"version", KMTLS_VERSION, "keeper", shared->keeper, "worker",
 			shared->worker, "worker_starts", (json_int_t)shared->starts, "secrets",
 			kmtls_secret_region_is_secret(daemon->secrets) ? "memfd-secret" : "locked",
@@ -328,5 +329,6 @@ int kmtls_control_status(struct kmtls_daemon *daemon, const json_t *arguments,
 			"workers", (json_int_t)config->workers, "pods", (json_int_t)pods, "flows",
 			totals_json(daemon), "udp", kmtls_control_udp_totals(daemon), "bpf_dir",
 			kmtls_json_string(config->bpf_dir), "maps", maps_json(daemon->bpf),
-			"counters", counters_json(daemon)));
+			"counters", counters_json(daemon), "openssl",
+			OpenSSL_version(OPENSSL_FULL_VERSION_STRING)));
 }

@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <linux/limits.h>
+#include <openssl/crypto.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +40,7 @@ static const char usage[] =
 	"                 open connections included; that one ends when this one is ready\n"
 	"  --uninstall    remove every pinned program and map, and exit; enrolled pods\n"
 	"                 then talk plaintext as if kmtls had never been there\n"
-	"  --version      print the version and exit\n"
+	"  --version      print the versions of it and of OpenSSL, and exit\n"
 	"  --help         print this text and exit\n";
 
 struct options {
@@ -94,7 +95,8 @@ static void parse_options(int argc, char **argv, struct options *ret_options)
 			ret_options->uninstall = true;
 			break;
 		case 'V':
-			puts("kmtlsd " KMTLS_VERSION);
+			printf("kmtlsd %s\nOpenSSL %s\n", KMTLS_VERSION,
+			       OpenSSL_version(OPENSSL_FULL_VERSION_STRING));
 			exit(EXIT_SUCCESS);
 		case 'h':
 			fputs(usage, stdout);

@@ -23,6 +23,13 @@
 #define RECORD_BYTES_MAX 4096 /* that we send: a buffer is made, and wiped, for the largest */
 #define SECURITY_LEVEL 2 /* 112 bits: no RSA below 2048, no SHA-1 in a chain */
 
+/* Since 3.2 (RFC 8879). Headers of 3.0 do not know them, and a daemon that was built with those may run with a newer
+ * library; to an older one they say nothing. */
+#ifndef SSL_OP_NO_TX_CERTIFICATE_COMPRESSION
+#define SSL_OP_NO_TX_CERTIFICATE_COMPRESSION ((uint64_t)1 << 32)
+#define SSL_OP_NO_RX_CERTIFICATE_COMPRESSION ((uint64_t)1 << 33)
+#endif
+
 /* RFC 7301 section 3.1: names with a length byte in front. */
 static const unsigned char alpn_plain[] = "\7" KMTLS_ALPN, alpn_rekey[] = "\15" KMTLS_ALPN_REKEY;
 static const unsigned char alpn_both[] = "\15" KMTLS_ALPN_REKEY "\7" KMTLS_ALPN;
@@ -174,8 +181,11 @@ static bool set_protocol(SSL_CTX *context)
 						    : AES_SUITES ":" CHACHA20_SUITE;
 
 	SSL_CTX_set_security_level(context, SECURITY_LEVEL);
-	/* The last one: a client that has ChaCha20-Poly1305 first gets it. */
+	/* PRIORITIZE_CHACHA: a client that has ChaCha20-Poly1305 first gets it. What is compressed
+	 * would be unpacked before anybody is known. */
 	SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
+					     SSL_OP_NO_TX_CERTIFICATE_COMPRESSION |
+					     SSL_OP_NO_RX_CERTIFICATE_COMPRESSION |
 					     SSL_OP_CIPHER_SERVER_PREFERENCE |
 					     SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);

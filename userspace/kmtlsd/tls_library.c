@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tls_library.c - see tls_library.h. Of its own the provider has a derivation and the making of
- * keys; for the rest it asks that of OpenSSL.
+ * keys, and where it says who it is, random numbers; for the rest it asks that of OpenSSL.
  */
 #include "tls_library.h"
 
@@ -20,6 +20,8 @@
 #include "x25519_keys.h"
 
 #define NAME "kmtls-handshake"
+#define DRBG_FUNCTIONS_MAX 24 /* OpenSSL has 18 */
+#define DRBG_PARAMS_MAX 16 /* and 9 */
 
 static OSSL_PROVIDER *behind, *before; /* in inner, in outer */
 static OSSL_LIB_CTX *inner, *outer, *library;
@@ -44,6 +46,7 @@ static const struct {
 	  { "SHA1", "SHA2-224", "SHA2-256", "SHA2-384", "SHA2-512", "MD5", "MD5-SHA1" } },
 	{ OSSL_OP_MAC, { "HMAC" } },
 	{ OSSL_OP_KDF, { "HKDF", "TLS13-KDF", "TLS1-PRF" } },
+	{ OSSL_OP_RAND, { "CTR-DRBG", "SEED-SRC" } },
 };
 #define WANTED (sizeof(wanted) / sizeof(wanted[0]))
 #define NAMES (sizeof(wanted[0].names) / sizeof(wanted[0].names[0]))
@@ -121,6 +124,52 @@ static void replace_x25519(void)
 		keys->implementation = ours;
 }
 
+/* ---- random numbers ---- */
+
+static OSSL_FUNC_rand_instantiate_fn *instantiate_its;
+
+/*
+ * OpenSSL 3.5 tells a generator the provider that it is of, which is to have its cipher, too: it would
+ * look for us where only the default provider is.
+ */
+static int instantiate(void *drbg, unsigned strength, int resistance, const unsigned char *personal,
+		       size_t length, const OSSL_PARAM *params)
+{
+	OSSL_PARAM kept[DRBG_PARAMS_MAX + 1];
+	unsigned count = 0;
+
+	for (; params && params->key; params++) {
+		if (!strcmp(params->key, OSSL_PROV_PARAM_CORE_PROV_NAME))
+			continue;
+		if (count == DRBG_PARAMS_MAX)
+			return 0;
+		kept[count++] = *params;
+	}
+	kept[count] = OSSL_PARAM_construct_end();
+	return instantiate_its(drbg, strength, resistance, personal, length, kept);
+}
+
+static bool replace_instantiate(void)
+{
+	static OSSL_DISPATCH functions[DRBG_FUNCTIONS_MAX + 1];
+	OSSL_ALGORITHM *drbg = find_chosen(OSSL_OP_RAND, "CTR-DRBG");
+	const OSSL_DISPATCH *of_openssl = drbg ? drbg->implementation : NULL;
+
+	if (!drbg)
+		return false;
+	for (unsigned i = 0; of_openssl[i].function_id; i++) {
+		if (i == DRBG_FUNCTIONS_MAX)
+			return false;
+		functions[i] = of_openssl[i];
+		if (functions[i].function_id == OSSL_FUNC_RAND_INSTANTIATE) {
+			instantiate_its = (OSSL_FUNC_rand_instantiate_fn *)functions[i].function;
+			functions[i].function = (void (*)(void))instantiate;
+		}
+	}
+	drbg->implementation = functions;
+	return instantiate_its;
+}
+
 /* false: it must not be used, the secrets would be told by nobody (tls.c). */
 static bool choose_all(void)
 {
@@ -129,7 +178,7 @@ static bool choose_all(void)
 	for (unsigned i = 0; i < WANTED; i++)
 		choose(i);
 	kdf = find_chosen(OSSL_OP_KDF, OSSL_KDF_NAME_TLS1_3_KDF);
-	if (!kdf || !kmtls_tls13_kdf_open(inner))
+	if (!kdf || !kmtls_tls13_kdf_open(inner) || !replace_instantiate())
 		return false;
 	kdf->implementation = kmtls_tls13_kdf_functions;
 	replace_x25519();

@@ -28,6 +28,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "certificate.h"
 #include "known_chains.h"
 #include "match.h"
 #include "reason.h"
@@ -133,22 +134,8 @@ static enum kmtls_reason check_trust(SSL *ssl, X509_STORE_CTX *store, struct kmt
 
 /*
  * Where no key of a certificate could be read, there was nobody to read it (tls_library.h): once
- * more, by OpenSSL's own library, before anything looks at it. NULL, and the certificate as it
- * was: there is no memory.
+ * more, by OpenSSL's own library, before anything looks at it. false: there is no memory.
  */
-static X509 *read_again(X509 *certificate)
-{
-	unsigned char *der = NULL;
-	int length = i2d_X509(certificate, &der);
-	const unsigned char *at = der;
-	X509 *again = length > 0 ? d2i_X509(NULL, &at, length) : NULL;
-
-	OPENSSL_free(der);
-	if (again)
-		X509_free(certificate);
-	return again;
-}
-
 static bool read_keys(STACK_OF(X509) * presented)
 {
 	for (int i = 0; i < sk_X509_num(presented); i++) {
@@ -156,7 +143,7 @@ static bool read_keys(STACK_OF(X509) * presented)
 
 		if (X509_get0_pubkey(certificate))
 			continue;
-		certificate = read_again(certificate);
+		certificate = kmtls_certificate_read_again(certificate);
 		if (!certificate)
 			return false;
 		sk_X509_set(presented, i, certificate);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <malloc.h>
+#include <openssl/crypto.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -171,7 +172,8 @@ static void tell_ready(struct kmtls_daemon *daemon)
 {
 	const struct kmtls_config *config = daemon->config;
 
-	log_info("ready", "version=%s node=%s workers=%u max_flows=%u control=%s", KMTLS_VERSION,
+	log_info("ready", "version=%s openssl=%s node=%s workers=%u max_flows=%u control=%s",
+		 KMTLS_VERSION, OpenSSL_version(OPENSSL_FULL_VERSION_STRING),
 		 kmtls_log_quote(config->node), daemon->loops->count, config->max_flows,
 		 kmtls_log_quote(config->control_socket));
 	atomic_store(&daemon->shared->ready, daemon->shared->starts);

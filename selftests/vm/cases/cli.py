@@ -76,6 +76,14 @@ def keeps_ports(bed):
     return any(word.endswith(f":{peer[1]}") for word in inside)
 
 
+def openssl_of(pid):
+    """The version that is written in the libcrypto of a process."""
+    with open(f"/proc/{pid}/maps", encoding="ascii") as file:
+        path = next(line.split()[-1] for line in file if "/libcrypto.so" in line)
+    with open(path, "rb") as file:
+        return re.search(rb"OpenSSL (3\.\d+\.\d+\S*) \d+ \w+ \d+", file.read())[1].decode()
+
+
 @case("check: a node that works has no error; marks as the locale can show them", mesh=True)
 def check_fine(bed):
     result = report(bed)
@@ -87,9 +95,12 @@ def check_fine(bed):
               [f"pod {pod}: all 15 are attached"], f"programs of pod {pod}")
         check(any(text.startswith(f"pod {pod}: SVID valid until 20") for text in findings(result, "identity", "ok")),
               f"SVID of {pod}: {findings(result, 'identity')}")
-    rekey = bed.kmtls(1, "status")["rekey"]
+    status = bed.kmtls(1, "status")
+    rekey = status["rekey"]
     equal(any("keys of flows are replaced" in text for text in findings(result, "daemon", "ok")), rekey, "rekey is fine")
     equal(any("cannot replace keys" in text for text in findings(result, "daemon", "warning")), not rekey, "rekey warns")
+    equal([text for text in findings(result, "daemon", "ok") if "OpenSSL" in text],
+          [f"it runs with OpenSSL {openssl_of(status['worker'])}"], "the library that the worker has mapped")
     ports = keeps_ports(bed)
     equal(any("the same local port" in text for text in findings(result, "kernel", "ok")), ports, "local ports are kept")
     equal(any("another local port" in text for text in findings(result, "kernel", "warning")), not ports, "or not")

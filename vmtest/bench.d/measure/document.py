@@ -161,7 +161,8 @@ def machine(facts):
 
 
 def versions(facts):
-    rows = [["kmtls", f"{facts['kmtls']} ({facts['commit']})"], ["WireGuard", f"that of the kernel, {facts['kernel']}"]]
+    library = f", with OpenSSL {facts['openssl']}" if "openssl" in facts else ""
+    rows = [["kmtls", f"{facts['kmtls']} ({facts['commit']}){library}"], ["WireGuard", f"that of the kernel, {facts['kernel']}"]]
     return markdown_table(["", "version"], rows + [[name, version] for name, version in facts["versions"].items()])
 
 
