@@ -70,8 +70,10 @@ static __always_inline bool sender_lives(struct __sk_buff *skb, bool v4, __u32 t
 	return lives;
 }
 
-SEC("cgroup_skb/ingress")
-int stray_reset(struct __sk_buff *skb)
+/* Of a pod's sockets, only those that are ends of legs. The daemon's ends give back what says so when
+ * they are established (sockops.bpf.c, handshake_tls.c); it has few others on loopback, and a bare RST
+ * in the name of one that lives is a mistake there, too. */
+static __always_inline int judge(struct __sk_buff *skb, bool of_pod)
 {
 	struct bpf_sock *sk = skb->sk;
 	__u8 first_byte, flags;
@@ -87,12 +89,24 @@ int stray_reset(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, transport + 13, &flags, 1) < 0 ||
 	    (flags & (TCP_RST | TCP_ACK)) != TCP_RST)
 		return PASS;
-	if (!bpf_sk_storage_get(&sockets, sk, NULL, 0)) /* no leg of ours */
+	if (of_pod && !bpf_sk_storage_get(&sockets, sk, NULL, 0)) /* no leg of ours */
 		return PASS;
 	if (!sender_lives(skb, first_byte >> 4 == 4, transport))
 		return PASS;
 	count(KMTLS_REASON_STRAY_RESET);
 	return DROP;
+}
+
+SEC("cgroup_skb/ingress")
+int stray_reset(struct __sk_buff *skb)
+{
+	return judge(skb, true);
+}
+
+SEC("cgroup_skb/ingress")
+int stray_reset_daemon(struct __sk_buff *skb)
+{
+	return judge(skb, false);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

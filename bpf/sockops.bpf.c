@@ -279,9 +279,14 @@ static __always_inline void publish_caller(struct bpf_sock_ops *context)
 static __always_inline void delivered(struct bpf_sock_ops *context)
 {
 	struct kmtls_socket *socket = stored(context, KMTLS_SOCKET_DELIVERING);
+	struct bpf_sock *sk = context->sk;
 
-	if (socket && socket->flags & KMTLS_SOCKET_ACCEL)
+	if (!socket || !sk)
+		return;
+	if (socket->flags & KMTLS_SOCKET_ACCEL)
 		accelerate_connecting(context, &accel_daemons);
+	/* The application's end has what it says, or finds it in callers. */
+	bpf_sk_storage_delete(&sockets, sk);
 }
 
 static __always_inline void learn_dial(struct bpf_sock_ops *context)

@@ -52,7 +52,8 @@ struct kmtls_socket_options {
 /* Its pod is accelerated: both ends of its leg go into the sockhashes below. */
 #define KMTLS_SOCKET_ACCEL 4u
 
-/* sockets: SK_STORAGE */
+/* sockets: SK_STORAGE. Applications' sockets have it for as long as they live, the daemon's until their
+ * leg (DELIVERING) or their flow (TURNED) is established: it is 384 bytes of the kernel's. */
 struct kmtls_socket {
 	__u32 kind; /* enum kmtls_socket_kind */
 	__u32 flags; /* KMTLS_SOCKET_*; CONNECTING, TURNED */

@@ -2,7 +2,8 @@
 /*
  * test_key_schedule.c - against published vectors: RFC 8448 section 3 (AES-128-GCM), RFC 9001
  * appendix A.5 (ChaCha20-Poly1305; its labels are HKDF-Expand-Label's of TLS 1.3), and, where
- * nothing is published, against HKDF-Expand written out with HMAC (RFC 5869 section 2.3).
+ * nothing is published, against HKDF-Expand written out with HMAC (RFC 5869 section 2.3) and
+ * OpenSSL's TLS13-KDF.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,10 +12,18 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <openssl/core_names.h>
 #include <openssl/hmac.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <openssl/provider.h>
+#include <openssl/rand.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "key_schedule.h"
+#include "tls_library.h"
 
 #define CLIENT_SECRET "9e40646ce79a7f9dc05af8889bce6552875afa0b06df0087f792ebb7c17504a5"
 #define SERVER_SECRET "a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643"
@@ -118,6 +127,86 @@ static void sha384(void **state)
 	assert_int_equal(kmtls_expand_label(0x1302, &secret, "traffic upd", bytes, 48), 0);
 	expand_by_hand(EVP_sha384(), &secret, "traffic upd", wanted, 48);
 	assert_memory_equal(bytes, wanted, 48);
+}
+
+static void expand_by_openssl(const char *digest, const struct kmtls_secret *secret,
+			      const char *label, unsigned char *ret_bytes, size_t length)
+{
+	EVP_KDF *kdf = EVP_KDF_fetch(NULL, OSSL_KDF_NAME_TLS1_3_KDF, NULL);
+	EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(kdf);
+	int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
+		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)digest, 0),
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)secret->bytes,
+						  secret->length),
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PREFIX, (void *)"tls13 ", 6),
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL, (void *)label,
+						  strlen(label)),
+		OSSL_PARAM_construct_end(),
+	};
+
+	assert_int_equal(EVP_KDF_derive(ctx, ret_bytes, length, params), 1);
+	EVP_KDF_CTX_free(ctx);
+	EVP_KDF_free(kdf);
+}
+
+static void as_openssl_does(void **state)
+{
+	static const struct {
+		__u16 cipher;
+		size_t hash, key;
+		const char *digest;
+	} rows[] = { { 0x1301, 32, 16, "SHA256" },
+		     { 0x1302, 48, 32, "SHA384" },
+		     { 0x1303, 32, 32, "SHA256" } };
+
+	assert_non_null(kmtls_tls_library()); /* or it would be compared with itself */
+	for (size_t i = 0; i < 100 * sizeof(rows) / sizeof(rows[0]); i++) {
+		size_t row = i % 3;
+		struct kmtls_secret secret = { .length = rows[row].hash }, next;
+		unsigned char wanted[48], zeros[32] = { 0 };
+		struct kmtls_record_key key;
+
+		assert_int_equal(RAND_bytes(secret.bytes, secret.length), 1);
+		assert_int_equal(kmtls_record_key_derive(rows[row].cipher, &secret, &key), 0);
+		expand_by_openssl(rows[row].digest, &secret, "key", wanted, rows[row].key);
+		assert_memory_equal(key.key, wanted, rows[row].key);
+		assert_memory_equal(key.key + rows[row].key, zeros, 32 - rows[row].key);
+		expand_by_openssl(rows[row].digest, &secret, "iv", wanted, 12);
+		assert_memory_equal(key.iv, wanted, 12);
+		assert_int_equal(kmtls_secret_next(rows[row].cipher, &secret, &next), 0);
+		expand_by_openssl(rows[row].digest, &secret, "traffic upd", wanted, next.length);
+		assert_memory_equal(next.bytes, wanted, next.length);
+	}
+}
+
+/* Where OpenSSL's configuration has other providers than the default one, they derive. What is found
+ * out once per process must not have been: it comes first, in a process of its own. */
+static void by_other_providers(void **state)
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (!child) {
+		struct kmtls_secret secret = secret_of(CLIENT_SECRET), of_48 = secret_of(HEX_96);
+		unsigned char key[16], bytes[32], wanted[32];
+
+		unhex("17422dda596ed5d9acd890e3c63f5051", key);
+		if (!OSSL_PROVIDER_load(NULL, "default") || !OSSL_PROVIDER_load(NULL, "base") ||
+		    kmtls_tls_library())
+			_exit(1);
+		if (kmtls_expand_label(0x1301, &secret, "key", bytes, 16) || memcmp(bytes, key, 16))
+			_exit(2);
+		expand_by_openssl("SHA384", &of_48, "key", wanted, 32);
+		if (kmtls_expand_label(0x1302, &of_48, "key", bytes, 32) ||
+		    memcmp(bytes, wanted, 32))
+			_exit(3);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
 }
 
 static void traffic_update(void **state)
@@ -294,10 +383,12 @@ static void keylog_without_secrets(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(by_other_providers),
 		cmocka_unit_test(rfc8448_client),
 		cmocka_unit_test(rfc8448_server),
 		cmocka_unit_test(rfc9001_chacha20),
 		cmocka_unit_test(sha384),
+		cmocka_unit_test(as_openssl_does),
 		cmocka_unit_test(traffic_update),
 		cmocka_unit_test(next_secrets),
 		cmocka_unit_test(bad_arguments),

@@ -350,11 +350,11 @@ static void finished_wrong(void **state)
 	if (of_client)
 		assert_int_equal(kmtls_psk_step(client, client_fd), KMTLS_PSK_DONE);
 	from = of_client ? client : server;
-	assert_int_equal(
-		kmtls_psk_record_key(&from->crypto,
-				     of_client ? &from->handshake.client : &from->handshake.server,
-				     &key),
-		0);
+	assert_int_equal(kmtls_record_key_derive(KMTLS_PSK_CIPHER,
+						 of_client ? &from->handshake.client
+							   : &from->handshake.server,
+						 &key),
+			 0);
 	length = of_client ? 0
 			   : kmtls_psk_write_encrypted_extensions((const unsigned char *)SELECTED,
 								  messages);

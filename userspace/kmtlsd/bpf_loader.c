@@ -217,7 +217,7 @@ int kmtls_bpf_attach_daemon(struct kmtls_bpf *bpf, int cgroup_fd, char *ret_why)
 	int err;
 
 	snprintf(path, sizeof(path), "%s/links/daemon_reset", bpf->directory);
-	err = kmtls_bpf_link_cgroup(bpf->reset->progs.stray_reset, cgroup_fd, path, ret_why);
+	err = kmtls_bpf_link_cgroup(bpf->reset->progs.stray_reset_daemon, cgroup_fd, path, ret_why);
 	if (err)
 		return err;
 	snprintf(path, sizeof(path), "%s/links/daemon", bpf->directory);

@@ -147,6 +147,8 @@ void kmtls_handshake_establish(struct kmtls_handshake *handshake)
 	kmtls_handshake_free(handshake);
 	/* From here on the flow is kernel objects and the slot. */
 	kmtls_flow_set_state(flow, KMTLS_FLOW_ESTABLISHED);
+	if (flow->role == KMTLS_ROLE_CLIENT)
+		kmtls_outbound_settle(loop, flow);
 	if (!kmtls_flow_is_plain(flow)) {
 		kmtls_expiry_watch(loop, flow);
 		/* What was revoked before this was not seen by a review. */

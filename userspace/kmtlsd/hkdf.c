@@ -4,11 +4,25 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <pthread.h>
 #include <string.h>
 
 #define HASH_MAX 48
 #define BLOCK_MAX 128
 #define BYTE_MAX 255
+
+/* The hashes of the cipher suites (RFC 8446, appendix B.4). */
+static struct hash {
+	const char *name;
+	size_t length, block;
+	EVP_MD *digest;
+} hashes[] = {
+	{ "SHA2-256", 32, 64, NULL },
+	{ "SHA2-384", 48, 128, NULL },
+};
+#define HASHES (sizeof(hashes) / sizeof(hashes[0]))
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 struct block {
 	unsigned char bytes[BLOCK_MAX];
@@ -31,6 +45,30 @@ static void wipe_digest(struct digest *digest)
 #define __cleanup_block __attribute__((cleanup(wipe_block)))
 #define __cleanup_digest __attribute__((cleanup(wipe_digest)))
 
+/* Fetching an algorithm costs more than using it: once per process, never freed. */
+static void fetch_once(void)
+{
+	for (unsigned i = 0; i < HASHES; i++)
+		hashes[i].digest = EVP_MD_fetch(NULL, hashes[i].name, NULL);
+}
+
+bool kmtls_hkdf_open(struct kmtls_hkdf *hkdf, size_t length)
+{
+	pthread_once(&once, fetch_once);
+	*hkdf = (struct kmtls_hkdf){};
+	for (unsigned i = 0; i < HASHES; i++)
+		if (hashes[i].length == length && hashes[i].digest)
+			*hkdf = (struct kmtls_hkdf){ EVP_MD_CTX_new(), hashes[i].digest, length,
+						     hashes[i].block };
+	return hkdf->ctx;
+}
+
+void kmtls_hkdf_close(struct kmtls_hkdf *hkdf)
+{
+	EVP_MD_CTX_free(hkdf->ctx); /* wipes its state */
+	*hkdf = (struct kmtls_hkdf){};
+}
+
 bool kmtls_hkdf_hash(const struct kmtls_hkdf *hkdf, const struct kmtls_bytes *parts, unsigned count,
 		     unsigned char *ret_hash)
 {
@@ -40,6 +78,13 @@ bool kmtls_hkdf_hash(const struct kmtls_hkdf *hkdf, const struct kmtls_bytes *pa
 		if (EVP_DigestUpdate(hkdf->ctx, parts[i].at, parts[i].length) != 1)
 			return false;
 	return EVP_DigestFinal_ex(hkdf->ctx, ret_hash, NULL) == 1;
+}
+
+/* All of it, whichever hash it is for: of a loop of known length the compiler makes few instructions. */
+static void mask(struct block *block, unsigned char with)
+{
+	for (size_t i = 0; i < sizeof(block->bytes); i++)
+		block->bytes[i] ^= with;
 }
 
 /* The key is not longer than a block: none in TLS 1.3 is longer than a hash. parts[0] is for the
@@ -55,13 +100,11 @@ static bool hmac(const struct kmtls_hkdf *hkdf, const struct kmtls_bytes *key,
 		return false;
 	if (key->length)
 		memcpy(block.bytes, key->at, key->length);
-	for (size_t i = 0; i < hkdf->block; i++)
-		block.bytes[i] ^= 0x36;
+	mask(&block, 0x36);
 	parts[0] = outer[0];
 	if (!kmtls_hkdf_hash(hkdf, parts, count, ret_code->bytes))
 		return false;
-	for (size_t i = 0; i < hkdf->block; i++)
-		block.bytes[i] ^= 0x36 ^ 0x5c;
+	mask(&block, 0x36 ^ 0x5c);
 	return kmtls_hkdf_hash(hkdf, outer, 2, ret_code->bytes);
 }
 

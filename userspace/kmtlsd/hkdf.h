@@ -15,7 +15,7 @@ struct kmtls_bytes {
 	size_t length;
 };
 
-/* A hash of the cipher suites, and what it is computed in. */
+/* A hash of the cipher suites, and what it is computed in; all zero is none. */
 struct kmtls_hkdf {
 	EVP_MD_CTX *ctx;
 	const EVP_MD *digest;
@@ -23,6 +23,12 @@ struct kmtls_hkdf {
 };
 
 /* false, here and below: OpenSSL does not, its error queue says why; or lengths are not TLS 1.3's. */
+
+/* length: of the hash, 32 is SHA-256, 48 SHA-384. */
+bool kmtls_hkdf_open(struct kmtls_hkdf *hkdf, size_t length);
+void kmtls_hkdf_close(struct kmtls_hkdf *hkdf); /* wipes what was computed */
+#define __cleanup_hkdf __attribute__((cleanup(kmtls_hkdf_close)))
+
 bool kmtls_hkdf_hash(const struct kmtls_hkdf *hkdf, const struct kmtls_bytes *parts, unsigned count,
 		     unsigned char *ret_hash);
 /* HMAC, which HKDF-Extract is, too, with the salt as key. The key is not longer than a block. */

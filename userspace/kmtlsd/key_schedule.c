@@ -3,9 +3,9 @@
  * key_schedule.c - how the keys of a finished handshake get out of OpenSSL: where it derives the
  * application traffic secrets by our algorithm (tls13_kdf.h), that tells them to the handshake that
  * this thread is at; elsewhere OpenSSL's keylog callback names them. HKDF-Expand-Label (RFC 8446
- * section 7.1) turns them into record keys (section 7.3). By the callback a secret exists twice for a
- * moment, as the line that OpenSSL formats (and wipes itself) and in struct kmtls_secret, which the
- * caller wipes.
+ * section 7.1; hkdf.h, or the provider's that the configuration asks for: tls_library.h) turns them into
+ * record keys (section 7.3). By the callback a secret exists twice for a moment, as the line that
+ * OpenSSL formats (and wipes itself) and in struct kmtls_secret, which the caller wipes.
  */
 #include "key_schedule.h"
 
@@ -19,12 +19,13 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "hkdf.h"
 #include "tls_library.h"
 
 #define RANDOM_HEX 64 /* the client random between label and secret, in hex */
 
 static int secrets_index = -1;
-static EVP_KDF *kdf;
+static EVP_KDF *provider_kdf; /* where the configuration has providers of its own */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 /* Of the handshake that this thread is at. */
 static __thread struct kmtls_traffic_secrets *underway;
@@ -33,7 +34,8 @@ static __thread struct kmtls_traffic_secrets *underway;
 static void fetch_once(void)
 {
 	secrets_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
-	kdf = EVP_KDF_fetch(kmtls_tls_library(), OSSL_KDF_NAME_TLS1_3_KDF, NULL);
+	if (!kmtls_tls_library())
+		provider_kdf = EVP_KDF_fetch(NULL, OSSL_KDF_NAME_TLS1_3_KDF, NULL);
 }
 
 static void free_kdf_ctx(EVP_KDF_CTX **ctx)
@@ -157,34 +159,45 @@ void kmtls_traffic_secrets_derived(const char *label, size_t label_length,
 	secret->length = length;
 }
 
-/* Sizes by cipher suite (RFC 8446 appendix B.4). */
-static int cipher_sizes(__u16 cipher, size_t *ret_key, size_t *ret_hash, const char **ret_digest)
+/* Sizes and hash by cipher suite (RFC 8446 appendix B.4). */
+static const struct suite {
+	__u16 cipher;
+	size_t key, hash;
+	const char *digest;
+} suites[] = {
+	{ 0x1301, 16, 32, "SHA256" },
+	{ 0x1302, 32, 48, "SHA384" },
+	{ 0x1303, 32, 32, "SHA256" },
+};
+
+static const struct suite *find_suite(__u16 cipher)
 {
-	switch (cipher) {
-	case 0x1301:
-		*ret_key = 16;
-		*ret_hash = 32;
-		*ret_digest = "SHA256";
-		return 0;
-	case 0x1302:
-		*ret_key = 32;
-		*ret_hash = 48;
-		*ret_digest = "SHA384";
-		return 0;
-	case 0x1303:
-		*ret_key = 32;
-		*ret_hash = 32;
-		*ret_digest = "SHA256";
-		return 0;
-	}
-	return -EINVAL;
+	for (unsigned i = 0; i < sizeof(suites) / sizeof(suites[0]); i++)
+		if (suites[i].cipher == cipher)
+			return &suites[i];
+	return NULL;
 }
 
-static int derive(EVP_KDF_CTX *ctx, const char *digest, const struct kmtls_secret *secret,
-		  const char *label, unsigned char *ret_bytes, size_t length)
+static const char prefix[] = "tls13 ";
+
+static bool expand(const struct kmtls_secret *secret, const char *label, unsigned char *ret_bytes,
+		   size_t length)
 {
+	struct kmtls_hkdf hkdf __cleanup_hkdf = {};
+
+	return kmtls_hkdf_open(&hkdf, secret->length) &&
+	       kmtls_hkdf_expand_label(
+		       &hkdf, &(struct kmtls_bytes){ secret->bytes, secret->length },
+		       &(struct kmtls_bytes){ (const unsigned char *)prefix, sizeof(prefix) - 1 },
+		       &(struct kmtls_bytes){ (const unsigned char *)label, strlen(label) },
+		       &(struct kmtls_bytes){}, ret_bytes, length);
+}
+
+static bool expand_by_provider(const char *digest, const struct kmtls_secret *secret,
+			       const char *label, unsigned char *ret_bytes, size_t length)
+{
+	EVP_KDF_CTX *ctx __attribute__((cleanup(free_kdf_ctx))) = NULL;
 	int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
-	static const char prefix[] = "tls13 ";
 	/* OSSL_PARAM has no const: none of these is written to. */
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
@@ -198,39 +211,38 @@ static int derive(EVP_KDF_CTX *ctx, const char *digest, const struct kmtls_secre
 		OSSL_PARAM_construct_end(),
 	};
 
-	if (!ctx || EVP_KDF_derive(ctx, ret_bytes, length, params) <= 0) {
-		ERR_clear_error();
-		return -EIO;
-	}
-	return 0;
+	ctx = EVP_KDF_CTX_new(provider_kdf); /* NULL in, NULL out */
+	return ctx && EVP_KDF_derive(ctx, ret_bytes, length, params) == 1;
 }
 
 int kmtls_expand_label(__u16 cipher, const struct kmtls_secret *secret, const char *label,
 		       unsigned char *ret_bytes, size_t length)
 {
-	EVP_KDF_CTX *ctx __attribute__((cleanup(free_kdf_ctx))) = NULL;
-	size_t key_length, hash_length;
-	const char *digest;
+	const struct suite *suite = find_suite(cipher);
+	bool done;
 
-	if (cipher_sizes(cipher, &key_length, &hash_length, &digest) ||
-	    secret->length != hash_length)
+	if (!suite || secret->length != suite->hash)
 		return -EINVAL;
 	pthread_once(&once, fetch_once);
-	ctx = EVP_KDF_CTX_new(kdf); /* NULL in, NULL out */
-	return derive(ctx, digest, secret, label, ret_bytes, length);
+	done = kmtls_tls_library()
+		       ? expand(secret, label, ret_bytes, length)
+		       : expand_by_provider(suite->digest, secret, label, ret_bytes, length);
+	if (done)
+		return 0;
+	ERR_clear_error();
+	return -EIO;
 }
 
 int kmtls_record_key_derive(__u16 cipher, const struct kmtls_secret *secret,
 			    struct kmtls_record_key *ret_key)
 {
 	struct kmtls_record_key key __cleanup_record_key = { .cipher = cipher };
-	size_t key_length, hash_length;
-	const char *digest;
+	const struct suite *suite = find_suite(cipher);
 	int err;
 
-	if (cipher_sizes(cipher, &key_length, &hash_length, &digest))
+	if (!suite)
 		return -EINVAL;
-	err = kmtls_expand_label(cipher, secret, "key", key.key, key_length);
+	err = kmtls_expand_label(cipher, secret, "key", key.key, suite->key);
 	if (!err)
 		err = kmtls_expand_label(cipher, secret, "iv", key.iv, sizeof(key.iv));
 	if (!err)
@@ -240,10 +252,9 @@ int kmtls_record_key_derive(__u16 cipher, const struct kmtls_secret *secret,
 
 size_t kmtls_secret_length(__u16 cipher)
 {
-	size_t key_length, hash_length;
-	const char *digest;
+	const struct suite *suite = find_suite(cipher);
 
-	return cipher_sizes(cipher, &key_length, &hash_length, &digest) ? 0 : hash_length;
+	return suite ? suite->hash : 0;
 }
 
 int kmtls_secret_next(__u16 cipher, const struct kmtls_secret *secret,

@@ -245,6 +245,14 @@ void kmtls_outbound_accept(struct kmtls_loop *loop, struct kmtls_pod *pod, int f
 	kmtls_outbound_dial(handshake);
 }
 
+void kmtls_outbound_settle(struct kmtls_loop *loop, const struct kmtls_flow *flow)
+{
+	int sockets = kmtls_bpf_map(loop->daemon->bpf, KMTLS_MAP_SOCKETS);
+
+	/* Memory is all that it costs where it stays. */
+	bpf_map_delete_elem(sockets, &flow->local_fd);
+}
+
 struct kmtls_handshake *kmtls_outbound_prepare(struct kmtls_loop *loop, struct kmtls_pod *pod,
 					       const struct kmtls_socket *turned,
 					       const struct kmtls_endpoint *application,

@@ -5,6 +5,7 @@
 
 #include "kmtls/internal_maps.h"
 
+struct kmtls_flow;
 struct kmtls_handshake;
 struct kmtls_loop;
 struct kmtls_pod;
@@ -24,5 +25,8 @@ struct kmtls_handshake *kmtls_outbound_prepare(struct kmtls_loop *loop, struct k
 void kmtls_outbound_dial(struct kmtls_handshake *handshake);
 /* The wire socket became writable, or failed. */
 void kmtls_outbound_dialed(struct kmtls_handshake *handshake);
+/* The flow is established, and says so: gives back what the local socket's storage holds, which is
+ * for who finds that socket without a slot. */
+void kmtls_outbound_settle(struct kmtls_loop *loop, const struct kmtls_flow *flow);
 
 #endif

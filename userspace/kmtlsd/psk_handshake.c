@@ -48,7 +48,7 @@ static int put_sealed(struct kmtls_psk_handshake *psk, const struct kmtls_secret
 		      const unsigned char *messages, size_t length)
 {
 	struct kmtls_record_key key __cleanup_record_key = {};
-	int size = kmtls_psk_record_key(&psk->crypto, secret, &key);
+	int size = kmtls_record_key_derive(KMTLS_PSK_CIPHER, secret, &key);
 
 	if (!size)
 		size = kmtls_psk_seal(&psk->crypto, &key, KMTLS_PSK_RECORD_HANDSHAKE, messages,
@@ -133,7 +133,7 @@ static enum kmtls_psk_step take_server_hello(struct kmtls_psk_handshake *psk, si
 	memcpy(psk->transcript + psk->transcript_length, message, length);
 	psk->transcript_length += length;
 	if (handshake_secrets(psk) < 0 ||
-	    kmtls_psk_record_key(&psk->crypto, &psk->handshake.server, &psk->rx_key) < 0)
+	    kmtls_record_key_derive(KMTLS_PSK_CIPHER, &psk->handshake.server, &psk->rx_key) < 0)
 		return fail_openssl(psk);
 	psk->state = STATE_SERVER_FINISHED;
 	return KMTLS_PSK_DONE;
@@ -150,7 +150,7 @@ static enum kmtls_psk_step answer_server(struct kmtls_psk_handshake *psk)
 	length = kmtls_psk_write_finished(mac, message);
 	if (put_sealed(psk, &psk->handshake.client, message, length) < 0 ||
 	    application_secrets(psk) < 0 ||
-	    kmtls_psk_record_key(&psk->crypto, &psk->application.server, &psk->rx_key) < 0)
+	    kmtls_record_key_derive(KMTLS_PSK_CIPHER, &psk->application.server, &psk->rx_key) < 0)
 		return fail_openssl(psk);
 	psk->rx_sequence = 0;
 	psk->state = STATE_DONE;
@@ -230,7 +230,8 @@ static int answer_client(struct kmtls_psk_handshake *psk,
 	if (!err)
 		err = application_secrets(psk);
 	if (!err)
-		err = kmtls_psk_record_key(&psk->crypto, &psk->handshake.client, &psk->rx_key);
+		err = kmtls_record_key_derive(KMTLS_PSK_CIPHER, &psk->handshake.client,
+					      &psk->rx_key);
 	return err;
 }
 

@@ -7,24 +7,17 @@
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "hkdf.h"
-
-#define BLOCK 64 /* of SHA-256 */
 #define IV 12
-#define KEY 16
-#define LABEL_MAX 32
+#define TLS13 "tls13 " /* what all labels begin with */
 
-static EVP_MD *sha256;
 static EVP_CIPHER *aes128gcm;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* Never freed, as in key_schedule.c. */
 static void fetch_once(void)
 {
-	sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	aes128gcm = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
 }
 
@@ -36,9 +29,8 @@ void kmtls_psk_keys_wipe(struct kmtls_psk_keys *keys)
 int kmtls_psk_crypto_open(struct kmtls_psk_crypto *crypto)
 {
 	pthread_once(&once, fetch_once);
-	crypto->digest = EVP_MD_CTX_new();
 	crypto->cipher = EVP_CIPHER_CTX_new();
-	if (sha256 && aes128gcm && crypto->digest && crypto->cipher)
+	if (kmtls_hkdf_open(&crypto->hkdf, KMTLS_PSK_HASH) && aes128gcm && crypto->cipher)
 		return 0;
 	kmtls_psk_crypto_close(crypto);
 	ERR_clear_error();
@@ -47,8 +39,8 @@ int kmtls_psk_crypto_open(struct kmtls_psk_crypto *crypto)
 
 void kmtls_psk_crypto_close(struct kmtls_psk_crypto *crypto)
 {
-	EVP_MD_CTX_free(crypto->digest); /* both wipe what they have */
-	EVP_CIPHER_CTX_free(crypto->cipher);
+	kmtls_hkdf_close(&crypto->hkdf);
+	EVP_CIPHER_CTX_free(crypto->cipher); /* wipes what it has, too */
 	*crypto = (struct kmtls_psk_crypto){};
 }
 
@@ -60,27 +52,19 @@ static int failed(void)
 
 /* ---- HKDF (RFC 5869) ---- */
 
-static struct kmtls_hkdf hkdf_of(const struct kmtls_psk_crypto *crypto)
-{
-	return (struct kmtls_hkdf){ crypto->digest, sha256, KMTLS_PSK_HASH, BLOCK };
-}
-
 static bool hash(struct kmtls_psk_crypto *crypto, const unsigned char *bytes, size_t length,
 		 unsigned char ret_hash[KMTLS_PSK_HASH])
 {
-	struct kmtls_hkdf hkdf = hkdf_of(crypto);
 	struct kmtls_bytes part = { bytes, length };
 
-	return kmtls_hkdf_hash(&hkdf, &part, 1, ret_hash);
+	return kmtls_hkdf_hash(&crypto->hkdf, &part, 1, ret_hash);
 }
 
 /* key: KMTLS_PSK_HASH bytes. */
 static bool hmac(struct kmtls_psk_crypto *crypto, const unsigned char *key,
 		 const unsigned char *data, size_t length, unsigned char ret_mac[KMTLS_PSK_HASH])
 {
-	struct kmtls_hkdf hkdf = hkdf_of(crypto);
-
-	return kmtls_hkdf_hmac(&hkdf, &(struct kmtls_bytes){ key, KMTLS_PSK_HASH },
+	return kmtls_hkdf_hmac(&crypto->hkdf, &(struct kmtls_bytes){ key, KMTLS_PSK_HASH },
 			       &(struct kmtls_bytes){ data, length }, ret_mac);
 }
 
@@ -90,16 +74,11 @@ static bool expand(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *s
 		   const char *prefix, const char *label, const unsigned char *context,
 		   unsigned char *ret_bytes, size_t length)
 {
-	static const struct kmtls_bytes tls13 = { (const unsigned char *)"tls13 ", 6 };
-	struct kmtls_hkdf hkdf = hkdf_of(crypto);
-	char whole[LABEL_MAX];
-	int size = snprintf(whole, sizeof(whole), "%s%s", prefix, label);
-
 	return secret->length == KMTLS_PSK_HASH && length <= KMTLS_PSK_HASH &&
-	       size < (int)sizeof(whole) &&
 	       kmtls_hkdf_expand_label(
-		       &hkdf, &(struct kmtls_bytes){ secret->bytes, secret->length }, &tls13,
-		       &(struct kmtls_bytes){ (const unsigned char *)whole, (size_t)size },
+		       &crypto->hkdf, &(struct kmtls_bytes){ secret->bytes, secret->length },
+		       &(struct kmtls_bytes){ (const unsigned char *)prefix, strlen(prefix) },
+		       &(struct kmtls_bytes){ (const unsigned char *)label, strlen(label) },
 		       &(struct kmtls_bytes){ context, context ? KMTLS_PSK_HASH : 0 }, ret_bytes,
 		       length);
 }
@@ -122,7 +101,7 @@ static bool next_stage(struct kmtls_psk_crypto *crypto, const struct kmtls_secre
 	struct kmtls_secret salt __cleanup_secret = {};
 
 	ret_next->length = KMTLS_PSK_HASH;
-	return expand_secret(crypto, secret, "", "derived", hash_of_nothing, &salt) &&
+	return expand_secret(crypto, secret, TLS13, "derived", hash_of_nothing, &salt) &&
 	       hmac(crypto, salt.bytes, zero, sizeof(zero), ret_next->bytes);
 }
 
@@ -136,8 +115,8 @@ static bool derive(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *p
 
 	return hash(crypto, zero, 0, nothing) &&
 	       hmac(crypto, zero, psk->bytes, psk->length, early.bytes) &&
-	       expand_secret(crypto, &early, "", "ext binder", nothing, &external) &&
-	       expand_secret(crypto, &external, "", "finished", NULL, &keys->binder) &&
+	       expand_secret(crypto, &early, TLS13, "ext binder", nothing, &external) &&
+	       expand_secret(crypto, &external, TLS13, "finished", NULL, &keys->binder) &&
 	       next_stage(crypto, &early, nothing, &keys->handshake) &&
 	       next_stage(crypto, &keys->handshake, nothing, &keys->master);
 }
@@ -175,7 +154,7 @@ int kmtls_psk_mac(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *ke
 int kmtls_psk_finished_key(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *secret,
 			   struct kmtls_secret *ret_key)
 {
-	return expand_secret(crypto, secret, "", "finished", NULL, ret_key) ? 0 : failed();
+	return expand_secret(crypto, secret, TLS13, "finished", NULL, ret_key) ? 0 : failed();
 }
 
 int kmtls_psk_traffic_secrets(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *secret,
@@ -185,20 +164,10 @@ int kmtls_psk_traffic_secrets(struct kmtls_psk_crypto *crypto, const struct kmtl
 	unsigned char hashed[KMTLS_PSK_HASH];
 
 	return hash(crypto, transcript->bytes, transcript->length, hashed) &&
-			       expand_secret(crypto, secret, "c ", label, hashed,
+			       expand_secret(crypto, secret, TLS13 "c ", label, hashed,
 					     &ret_secrets->client) &&
-			       expand_secret(crypto, secret, "s ", label, hashed,
+			       expand_secret(crypto, secret, TLS13 "s ", label, hashed,
 					     &ret_secrets->server)
-		       ? 0
-		       : failed();
-}
-
-int kmtls_psk_record_key(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *secret,
-			 struct kmtls_record_key *ret_key)
-{
-	ret_key->cipher = KMTLS_PSK_CIPHER;
-	return expand(crypto, secret, "", "key", NULL, ret_key->key, KEY) &&
-			       expand(crypto, secret, "", "iv", NULL, ret_key->iv, IV)
 		       ? 0
 		       : failed();
 }

@@ -9,6 +9,7 @@
 
 #include <openssl/types.h>
 
+#include "hkdf.h"
 #include "key_schedule.h"
 #include "psk_wire.h"
 
@@ -28,7 +29,7 @@ int kmtls_psk_keys_derive(const struct kmtls_secret *psk, struct kmtls_psk_keys 
 
 /* The working memory of one handshake; all zero is none. */
 struct kmtls_psk_crypto {
-	EVP_MD_CTX *digest;
+	struct kmtls_hkdf hkdf;
 	EVP_CIPHER_CTX *cipher;
 };
 
@@ -54,9 +55,6 @@ int kmtls_psk_finished_key(struct kmtls_psk_crypto *crypto, const struct kmtls_s
 int kmtls_psk_traffic_secrets(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *secret,
 			      const char *label, const struct kmtls_psk_transcript *transcript,
 			      struct kmtls_traffic_secrets *ret_secrets);
-/* Key and iv of a traffic secret. */
-int kmtls_psk_record_key(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *secret,
-			 struct kmtls_record_key *ret_key);
 
 #define KMTLS_PSK_TAG 16
 /* What a record has beside its content: header, type, tag. */

@@ -18,13 +18,12 @@
 #define HASH_MAX 48
 
 /* The hashes of the cipher suites (RFC 8446, appendix B.4). */
-static struct hash {
+static const struct {
 	const char *name, *alias;
-	size_t length, block;
-	EVP_MD *digest;
+	size_t length;
 } hashes[] = {
-	{ "SHA2-256", "SHA256", 32, 64, NULL },
-	{ "SHA2-384", "SHA384", 48, 128, NULL },
+	{ "SHA2-256", "SHA256", 32 },
+	{ "SHA2-384", "SHA384", 48 },
 };
 #define HASHES (sizeof(hashes) / sizeof(hashes[0]))
 
@@ -37,13 +36,7 @@ static void wipe_digest(struct digest *digest)
 	OPENSSL_cleanse(digest, sizeof(*digest));
 }
 
-static void free_digest_ctx(EVP_MD_CTX **ctx)
-{
-	EVP_MD_CTX_free(*ctx); /* wipes the state */
-}
-
 #define __cleanup_digest __attribute__((cleanup(wipe_digest)))
-#define __cleanup_digest_ctx __attribute__((cleanup(free_digest_ctx)))
 
 /* HKDF-Extract, with Derive-Secret(salt, label, "") as its salt. Without a salt or a key: zeros. */
 static bool extract(const struct kmtls_hkdf *hkdf, const struct kmtls_bytes *salt,
@@ -71,16 +64,17 @@ static bool extract(const struct kmtls_hkdf *hkdf, const struct kmtls_bytes *sal
 
 struct request {
 	int mode;
-	const struct hash *hash;
+	size_t hash; /* its length */
 	struct kmtls_bytes key, salt, prefix, label, data;
 };
 
-static const struct hash *find_hash(const char *name)
+/* 0: it is none of them. */
+static size_t hash_length(const char *name)
 {
 	for (unsigned i = 0; i < HASHES; i++)
 		if (!strcasecmp(name, hashes[i].name) || !strcasecmp(name, hashes[i].alias))
-			return &hashes[i];
-	return NULL;
+			return hashes[i].length;
+	return 0;
 }
 
 static bool read_request(const OSSL_PARAM *params, struct request *request)
@@ -104,7 +98,7 @@ static bool read_request(const OSSL_PARAM *params, struct request *request)
 		} else if (!strcmp(params->key, OSSL_KDF_PARAM_DIGEST)) {
 			if (params->data_type != OSSL_PARAM_UTF8_STRING)
 				return false;
-			request->hash = find_hash(params->data);
+			request->hash = hash_length(params->data);
 		}
 		for (unsigned i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
 			if (!strcmp(params->key, wanted[i].name))
@@ -117,23 +111,20 @@ static bool read_request(const OSSL_PARAM *params, struct request *request)
 
 static int derive(void *unused, unsigned char *ret_bytes, size_t length, const OSSL_PARAM *params)
 {
-	EVP_MD_CTX *ctx __cleanup_digest_ctx = NULL;
+	struct kmtls_hkdf hkdf __cleanup_hkdf = {};
 	struct request request = { .mode = -1 };
 	const struct kmtls_bytes *key = &request.key;
-	struct kmtls_hkdf hkdf;
 	bool is_whole;
 
-	if (!read_request(params, &request) || !(ctx = EVP_MD_CTX_new()))
+	if (!read_request(params, &request) || !kmtls_hkdf_open(&hkdf, request.hash))
 		return 0;
-	hkdf = (struct kmtls_hkdf){ ctx, request.hash->digest, request.hash->length,
-				    request.hash->block };
-	is_whole = length == request.hash->length;
+	is_whole = length == request.hash;
 	if (request.mode == EVP_KDF_HKDF_MODE_EXTRACT_ONLY)
 		return is_whole && (!request.salt.at || request.salt.length == length) &&
 		       extract(&hkdf, &request.salt, key, &request.prefix, &request.label,
 			       ret_bytes);
 	if (request.mode != EVP_KDF_HKDF_MODE_EXPAND_ONLY || !key->at ||
-	    key->length != request.hash->length ||
+	    key->length != request.hash ||
 	    !kmtls_hkdf_expand_label(&hkdf, key, &request.prefix, &request.label, &request.data,
 				     ret_bytes, length))
 		return 0;
@@ -168,22 +159,14 @@ const OSSL_DISPATCH kmtls_tls13_kdf_functions[] = {
 	{ 0, NULL },
 };
 
-bool kmtls_tls13_kdf_open(OSSL_LIB_CTX *library)
+bool kmtls_tls13_kdf_works(void)
 {
-	for (unsigned i = 0; i < HASHES; i++) {
-		hashes[i].digest = EVP_MD_fetch(library, hashes[i].name, NULL);
-		if (!hashes[i].digest) {
-			kmtls_tls13_kdf_close();
-			return false;
-		}
-	}
-	return true;
-}
+	bool works = true;
 
-void kmtls_tls13_kdf_close(void)
-{
 	for (unsigned i = 0; i < HASHES; i++) {
-		EVP_MD_free(hashes[i].digest);
-		hashes[i].digest = NULL;
+		struct kmtls_hkdf hkdf __cleanup_hkdf = {};
+
+		works = works && kmtls_hkdf_open(&hkdf, hashes[i].length);
 	}
+	return works;
 }

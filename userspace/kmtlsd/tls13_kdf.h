@@ -12,12 +12,10 @@
 #define KMTLS_TLS13_KDF_H
 
 #include <openssl/core.h>
-#include <openssl/types.h>
 #include <stdbool.h>
 
-/* Fetches the hashes from library, which must outlive all derivations. false: it has not all. */
-bool kmtls_tls13_kdf_open(OSSL_LIB_CTX *library);
-void kmtls_tls13_kdf_close(void);
+/* false: OpenSSL has not all of the hashes. */
+bool kmtls_tls13_kdf_works(void);
 
 /*
  * OSSL_FUNC_KDF_*, for "TLS13-KDF". All that a derivation needs comes with it, as from libssl: what is

@@ -14,7 +14,8 @@ import socket
 import subprocess
 import time
 
-from lib.bed import MARKER
+from lib.bed import MARKER, sockets_of
+from lib.maps import stored
 from lib.tap import Failure, case, check, equal, until
 from lib.wire import forge_end, start_watch
 
@@ -573,6 +574,35 @@ def stray_reset(bed):
             equal(client.recv_exactly(len(BIG)), BIG, "afterwards, to the client")
             client.sendall(b"y")
             equal(server.recv_exactly(1), b"y", "afterwards, to the server")
+        client.close()
+        equal(server.recv_to_end(), (b"", 0), "the end")
+        server.close()
+
+
+@case("of an established flow only the applications' sockets have storage of BPF; who they talk to is still told", mesh=True)
+def storage(bed):
+    def connected_with_storage(node, pid):
+        """Of the connected sockets of a process that the kernel has storage for."""
+        found = []
+        for one in sockets_of(pid):
+            with one:
+                try:
+                    ends = (one.getsockname()[:2], one.getpeername()[:2])
+                except OSError:
+                    continue
+                found += [ends] * stored(f"{bed.env['pins']}/n{node}/internal/sockets", [one])[0]
+        return found
+
+    for version in (4, 6):
+        before = [connected_with_storage(node, bed.daemon_pid(node)) for node in (1, 2)]
+        client, server = pair(bed, version)
+        client.sendall(b"x")
+        equal(server.recv_exactly(1), b"x", "what the client sent")
+        equal(client.getpeername()[:2], (bed.address("b", version), 5700), "whom the client talks to")
+        equal(server.getpeername()[:2], client.getsockname()[:2], "whom the server talks to")
+        for node, place in ((1, "a"), (2, "b")):
+            check(connected_with_storage(node, bed.agent(place).pid), f"no socket of {place} has storage")
+            equal(connected_with_storage(node, bed.daemon_pid(node)), before[node - 1], f"the daemon's of node {node}")
         client.close()
         equal(server.recv_to_end(), (b"", 0), "the end")
         server.close()

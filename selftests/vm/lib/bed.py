@@ -296,31 +296,13 @@ class Bed:
 
     def daemon_socket(self, node, local, remote):
         """A duplicate of the daemon's socket with these (address, port) ends. The caller closes it."""
-        pid = self.daemon_pid(node)
-        pidfd = os.pidfd_open(pid)
-        try:
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                try:
-                    if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
-                        continue
-                except OSError:
-                    continue
-                fd = pidfd_getfd(pidfd, int(name))
-                if fd < 0:
-                    continue
-                try:
-                    candidate = socket.socket(fileno=fd)
-                except OSError:
-                    os.close(fd)
-                    continue
-                try:
-                    if (candidate.getsockname()[:2], candidate.getpeername()[:2]) == (local, remote):
-                        return candidate
-                except (OSError, TypeError):
-                    pass
-                candidate.close()
-        finally:
-            os.close(pidfd)
+        for candidate in sockets_of(self.daemon_pid(node)):
+            try:
+                if (candidate.getsockname()[:2], candidate.getpeername()[:2]) == (local, remote):
+                    return candidate
+            except (OSError, TypeError):
+                pass
+            candidate.close()
         raise tap.Failure(f"the daemon of node {node} has no socket {local} - {remote}")
 
     # --- the wire ------------------------------------------------------------------------------------
@@ -369,6 +351,27 @@ class Bed:
         time.sleep(1.3)  # tcpdump gets packets in blocks, at least once a second
         process.send_signal(signal.SIGINT)
         process.wait(20)
+
+
+def sockets_of(pid):
+    """Duplicates of a process's sockets, each of which the caller closes."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                    continue
+            except OSError:
+                continue
+            fd = pidfd_getfd(pidfd, int(name))
+            if fd < 0:
+                continue
+            try:
+                yield socket.socket(fileno=fd)
+            except OSError:
+                os.close(fd)
+    finally:
+        os.close(pidfd)
 
 
 def pidfd_getfd(pidfd, fd):

@@ -29,12 +29,33 @@ def _sizes(fd):
     return struct.unpack_from("<II", info, 8)  # after type and id
 
 
-def entries(path):
-    """Key and value of each entry, as bytes and in order. Not for maps with a value for each CPU."""
+def _open(path):
     name = ctypes.create_string_buffer(path.encode())
     fd = _bpf(OBJ_GET, "<Q", ctypes.addressof(name))
     if fd < 0:
         raise Failure(f"{path}: {os.strerror(-fd)}")
+    return fd
+
+
+def stored(path, sockets):
+    """Whether each of these sockets has a value in a map of socket storage."""
+    fd = _open(path)
+    try:
+        value = ctypes.create_string_buffer(_sizes(fd)[1])
+        codes = []
+        for one in sockets:
+            key = ctypes.create_string_buffer(struct.pack("<i", one.fileno()), 4)
+            codes.append(_bpf(LOOKUP_ELEM, "<IxxxxQQQ", fd, ctypes.addressof(key), ctypes.addressof(value), 0))
+        if set(codes) - {0, -errno.ENOENT}:
+            raise Failure(f"{path}: {codes}")
+        return [code == 0 for code in codes]
+    finally:
+        os.close(fd)
+
+
+def entries(path):
+    """Key and value of each entry, as bytes and in order. Not for maps with a value for each CPU."""
+    fd = _open(path)
     try:
         found = []
         key, value = (ctypes.create_string_buffer(size) for size in _sizes(fd))
