@@ -68,27 +68,20 @@ static bool hmac(struct kmtls_psk_crypto *crypto, const unsigned char *key,
 			       &(struct kmtls_bytes){ data, length }, ret_mac);
 }
 
-/* HKDF-Expand-Label(secret, prefix + label, context, length), section 7.1. context: KMTLS_PSK_HASH
- * bytes, or NULL: empty. */
-static bool expand(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *secret,
-		   const char *prefix, const char *label, const unsigned char *context,
-		   unsigned char *ret_bytes, size_t length)
-{
-	return secret->length == KMTLS_PSK_HASH && length <= KMTLS_PSK_HASH &&
-	       kmtls_hkdf_expand_label(
-		       &crypto->hkdf, &(struct kmtls_bytes){ secret->bytes, secret->length },
-		       &(struct kmtls_bytes){ (const unsigned char *)prefix, strlen(prefix) },
-		       &(struct kmtls_bytes){ (const unsigned char *)label, strlen(label) },
-		       &(struct kmtls_bytes){ context, context ? KMTLS_PSK_HASH : 0 }, ret_bytes,
-		       length);
-}
-
+/* HKDF-Expand-Label(secret, prefix + label, context, length of the hash), section 7.1. context:
+ * KMTLS_PSK_HASH bytes, or NULL: empty. */
 static bool expand_secret(struct kmtls_psk_crypto *crypto, const struct kmtls_secret *secret,
 			  const char *prefix, const char *label, const unsigned char *context,
 			  struct kmtls_secret *ret_secret)
 {
 	ret_secret->length = KMTLS_PSK_HASH;
-	return expand(crypto, secret, prefix, label, context, ret_secret->bytes, KMTLS_PSK_HASH);
+	return secret->length == KMTLS_PSK_HASH &&
+	       kmtls_hkdf_expand_label(
+		       &crypto->hkdf, &(struct kmtls_bytes){ secret->bytes, secret->length },
+		       &(struct kmtls_bytes){ (const unsigned char *)prefix, strlen(prefix) },
+		       &(struct kmtls_bytes){ (const unsigned char *)label, strlen(label) },
+		       &(struct kmtls_bytes){ context, context ? KMTLS_PSK_HASH : 0 },
+		       ret_secret->bytes, KMTLS_PSK_HASH);
 }
 
 /* ---- the schedule (section 7.1) ---- */

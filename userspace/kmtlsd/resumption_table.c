@@ -125,10 +125,11 @@ kmtls_resumption_table_find(struct kmtls_resumption_table *table,
 			    const struct kmtls_resumption_party *party,
 			    const unsigned char *identity, size_t length)
 {
+	unsigned bucket = identity ? server_bucket(identity) : client_bucket(&party->peer);
 	struct kmtls_resumption_entry *entry;
 
 	pthread_mutex_lock(&table->lock);
-	entry = table->buckets[identity ? server_bucket(identity) : client_bucket(&party->peer)];
+	entry = table->buckets[bucket];
 	while (entry && !is_wanted(entry, party->svid, &party->peer, identity, length))
 		entry = entry->next;
 	if (entry && is_over(entry, party)) {

@@ -4,7 +4,6 @@
 
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
-#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
@@ -27,30 +26,20 @@ static const struct {
 };
 #define HASHES (sizeof(hashes) / sizeof(hashes[0]))
 
-struct digest {
-	unsigned char bytes[HASH_MAX];
-};
-
-static void wipe_digest(struct digest *digest)
-{
-	OPENSSL_cleanse(digest, sizeof(*digest));
-}
-
-#define __cleanup_digest __attribute__((cleanup(wipe_digest)))
-
 /* HKDF-Extract, with Derive-Secret(salt, label, "") as its salt. Without a salt or a key: zeros. */
 static bool extract(const struct kmtls_hkdf *hkdf, const struct kmtls_bytes *salt,
 		    const struct kmtls_bytes *key, const struct kmtls_bytes *prefix,
 		    const struct kmtls_bytes *label, unsigned char *ret_bytes)
 {
 	static const unsigned char zeros[HASH_MAX];
-	struct digest nothing, derived __cleanup_digest;
-	struct kmtls_bytes with = { derived.bytes, 0 }, data = { nothing.bytes, hkdf->length };
+	struct kmtls_secret derived __cleanup_secret;
+	unsigned char nothing[HASH_MAX];
+	struct kmtls_bytes with = { derived.bytes, 0 }, data = { nothing, hkdf->length };
 	struct kmtls_bytes from = { zeros, hkdf->length };
 
 	if (salt->at) {
 		with.length = hkdf->length;
-		if (!kmtls_hkdf_hash(hkdf, NULL, 0, nothing.bytes) ||
+		if (!kmtls_hkdf_hash(hkdf, NULL, 0, nothing) ||
 		    !kmtls_hkdf_expand_label(hkdf, salt, prefix, label, &data, derived.bytes,
 					     hkdf->length))
 			return false;

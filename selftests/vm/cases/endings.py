@@ -590,7 +590,8 @@ def storage(bed):
                     ends = (one.getsockname()[:2], one.getpeername()[:2])
                 except OSError:
                     continue
-                found += [ends] * stored(f"{bed.env['pins']}/n{node}/internal/sockets", [one])[0]
+                if stored(f"{bed.env['pins']}/n{node}/internal/sockets", one):
+                    found.append(ends)
         return found
 
     for version in (4, 6):

@@ -37,18 +37,16 @@ def _open(path):
     return fd
 
 
-def stored(path, sockets):
-    """Whether each of these sockets has a value in a map of socket storage."""
+def stored(path, one):
+    """Whether this socket has a value in a map of socket storage."""
     fd = _open(path)
     try:
         value = ctypes.create_string_buffer(_sizes(fd)[1])
-        codes = []
-        for one in sockets:
-            key = ctypes.create_string_buffer(struct.pack("<i", one.fileno()), 4)
-            codes.append(_bpf(LOOKUP_ELEM, "<IxxxxQQQ", fd, ctypes.addressof(key), ctypes.addressof(value), 0))
-        if set(codes) - {0, -errno.ENOENT}:
-            raise Failure(f"{path}: {codes}")
-        return [code == 0 for code in codes]
+        key = ctypes.create_string_buffer(struct.pack("<i", one.fileno()), 4)
+        code = _bpf(LOOKUP_ELEM, "<IxxxxQQQ", fd, ctypes.addressof(key), ctypes.addressof(value), 0)
+        if code not in (0, -errno.ENOENT):
+            raise Failure(f"{path}: {os.strerror(-code)}")
+        return code == 0
     finally:
         os.close(fd)
 
